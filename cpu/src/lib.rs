@@ -1,0 +1,1 @@
+//! Processor state, decoding, execution, exceptions, and the board around it.

@@ -1,0 +1,1 @@
+//! Physical memory, hardware page walkers, TLBs.

@@ -1,0 +1,1 @@
+//! What surrounds the processor: KVM as an executable model, devices.

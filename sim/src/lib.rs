@@ -1,0 +1,1 @@
+//! rootmode: a deterministic x86 machine for hypervisors without hardware virtualization.

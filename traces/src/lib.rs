@@ -1,0 +1,1 @@
+//! Traces and the text that Linux prints: formats, readers, writers.
