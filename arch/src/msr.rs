@@ -1,0 +1,187 @@
+//! Model-specific registers: numbers and names, one table
+//! (SDM Vol. 4 "Architectural MSRs", 335592-083; APM Vol. 2 "MSR Cross-Reference", 24593 rev. 3.42).
+
+/// A row of the MSR table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Msr {
+    /// ECX of RDMSR and WRMSR.
+    pub index: u32,
+    /// The manual's name.
+    pub name: &'static str,
+}
+
+macro_rules! msrs {
+    ($($name:ident = $index:literal;)*) => {
+        $(#[doc = concat!("MSR ", stringify!($index), ".")] pub const $name: u32 = $index;)*
+        /// Every named MSR, ascending by index.
+        pub const TABLE: &[Msr] = &[$(Msr { index: $index, name: stringify!($name) }),*];
+    };
+}
+
+msrs! {
+    IA32_TSC = 0x10;
+    IA32_PLATFORM_ID = 0x17;
+    IA32_APIC_BASE = 0x1b;
+    IA32_FEATURE_CONTROL = 0x3a;
+    IA32_TSC_ADJUST = 0x3b;
+    IA32_SPEC_CTRL = 0x48;
+    IA32_PRED_CMD = 0x49;
+    IA32_BIOS_UPDT_TRIG = 0x79;
+    IA32_BIOS_SIGN_ID = 0x8b;
+    IA32_SMM_MONITOR_CTL = 0x9b;
+    IA32_SMBASE = 0x9e;
+    IA32_PMC0 = 0xc1;
+    IA32_PMC1 = 0xc2;
+    IA32_PMC2 = 0xc3;
+    IA32_PMC3 = 0xc4;
+    IA32_MPERF = 0xe7;
+    IA32_APERF = 0xe8;
+    IA32_MTRRCAP = 0xfe;
+    IA32_ARCH_CAPABILITIES = 0x10a;
+    IA32_FLUSH_CMD = 0x10b;
+    IA32_SYSENTER_CS = 0x174;
+    IA32_SYSENTER_ESP = 0x175;
+    IA32_SYSENTER_EIP = 0x176;
+    IA32_MCG_CAP = 0x179;
+    IA32_MCG_STATUS = 0x17a;
+    IA32_PERFEVTSEL0 = 0x186;
+    IA32_PERFEVTSEL1 = 0x187;
+    IA32_MISC_ENABLE = 0x1a0;
+    IA32_XFD = 0x1c4;
+    IA32_XFD_ERR = 0x1c5;
+    IA32_DEBUGCTL = 0x1d9;
+    LASTBRANCHFROMIP = 0x1db;
+    LASTBRANCHTOIP = 0x1dc;
+    LASTINTFROMIP = 0x1dd;
+    LASTINTTOIP = 0x1de;
+    IA32_PAT = 0x277;
+    IA32_MTRR_DEF_TYPE = 0x2ff;
+    IA32_PERF_CAPABILITIES = 0x345;
+    IA32_FIXED_CTR_CTRL = 0x38d;
+    IA32_PERF_GLOBAL_STATUS = 0x38e;
+    IA32_PERF_GLOBAL_CTRL = 0x38f;
+    MSR_CORE_C3_RESIDENCY = 0x3fc;
+    MSR_CORE_C6_RESIDENCY = 0x3fd;
+    MSR_CORE_C7_RESIDENCY = 0x3fe;
+    IA32_VMX_BASIC = 0x480;
+    IA32_VMX_PINBASED_CTLS = 0x481;
+    IA32_VMX_PROCBASED_CTLS = 0x482;
+    IA32_VMX_EXIT_CTLS = 0x483;
+    IA32_VMX_ENTRY_CTLS = 0x484;
+    IA32_VMX_MISC = 0x485;
+    IA32_VMX_CR0_FIXED0 = 0x486;
+    IA32_VMX_CR0_FIXED1 = 0x487;
+    IA32_VMX_CR4_FIXED0 = 0x488;
+    IA32_VMX_CR4_FIXED1 = 0x489;
+    IA32_VMX_VMCS_ENUM = 0x48a;
+    IA32_VMX_PROCBASED_CTLS2 = 0x48b;
+    IA32_VMX_EPT_VPID_CAP = 0x48c;
+    IA32_VMX_TRUE_PINBASED_CTLS = 0x48d;
+    IA32_VMX_TRUE_PROCBASED_CTLS = 0x48e;
+    IA32_VMX_TRUE_EXIT_CTLS = 0x48f;
+    IA32_VMX_TRUE_ENTRY_CTLS = 0x490;
+    IA32_VMX_VMFUNC = 0x491;
+    IA32_VMX_PROCBASED_CTLS3 = 0x492;
+    IA32_VMX_EXIT_CTLS2 = 0x493;
+    IA32_RTIT_OUTPUT_BASE = 0x560;
+    IA32_RTIT_OUTPUT_MASK_PTRS = 0x561;
+    IA32_RTIT_CTL = 0x570;
+    IA32_RTIT_STATUS = 0x571;
+    IA32_RTIT_CR3_MATCH = 0x572;
+    IA32_RTIT_ADDR0_A = 0x580;
+    IA32_RTIT_ADDR0_B = 0x581;
+    IA32_RTIT_ADDR1_A = 0x582;
+    IA32_RTIT_ADDR1_B = 0x583;
+    IA32_RTIT_ADDR2_A = 0x584;
+    IA32_RTIT_ADDR2_B = 0x585;
+    IA32_RTIT_ADDR3_A = 0x586;
+    IA32_RTIT_ADDR3_B = 0x587;
+    MSR_CORE_C1_RES = 0x660;
+    IA32_U_CET = 0x6a0;
+    IA32_S_CET = 0x6a2;
+    IA32_PL0_SSP = 0x6a4;
+    IA32_PL1_SSP = 0x6a5;
+    IA32_PL2_SSP = 0x6a6;
+    IA32_PL3_SSP = 0x6a7;
+    IA32_INTERRUPT_SSP_TABLE_ADDR = 0x6a8;
+    IA32_TSC_DEADLINE = 0x6e0;
+    IA32_PKRS = 0x6e1;
+    IA32_X2APIC_APICID = 0x802;
+    IA32_X2APIC_VERSION = 0x803;
+    IA32_X2APIC_TPR = 0x808;
+    IA32_X2APIC_APR = 0x809;
+    IA32_X2APIC_PPR = 0x80a;
+    IA32_X2APIC_EOI = 0x80b;
+    IA32_X2APIC_RRR = 0x80c;
+    IA32_X2APIC_LDR = 0x80d;
+    IA32_X2APIC_DFR = 0x80e;
+    IA32_X2APIC_SIVR = 0x80f;
+    IA32_X2APIC_ISR0 = 0x810;
+    IA32_X2APIC_TMR0 = 0x818;
+    IA32_X2APIC_IRR0 = 0x820;
+    IA32_X2APIC_ESR = 0x828;
+    IA32_X2APIC_ICR = 0x830;
+    IA32_X2APIC_ICR2 = 0x831;
+    IA32_X2APIC_LVT_TIMER = 0x832;
+    IA32_X2APIC_LVT_THERMAL = 0x833;
+    IA32_X2APIC_LVT_PMI = 0x834;
+    IA32_X2APIC_LVT_LINT0 = 0x835;
+    IA32_X2APIC_LVT_LINT1 = 0x836;
+    IA32_X2APIC_LVT_ERROR = 0x837;
+    IA32_X2APIC_INIT_COUNT = 0x838;
+    IA32_X2APIC_CUR_COUNT = 0x839;
+    IA32_X2APIC_DIV_CONF = 0x83e;
+    IA32_X2APIC_SELF_IPI = 0x83f;
+    IA32_XSS = 0xda0;
+    IA32_EFER = 0xc000_0080;
+    IA32_STAR = 0xc000_0081;
+    IA32_LSTAR = 0xc000_0082;
+    IA32_CSTAR = 0xc000_0083;
+    IA32_FMASK = 0xc000_0084;
+    IA32_FS_BASE = 0xc000_0100;
+    IA32_GS_BASE = 0xc000_0101;
+    IA32_KERNEL_GS_BASE = 0xc000_0102;
+    IA32_TSC_AUX = 0xc000_0103;
+    TSC_RATIO = 0xc000_0104;
+    PERF_CNTR_GLOBAL_STATUS = 0xc000_0300;
+    PERF_CNTR_GLOBAL_CTL = 0xc000_0301;
+    PERF_CNTR_GLOBAL_STATUS_CLR = 0xc000_0302;
+    PERF_CNTR_GLOBAL_STATUS_SET = 0xc000_0303;
+    PERF_LEGACY_CTL0 = 0xc001_0000;
+    PERF_LEGACY_CTR0 = 0xc001_0004;
+    PERF_LEGACY_CTR1 = 0xc001_0005;
+    PERF_LEGACY_CTR2 = 0xc001_0006;
+    PERF_LEGACY_CTR3 = 0xc001_0007;
+    SYSCFG = 0xc001_0010;
+    HWCR = 0xc001_0015;
+    SMBASE = 0xc001_0111;
+    SMM_ADDR = 0xc001_0112;
+    SMM_MASK = 0xc001_0113;
+    VM_CR = 0xc001_0114;
+    VM_HSAVE_PA = 0xc001_0117;
+    VIRT_SPEC_CTRL = 0xc001_011f;
+    SEV_ES_GHCB = 0xc001_0130;
+    SEV_STATUS = 0xc001_0131;
+    GUEST_TSC_FREQ = 0xc001_0134;
+    PERF_CTL0 = 0xc001_0200;
+    PERF_CTR0 = 0xc001_0201;
+    PERF_CTL1 = 0xc001_0202;
+    PERF_CTR1 = 0xc001_0203;
+    PERF_CTL2 = 0xc001_0204;
+    PERF_CTR2 = 0xc001_0205;
+    PERF_CTL3 = 0xc001_0206;
+    PERF_CTR3 = 0xc001_0207;
+    PERF_CTL4 = 0xc001_0208;
+    PERF_CTR4 = 0xc001_0209;
+    PERF_CTL5 = 0xc001_020a;
+    PERF_CTR5 = 0xc001_020b;
+    DR1_ADDR_MASK = 0xc001_1019;
+    DR2_ADDR_MASK = 0xc001_101a;
+    DR3_ADDR_MASK = 0xc001_101b;
+    DR0_ADDR_MASK = 0xc001_1027;
+}
+
+/// The name of `index`, if the table has it.
+pub fn name(index: u32) -> Option<&'static str> {
+    TABLE.iter().find(|row| row.index == index).map(|row| row.name)
+}

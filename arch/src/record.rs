@@ -1,0 +1,160 @@
+//! What everything observable looks like: one envelope, one closed enum of payloads.
+//!
+//! Recorder, statistics, debugger and reports all read [`Record`]s; `traces/` writes them to files.
+
+use crate::{EventClass, GuestPhysical, Linear, Vendor};
+
+/// Which hypervisor level ran when something happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "std", derive(serde::Serialize, serde::Deserialize))]
+pub enum Level {
+    /// The model of KVM, or the simulator itself.
+    L0,
+    /// A guest hypervisor, or a bare machine's host mode.
+    L1,
+    /// A nested guest, or a bare hypervisor's guest.
+    L2,
+}
+
+/// Why a machine stopped by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "std", derive(serde::Serialize, serde::Deserialize))]
+pub enum Stop {
+    /// Every vCPU is halted and no deadline is pending.
+    Idle,
+    /// The guest asked for it (test device, shutdown port) with this value.
+    Requested(u32),
+    /// Triple fault outside any guest.
+    TripleFault,
+    /// RIP reached gate address `n` of the host.
+    Gate(u32),
+    /// The tick limit was reached.
+    Limit,
+    /// Steps without progress exceeded their bound.
+    NoProgress,
+    /// An instruction or feature that is not modelled was used; the linear address of the instruction.
+    Unmodelled(Linear),
+    /// VMX abort with its indicator.
+    VmxAbort(u32),
+}
+
+/// One observable fact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "std", derive(serde::Serialize, serde::Deserialize))]
+pub struct Record {
+    /// Machine time in ticks.
+    pub tick: u64,
+    /// Virtual processor, from 0.
+    pub vcpu: u8,
+    /// Who ran.
+    pub level: Level,
+    /// What happened.
+    pub payload: Payload,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "std", derive(serde::Serialize, serde::Deserialize))]
+pub enum Payload {
+    /// A guest was entered.
+    Entry {
+        /// Whose extension.
+        vendor: Vendor,
+        /// Guest RIP.
+        rip: u64,
+        /// Injected event, as the vendor encodes it (0: none).
+        injection: u64,
+    },
+    /// An entry was refused.
+    EntryFailed {
+        /// Whose extension.
+        vendor: Vendor,
+        /// VMX: error number or exit reason; SVM: exit code.
+        code: u64,
+        /// Exit qualification, or EXITINFO1.
+        detail: u64,
+    },
+    /// A guest was left.
+    Exit {
+        /// Whose extension.
+        vendor: Vendor,
+        /// Exit reason or exit code.
+        code: u64,
+        /// Exit qualification or EXITINFO1.
+        info1: u64,
+        /// Guest-physical address or EXITINFO2.
+        info2: u64,
+        /// Guest RIP.
+        rip: u64,
+    },
+    /// An event was delivered through the IDT.
+    Delivery {
+        /// Vector.
+        vector: u8,
+        /// Error code.
+        error_code: Option<u32>,
+        /// RIP that was pushed.
+        rip: u64,
+    },
+    /// A port was read or written.
+    Port {
+        /// Port number.
+        port: u16,
+        /// Bytes.
+        size: u8,
+        /// True for a write.
+        write: bool,
+        /// The data.
+        value: u32,
+    },
+    /// An MSR was read or written without an exit.
+    Msr {
+        /// Index.
+        index: u32,
+        /// True for WRMSR.
+        write: bool,
+        /// The value.
+        value: u64,
+    },
+    /// Translations were invalidated.
+    Flush {
+        /// The instruction or cause.
+        cause: EventClass,
+        /// The linear address, for single-address kinds.
+        linear: Option<Linear>,
+    },
+    /// A page was touched that the second stage refused and the hypervisor mapped.
+    Mapped {
+        /// The page.
+        address: GuestPhysical,
+    },
+    /// L0 reached a named point.
+    Point {
+        /// Index in the model's table of points.
+        point: u16,
+        /// Task that stands there.
+        task: u16,
+    },
+    /// A choice was made.
+    Choice {
+        /// Site number.
+        site: u16,
+        /// Number of alternatives.
+        n: u64,
+        /// The one taken.
+        k: u64,
+    },
+    /// The machine stopped.
+    Stopped(Stop),
+}
+
+/// Receives every record. Observers see shared state only and cannot change the machine.
+pub trait Observer {
+    /// Called once a record, in order.
+    fn observe(&mut self, record: &Record);
+}
+
+/// The observer of those who do not watch.
+impl Observer for () {
+    fn observe(&mut self, _: &Record) {}
+}
