@@ -1,1 +1,4 @@
 //! What surrounds the processor: KVM as an executable model, devices.
+#![forbid(unsafe_code)]
+
+pub mod kvm;

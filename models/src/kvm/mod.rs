@@ -1,0 +1,3 @@
+//! KVM as an executable model.
+
+pub mod host;
