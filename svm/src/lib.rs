@@ -1,7 +1,9 @@
 //! AMD SVM: definitions, VMRUN rules, intercept decisions; and the half that drives the CPU.
-#![cfg_attr(not(feature = "std"), no_std)]
+#![cfg_attr(not(any(test, feature = "std")), no_std)]
 #![forbid(unsafe_code)]
 
 pub mod bitmap;
+pub mod vmcb;
 
 pub use bitmap::{Access, Iopm, Msrpm, PermissionMaps};
+pub use vmcb::{Field, Intercept, Intercepts, Vmcb};

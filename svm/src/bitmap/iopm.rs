@@ -110,7 +110,7 @@ mod tests {
         let mut naive = [false; 0x1_0003];
         let mut map = Iopm::filled(false);
         for bit in 0..Iopm::BITS {
-            if draws.next() % 5 == 0 {
+            if draws.next().is_multiple_of(5) {
                 naive[bit as usize] = true;
                 assert!(map.set(bit));
             }
