@@ -154,7 +154,7 @@ pub struct PortAccess {
 }
 
 /// A guest-physical access that the second stage refused, or that has a special meaning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct GuestPhysicalAccess {
     /// The address.
     pub address: GuestPhysical,
@@ -170,6 +170,10 @@ pub struct GuestPhysicalAccess {
     pub table_walk: bool,
     /// The access is by a user-mode linear address (CPL 3 or implicit supervisor excluded).
     pub user: bool,
+    /// Not `table_walk`: the guest's own paging lets `linear` be written (R/W = 1 at every level). For EPT's advanced information.
+    pub linear_writable: bool,
+    /// Not `table_walk`: the guest's own paging forbids execution at `linear` (XD = 1 at some level). For EPT's advanced information.
+    pub linear_execute_disable: bool,
     /// Permissions of the second-stage translation, ANDed over all levels: bit 0 R, 1 W, 2 X, 3 X for user-mode linear addresses.
     pub permissions: u8,
     /// A not-present or reserved-bit cause at the leaf: the entry's raw value (0 if not present).
@@ -259,7 +263,8 @@ events! {
     SecondStage(GuestPhysicalAccess),
     /// An access to the APIC-access page, or to the AVIC backing page.
     ApicAccess { /// Guest-physical access, offset in the page = address modulo 4096.
-        access: GuestPhysicalAccess, /// During delivery of an event.
+        access: GuestPhysicalAccess, /// Bytes accessed.
+        size: u8, /// During delivery of an event.
         in_delivery: bool },
     /// A virtualized APIC write that needs the hypervisor (trap-like).
     ApicWrite { /// Page offset, 0 to 0xfff.
@@ -313,7 +318,7 @@ events! {
     Vmx { /// Which.
         instruction: VmxInstruction, /// Memory or register operand (field value for VMREAD and VMWRITE).
         operand: Option<Operand>, /// Second register operand (VMREAD, VMWRITE: field encoding; INVEPT, INVVPID: type).
-        register: Option<Gpr>, /// Value of that register.
+        register: Option<Gpr>, /// Value of that register (its low 32 bits outside 64-bit mode). VMFUNC: EAX in bits 31:0, ECX in bits 63:32.
         value: u64 },
     /// MOV from a control register (0, 2, 3, 4, 8).
     CrRead { /// Which.
@@ -380,11 +385,13 @@ events! {
     /// XSAVES.
     Xsaves { /// EDX:EAX.
         mask: u64, /// XCR0 | IA32_XSS.
-        enabled: u64 },
+        enabled: u64, /// The save area.
+        operand: MemoryOperand },
     /// XRSTORS.
     Xrstors { /// EDX:EAX.
         mask: u64, /// XCR0 | IA32_XSS.
-        enabled: u64 },
+        enabled: u64, /// The save area.
+        operand: MemoryOperand },
     /// UMWAIT.
     Umwait { /// Operand register.
         gpr: Gpr },
@@ -406,7 +413,9 @@ events! {
         pasid: u32 },
     /// LOADIWKEY.
     Loadiwkey { /// EAX.
-        eax: u32 },
+        eax: u32, /// Number of the first XMM operand, 0 to 15.
+        first: u8, /// Number of the second XMM operand, 0 to 15.
+        second: u8 },
     /// SEAMCALL or TDCALL.
     Seam { /// TDCALL.
         tdcall: bool },

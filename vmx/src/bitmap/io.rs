@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn every_port_and_size_agrees_with_a_list_of_ports_for_sparse_and_dense_patterns() {
         for seed in 0..6u32 {
-            let mut ports = vec![false; 0x10000];
+            let mut ports = [false; 0x10000];
             let mut bitmaps = IoBitmaps::INTERCEPT_NONE;
             for port in 0..=0xffffu16 {
                 // Patterns: none, all, one in 7, one in 61, edges of bytes and pages, pseudo-random.
