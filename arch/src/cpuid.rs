@@ -159,6 +159,7 @@ features! {
     Abm = 0x8000_0001 . 0 Ecx 5;
     Sse4a = 0x8000_0001 . 0 Ecx 6;
     Skinit = 0x8000_0001 . 0 Ecx 12;
+    TranslationCacheExtension = 0x8000_0001 . 0 Ecx 17;
     PerfCtrExtCore = 0x8000_0001 . 0 Ecx 23;
     Syscall = 0x8000_0001 . 0 Edx 11;
     Nx = 0x8000_0001 . 0 Edx 20;
@@ -186,6 +187,7 @@ features! {
     VmcbClean = 0x8000_000a . 0 Edx 5;
     FlushByAsid = 0x8000_000a . 0 Edx 6;
     DecodeAssists = 0x8000_000a . 0 Edx 7;
+    PmcVirtualization = 0x8000_000a . 0 Edx 8;
     PauseFilter = 0x8000_000a . 0 Edx 10;
     PauseFilterThreshold = 0x8000_000a . 0 Edx 12;
     Avic = 0x8000_000a . 0 Edx 13;
@@ -195,6 +197,9 @@ features! {
     X2Avic = 0x8000_000a . 0 Edx 18;
     SupervisorShadowStack = 0x8000_000a . 0 Edx 19;
     VirtualSpecCtrl = 0x8000_000a . 0 Edx 20;
+    ReadOnlyGuestPageTables = 0x8000_000a . 0 Edx 21;
+    HostMceOverride = 0x8000_000a . 0 Edx 23;
+    TlbiControl = 0x8000_000a . 0 Edx 24;
     VirtualNmi = 0x8000_000a . 0 Edx 25;
     IbsVirtualization = 0x8000_000a . 0 Edx 26;
     BusLockThreshold = 0x8000_000a . 0 Edx 29;
