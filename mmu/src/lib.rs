@@ -1,1 +1,27 @@
-//! Physical memory, hardware page walkers, TLBs.
+//! Physical memory, the hardware page walkers and the TLB.
+//!
+//! - [`memory`]: [`PhysicalMemory`], the only way to touch guest bytes: owned RAM, MMIO windows, watch marks.
+//! - [`walk`]: linear to guest-physical to host-physical, one or two stages, with exact faults and A/D updates.
+//! - [`tlb`]: what the processor remembers of walks, tagged, deterministic, part of the machine's state.
+//! - [`Digest`]: the portable fingerprint of a machine's state.
+//!
+//! ```
+//! use rootmode_arch::HostPhysical;
+//! use rootmode_mmu::PhysicalMemory;
+//! let mut memory = PhysicalMemory::new();
+//! memory.add_ram(HostPhysical(0), 0x10_0000)?;
+//! memory.write_u64(HostPhysical(0x1000), 0x1122_3344_5566_7788);
+//! assert_eq!(memory.read_u16(HostPhysical(0x1001)), 0x6677);
+//! # Ok::<(), rootmode_mmu::LayoutError>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod digest;
+pub mod memory;
+pub mod tlb;
+pub mod walk;
+
+pub use digest::Digest;
+pub use memory::{LayoutError, MemoryImage, PageKind, PhysicalMemory, Watch};
+pub use tlb::{Lookup, Tag, Tlb};
+pub use walk::{Access, AccessKind, Ept, Npt, Paging, SecondStage, Translation, WalkFault, translate};

@@ -1,0 +1,280 @@
+//! [`PhysicalMemory`]: the host-physical address space of one machine.
+//!
+//! RAM is owned and flat, a region at a time. Every 128-byte line has a byte of marks: whether it was ever written
+//! (a snapshot stores those lines only) and who watches it. A store by anyone to a line with a watch takes the slow
+//! path. Addresses without RAM read as ones and ignore writes; MMIO windows are named so that the processor asks the
+//! bus instead.
+
+mod image;
+mod watch;
+
+pub use image::MemoryImage;
+pub use watch::Watch;
+
+use crate::Digest;
+use rootmode_arch::HostPhysical;
+use watch::{LINE, WRITTEN};
+
+/// What lies behind a host-physical page. The decision is made once, when a translation is cached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum PageKind {
+    /// Bytes that may be read and written directly.
+    Ram,
+    /// A window of a device: every access goes to the bus.
+    Mmio,
+    /// Nothing: reads are all ones, writes are dropped.
+    Absent,
+}
+
+/// A layout that cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LayoutError {
+    /// Base or size is not a multiple of 4096, or the size is 0.
+    #[error("region at {base:#x} of {bytes:#x} bytes: base and size must be non-zero multiples of 4096")]
+    Alignment {
+        /// Base.
+        base: HostPhysical,
+        /// Size in bytes.
+        bytes: u64,
+    },
+    /// The end lies beyond 2^52 or the size beyond what the host can address.
+    #[error("region at {base:#x} of {bytes:#x} bytes: must end at or below 2^52")]
+    Width {
+        /// Base.
+        base: HostPhysical,
+        /// Size in bytes.
+        bytes: u64,
+    },
+    /// Another region is there.
+    #[error("region at {base:#x} of {bytes:#x} bytes: overlaps the region at {other:#x}")]
+    Overlap {
+        /// Base.
+        base: HostPhysical,
+        /// Size in bytes.
+        bytes: u64,
+        /// Base of the region that is in the way.
+        other: HostPhysical,
+    },
+}
+
+#[derive(Clone, Debug)]
+struct Ram {
+    base: u64,
+    bytes: Vec<u8>,
+    /// One byte of marks a line.
+    lines: Vec<u8>,
+    /// One number a page: how often its code marks were hit.
+    code_versions: Vec<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Window {
+    base: u64,
+    bytes: u64,
+}
+
+/// The host-physical address space: the only way to touch guest bytes.
+#[derive(Clone, Debug, Default)]
+pub struct PhysicalMemory {
+    ram: Vec<Ram>,
+    windows: Vec<Window>,
+    epoch: u64,
+    code_writes: u64,
+    hits: Vec<(HostPhysical, Watch)>,
+}
+
+impl PhysicalMemory {
+    /// An empty address space.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds zeroed RAM.
+    ///
+    /// # Errors
+    /// [`LayoutError`] if the range is not page-aligned, too high, or taken.
+    pub fn add_ram(&mut self, base: HostPhysical, bytes: u64) -> Result<(), LayoutError> {
+        self.check_free(base, bytes)?;
+        let size = usize::try_from(bytes).map_err(|_| LayoutError::Width { base, bytes })?;
+        let region = Ram {
+            base: base.0,
+            bytes: vec![0; size],
+            lines: vec![0; size / LINE],
+            code_versions: vec![0; size / 4096],
+        };
+        let at = self.ram.partition_point(|r| r.base < base.0);
+        self.ram.insert(at, region);
+        self.epoch += 1;
+        Ok(())
+    }
+
+    /// Adds a window whose accesses go to the bus.
+    ///
+    /// # Errors
+    /// [`LayoutError`] if the range is not page-aligned, too high, or taken.
+    pub fn add_mmio(&mut self, base: HostPhysical, bytes: u64) -> Result<(), LayoutError> {
+        self.check_free(base, bytes)?;
+        let at = self.windows.partition_point(|w| w.base < base.0);
+        self.windows.insert(at, Window { base: base.0, bytes });
+        self.epoch += 1;
+        Ok(())
+    }
+
+    fn check_free(&self, base: HostPhysical, bytes: u64) -> Result<(), LayoutError> {
+        if bytes == 0 || (base.0 | bytes) & 0xfff != 0 {
+            return Err(LayoutError::Alignment { base, bytes });
+        }
+        if base.0.checked_add(bytes).is_none_or(|end| end > 1 << 52) {
+            return Err(LayoutError::Width { base, bytes });
+        }
+        let ram = self.ram.iter().map(|r| (r.base, r.bytes.len() as u64));
+        let taken = ram.chain(self.windows.iter().map(|w| (w.base, w.bytes)));
+        for (other, size) in taken {
+            if base.0 < other + size && other < base.0 + bytes {
+                return Err(LayoutError::Overlap { base, bytes, other: HostPhysical(other) });
+            }
+        }
+        Ok(())
+    }
+
+    /// What lies behind the page of `address`.
+    pub fn kind(&self, address: HostPhysical) -> PageKind {
+        if self.locate(address.0).is_some() {
+            PageKind::Ram
+        } else if self.windows.iter().any(|w| address.0.wrapping_sub(w.base) < w.bytes) {
+            PageKind::Mmio
+        } else {
+            PageKind::Absent
+        }
+    }
+
+    /// Grows whenever a cached translation's page kind or a watch may have changed.
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Index of the region and offset in it.
+    fn locate(&self, address: u64) -> Option<(usize, usize)> {
+        for (index, region) in self.ram.iter().enumerate() {
+            let offset = address.wrapping_sub(region.base);
+            if offset < region.bytes.len() as u64 {
+                return Some((index, offset as usize));
+            }
+        }
+        None
+    }
+
+    /// Reads `N` bytes that may cross pages and regions.
+    #[inline]
+    fn load<const N: usize>(&self, address: HostPhysical) -> [u8; N] {
+        if let Some((region, offset)) = self.locate(address.0)
+            && let Some(bytes) = self.ram[region].bytes.get(offset..offset + N)
+        {
+            return bytes.try_into().expect("the slice has N bytes");
+        }
+        let mut bytes = [0; N];
+        self.read(address, &mut bytes);
+        bytes
+    }
+
+    /// One byte.
+    pub fn read_u8(&self, address: HostPhysical) -> u8 {
+        u8::from_le_bytes(self.load(address))
+    }
+    /// Two bytes, little-endian, at any alignment.
+    pub fn read_u16(&self, address: HostPhysical) -> u16 {
+        u16::from_le_bytes(self.load(address))
+    }
+    /// Four bytes, little-endian, at any alignment.
+    pub fn read_u32(&self, address: HostPhysical) -> u32 {
+        u32::from_le_bytes(self.load(address))
+    }
+    /// Eight bytes, little-endian, at any alignment.
+    pub fn read_u64(&self, address: HostPhysical) -> u64 {
+        u64::from_le_bytes(self.load(address))
+    }
+    /// Stores one byte.
+    pub fn write_u8(&mut self, address: HostPhysical, value: u8) {
+        self.store(address, value.to_le_bytes());
+    }
+    /// Stores two bytes, little-endian, at any alignment.
+    pub fn write_u16(&mut self, address: HostPhysical, value: u16) {
+        self.store(address, value.to_le_bytes());
+    }
+    /// Stores four bytes, little-endian, at any alignment.
+    pub fn write_u32(&mut self, address: HostPhysical, value: u32) {
+        self.store(address, value.to_le_bytes());
+    }
+    /// Stores eight bytes, little-endian, at any alignment.
+    pub fn write_u64(&mut self, address: HostPhysical, value: u64) {
+        self.store(address, value.to_le_bytes());
+    }
+
+    #[inline]
+    fn store<const N: usize>(&mut self, address: HostPhysical, value: [u8; N]) {
+        if let Some((index, offset)) = self.locate(address.0) {
+            let region = &mut self.ram[index];
+            let (first, last) = (offset / LINE, (offset + N - 1) / LINE);
+            if first == last
+                && region.lines[first] == WRITTEN
+                && let Some(bytes) = region.bytes.get_mut(offset..offset + N)
+            {
+                bytes.copy_from_slice(&value);
+                return;
+            }
+        }
+        self.write(address, &value);
+    }
+
+    /// Reads any number of bytes; bytes without RAM are 0xff.
+    pub fn read(&self, address: HostPhysical, bytes: &mut [u8]) {
+        let mut done = 0;
+        while done < bytes.len() {
+            let at = address.0.wrapping_add(done as u64);
+            let rest = bytes.len() - done;
+            if let Some((region, offset)) = self.locate(at) {
+                let source = &self.ram[region].bytes[offset..];
+                let count = rest.min(source.len());
+                bytes[done..done + count].copy_from_slice(&source[..count]);
+                done += count;
+            } else {
+                let count = rest.min(4096 - (at & 0xfff) as usize);
+                bytes[done..done + count].fill(0xff);
+                done += count;
+            }
+        }
+    }
+
+    /// Writes any number of bytes; bytes without RAM are dropped. Watches of the touched lines are reported.
+    pub fn write(&mut self, address: HostPhysical, bytes: &[u8]) {
+        let mut done = 0;
+        while done < bytes.len() {
+            let at = address.0.wrapping_add(done as u64);
+            let count = (bytes.len() - done).min(LINE - (at as usize & (LINE - 1)));
+            if let Some((region, offset)) = self.locate(at) {
+                self.ram[region].bytes[offset..offset + count].copy_from_slice(&bytes[done..done + count]);
+                self.touch(region, offset / LINE);
+            }
+            done += count;
+        }
+    }
+
+    /// Adds the contents of all written lines, and where they are, to `digest`.
+    pub fn digest(&self, digest: &mut Digest) {
+        for region in &self.ram {
+            digest.all(&[region.base, region.bytes.len() as u64]);
+            for (index, marks) in region.lines.iter().enumerate() {
+                let line = &region.bytes[index * LINE..(index + 1) * LINE];
+                // A line of zeroes is the same state whether or not it was written.
+                if marks & WRITTEN != 0 && line.iter().any(|b| *b != 0) {
+                    digest.u64(index as u64);
+                    digest.bytes(line);
+                }
+            }
+        }
+        for window in &self.windows {
+            digest.all(&[window.base, window.bytes]);
+        }
+    }
+}
