@@ -1,1 +1,26 @@
 //! Processor state, decoding, execution, exceptions, and the board around it.
+//!
+//! - [`Cpu`]: the architectural state; [`Published`]: what an extension tells the handlers.
+//! - [`Virtualization`]: the seam to VMX and SVM; [`virtualization`] documents both directions.
+//! - [`Instruction`], [`Outcome`]: instructions as values, for decoded code and a Rust host alike.
+//! - [`Context`], [`Bus`], [`Effects`]: what a processor is lent, and how devices answer.
+#![forbid(unsafe_code)]
+
+mod context;
+mod fault;
+mod gate;
+mod instruction;
+mod interrupts;
+pub mod model;
+pub mod msr;
+mod state;
+pub mod virtualization;
+
+pub use context::{Bus, Context, Effects, EmptyBus, Message};
+pub use fault::{Fault, Result};
+pub use gate::{GATE_BASE, GATE_COUNT, GATE_STRIDE, gate_address, gate_at};
+pub use instruction::{Instruction, Outcome};
+pub use interrupts::Interrupts;
+pub use model::Model;
+pub use state::{Activity, Attention, Cpu, Current, Delivery, DeliveryKind, Gate, Published, TscRatio};
+pub use virtualization::{Opcode, Slot, Virtualization};

@@ -1,0 +1,211 @@
+//! The MSRs that the core owns (SDM Vol. 4 "Architectural MSRs", APM Vol. 2 "MSR Cross-Reference").
+//! An extension is asked first; what neither knows is #GP(0).
+
+use crate::fault::{Fault, Result};
+use crate::{Cpu, Model};
+use rootmode_arch::msr::*;
+use rootmode_arch::{Cr0, Efer, Feature, Linear, SegmentName, Vendor};
+
+/// MSRs that have no other home in [`Cpu`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[repr(C)]
+pub struct MsrFile {
+    /// IA32_STAR.
+    pub star: u64,
+    /// IA32_LSTAR.
+    pub lstar: u64,
+    /// IA32_CSTAR.
+    pub cstar: u64,
+    /// IA32_FMASK.
+    pub fmask: u64,
+    /// IA32_KERNEL_GS_BASE.
+    pub kernel_gs_base: u64,
+    /// IA32_SYSENTER_CS.
+    pub sysenter_cs: u64,
+    /// IA32_SYSENTER_ESP.
+    pub sysenter_esp: u64,
+    /// IA32_SYSENTER_EIP.
+    pub sysenter_eip: u64,
+    /// IA32_TSC_AUX.
+    pub tsc_aux: u64,
+    /// Difference of the TSC from machine time; also IA32_TSC_ADJUST.
+    pub tsc_adjust: u64,
+    /// IA32_PAT.
+    pub pat: u64,
+    /// IA32_DEBUGCTL.
+    pub debugctl: u64,
+    /// IA32_APIC_BASE.
+    pub apic_base: u64,
+    /// IA32_FEATURE_CONTROL (Intel). Reset leaves it locked with VMX allowed outside SMX, as firmware does.
+    pub feature_control: u64,
+    /// IA32_MISC_ENABLE (Intel).
+    pub misc_enable: u64,
+    /// SYSCFG (AMD).
+    pub syscfg: u64,
+    /// HWCR (AMD).
+    pub hwcr: u64,
+}
+
+impl MsrFile {
+    /// The values after reset of processor `index`.
+    pub fn reset(model: &Model, index: u8) -> Self {
+        Self {
+            pat: 0x0007_0406_0007_0406,
+            apic_base: 0xfee0_0800 | if index == 0 { 0x100 } else { 0 },
+            feature_control: if model.has(Feature::Vmx) { 5 } else { 1 },
+            misc_enable: 1,
+            ..Self::default()
+        }
+    }
+
+    /// Every value, in declaration order.
+    pub const fn values(&self) -> [u64; 17] {
+        [
+            self.star,
+            self.lstar,
+            self.cstar,
+            self.fmask,
+            self.kernel_gs_base,
+            self.sysenter_cs,
+            self.sysenter_esp,
+            self.sysenter_eip,
+            self.tsc_aux,
+            self.tsc_adjust,
+            self.pat,
+            self.debugctl,
+            self.apic_base,
+            self.feature_control,
+            self.misc_enable,
+            self.syscfg,
+            self.hwcr,
+        ]
+    }
+}
+
+/// Reads an MSR of the core, without privilege checks or interception: RDMSR's last step, MSR-store lists.
+///
+/// # Errors
+/// #GP(0) if the model has no such MSR.
+pub fn read(cpu: &Cpu, index: u32) -> Result<u64> {
+    let m = &cpu.msrs;
+    let intel = cpu.model.vendor() == Vendor::Intel;
+    Ok(match index {
+        IA32_TSC => cpu.tsc(),
+        IA32_TSC_ADJUST if cpu.model.has(Feature::TscAdjust) => m.tsc_adjust,
+        IA32_APIC_BASE => m.apic_base,
+        IA32_SYSENTER_CS => m.sysenter_cs,
+        IA32_SYSENTER_ESP => m.sysenter_esp,
+        IA32_SYSENTER_EIP => m.sysenter_eip,
+        IA32_PAT => m.pat,
+        IA32_DEBUGCTL => m.debugctl,
+        IA32_BIOS_SIGN_ID => 1 << 32,
+        IA32_EFER => cpu.efer.0,
+        IA32_STAR => m.star,
+        IA32_LSTAR => m.lstar,
+        IA32_CSTAR => m.cstar,
+        IA32_FMASK => m.fmask,
+        IA32_FS_BASE => cpu.segment(SegmentName::Fs).base,
+        IA32_GS_BASE => cpu.segment(SegmentName::Gs).base,
+        IA32_KERNEL_GS_BASE => m.kernel_gs_base,
+        IA32_TSC_AUX if cpu.model.has(Feature::Rdtscp) => m.tsc_aux,
+        IA32_FEATURE_CONTROL if intel => m.feature_control,
+        IA32_MISC_ENABLE if intel => m.misc_enable,
+        IA32_PLATFORM_ID if intel => 0,
+        SYSCFG if !intel => m.syscfg,
+        HWCR if !intel => m.hwcr,
+        _ => return Err(Fault::GP0),
+    })
+}
+
+/// Writes an MSR of the core, without privilege checks or interception: WRMSR's last step, MSR-load lists.
+/// `efer_bits` are those that the extension adds to the core's.
+///
+/// # Errors
+/// #GP(0) if the model has no such MSR or the value is illegal; nothing was changed.
+pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
+    let intel = cpu.model.vendor() == Vendor::Intel;
+    let width = cpu.linear_width();
+    let canonical = |value| if Linear(value).is_canonical(width) { Ok(value) } else { Err(Fault::GP0) };
+    // AMD truncates SYSENTER_ESP and EIP to 32 bits only in legacy mode; both vendors demand canonical addresses.
+    match index {
+        IA32_TSC => {
+            let delta = value.wrapping_sub(cpu.host_tsc());
+            cpu.msrs.tsc_adjust = cpu.msrs.tsc_adjust.wrapping_add(delta);
+        }
+        IA32_TSC_ADJUST if cpu.model.has(Feature::TscAdjust) => cpu.msrs.tsc_adjust = value,
+        IA32_APIC_BASE => {
+            let reserved = 0x6ff | !((1 << cpu.model.physical_width()) - 1) | 0x400;
+            if value & reserved != 0 {
+                return Err(Fault::GP0);
+            }
+            cpu.msrs.apic_base = value;
+        }
+        IA32_SYSENTER_CS => cpu.msrs.sysenter_cs = value & 0xffff_ffff,
+        IA32_SYSENTER_ESP => cpu.msrs.sysenter_esp = canonical(value)?,
+        IA32_SYSENTER_EIP => cpu.msrs.sysenter_eip = canonical(value)?,
+        IA32_PAT => {
+            if value.to_le_bytes().iter().any(|t| !matches!(t, 0 | 1 | 4..=7)) {
+                return Err(Fault::GP0);
+            }
+            cpu.msrs.pat = value;
+        }
+        IA32_DEBUGCTL => {
+            // Branch records are not modelled: their enable bits read back, as on a part without branches to report.
+            if value & !3 != 0 {
+                return Err(Fault::GP0);
+            }
+            cpu.msrs.debugctl = value;
+        }
+        IA32_BIOS_SIGN_ID => {}
+        IA32_EFER => write_efer(cpu, value, efer_bits)?,
+        IA32_STAR => cpu.msrs.star = value,
+        IA32_LSTAR => cpu.msrs.lstar = canonical(value)?,
+        IA32_CSTAR => cpu.msrs.cstar = canonical(value)?,
+        IA32_FMASK => cpu.msrs.fmask = value & 0xffff_ffff,
+        IA32_FS_BASE => cpu.segment_mut(SegmentName::Fs).base = canonical(value)?,
+        IA32_GS_BASE => cpu.segment_mut(SegmentName::Gs).base = canonical(value)?,
+        IA32_KERNEL_GS_BASE => cpu.msrs.kernel_gs_base = canonical(value)?,
+        IA32_TSC_AUX if cpu.model.has(Feature::Rdtscp) => {
+            if intel && value >> 32 != 0 {
+                return Err(Fault::GP0);
+            }
+            cpu.msrs.tsc_aux = value & 0xffff_ffff;
+        }
+        IA32_FEATURE_CONTROL if intel => {
+            if cpu.msrs.feature_control & 1 != 0 || value & !7 != 0 {
+                return Err(Fault::GP0);
+            }
+            cpu.msrs.feature_control = value;
+        }
+        IA32_MISC_ENABLE if intel => cpu.msrs.misc_enable = value,
+        SYSCFG if !intel => cpu.msrs.syscfg = value,
+        HWCR if !intel => cpu.msrs.hwcr = value,
+        _ => return Err(Fault::GP0),
+    }
+    Ok(())
+}
+
+/// EFER: reserved bits, and LME may not change while paging is on. LMA is not writable.
+fn write_efer(cpu: &mut Cpu, value: u64, extension_bits: u64) -> Result {
+    let mut allowed = Efer(extension_bits) | Efer::LMA;
+    for (feature, bits) in
+        [(Feature::Syscall, Efer::SCE), (Feature::LongMode, Efer::LME), (Feature::Nx, Efer::NXE)]
+    {
+        if cpu.model.has(feature) {
+            allowed = allowed | bits;
+        }
+    }
+    let (new, old) = (Efer(value), cpu.efer);
+    let changes_lme = (new.0 ^ old.0) & Efer::LME.0 != 0;
+    if value & !allowed.0 != 0 || changes_lme && cpu.cr0.contains(Cr0::PG) {
+        return Err(Fault::GP0);
+    }
+    let nxe_changes = (new.0 ^ old.0) & Efer::NXE.0 != 0;
+    cpu.efer = new.set(Efer::LMA, old.contains(Efer::LMA));
+    if nxe_changes {
+        // Cached rights were computed with the old meaning of bit 63.
+        cpu.tlb.flush_space(cpu.published.space);
+    }
+    cpu.refresh();
+    Ok(())
+}

@@ -1,0 +1,469 @@
+//! [`Cpu`]: the architectural state of one logical processor, and what an extension publishes into it.
+//!
+//! Plain data, not generic over anything. Everything that software can observe is here, including what hardware keeps
+//! only inside: the event delivery in progress, shadows, pending debug exceptions, cached translations.
+
+use crate::interrupts::Interrupts;
+use crate::model::Model;
+use crate::msr::MsrFile;
+use rootmode_arch::event::ExceptionSource;
+use rootmode_arch::record::Level;
+use rootmode_arch::{
+    AccessRights, Cr0, Cr3, Cr4, DescriptorTable, Efer, EventClasses, Gpr, HostPhysical, RFlags, Segment,
+    SegmentName, Selector,
+};
+use rootmode_mmu::{Paging, SecondStage, Tag, Tlb};
+use std::sync::Arc;
+
+/// What a processor is doing (SDM Vol. 3C "Guest Non-Register State", activity state).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[repr(u8)]
+pub enum Activity {
+    /// Executing instructions.
+    #[default]
+    Active = 0,
+    /// HLT.
+    Halted = 1,
+    /// A triple fault or another serious error.
+    Shutdown = 2,
+    /// Waiting for a start-up IPI.
+    WaitForSipi = 3,
+}
+
+/// What is being delivered through the IDT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum DeliveryKind {
+    /// Maskable external interrupt.
+    External = 0,
+    /// NMI.
+    Nmi = 2,
+    /// Exception raised by the processor.
+    Hardware = 3,
+    /// INT n.
+    Software = 4,
+    /// INT1.
+    Privileged = 5,
+    /// INT3, INTO.
+    SoftwareException = 6,
+}
+
+impl From<ExceptionSource> for DeliveryKind {
+    fn from(source: ExceptionSource) -> Self {
+        match source {
+            ExceptionSource::Hardware => Self::Hardware,
+            ExceptionSource::Software => Self::SoftwareException,
+            ExceptionSource::Privileged => Self::Privileged,
+        }
+    }
+}
+
+/// An event on its way through the IDT. The numbers of [`DeliveryKind`] are VMX's interruption types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Delivery {
+    /// What it is.
+    pub kind: DeliveryKind,
+    /// Vector.
+    pub vector: u8,
+    /// Error code to push.
+    pub error_code: Option<u32>,
+    /// Instruction length of software interrupts and exceptions: the return address is RIP plus this. Else 0.
+    pub length: u8,
+    /// The return address to push, where it is not RIP plus `length` (VMRUN's nRIP).
+    pub return_rip: Option<u64>,
+    /// #PF: the linear address, for CR2 (already written for injected events). Else 0.
+    pub detail: u64,
+}
+
+/// Why the fast loop must be left at the next boundary. 0: nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[repr(transparent)]
+pub struct Attention(pub u32);
+
+impl Attention {
+    /// An interrupt, NMI, SMI, INIT or SIPI is pending, possible or not.
+    pub const INTERRUPT: u32 = 1;
+    /// RFLAGS.TF or a pending debug exception.
+    pub const DEBUG: u32 = 2;
+    /// STI or MOV SS blocks for one more boundary.
+    pub const SHADOW: u32 = 4;
+    /// An event waits to be injected ([`Cpu::injected`]).
+    pub const INJECTED: u32 = 8;
+    /// The extension wants [`Virtualization::boundary`](crate::Virtualization::boundary).
+    pub const EXTENSION: u32 = 16;
+    /// The processor is not active.
+    pub const INACTIVE: u32 = 32;
+    /// [`Published::deadline`] may have come.
+    pub const DEADLINE: u32 = 64;
+}
+
+/// How the extension gates external interrupts or NMIs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[repr(u8)]
+pub enum Gate {
+    /// As without virtualization: RFLAGS.IF, or blocking by NMI.
+    #[default]
+    Normal,
+    /// Accepted whatever RFLAGS.IF (or NMI blocking) says; shadows still hold.
+    /// VMX "external-interrupt exiting"; SVM's V_INTR_MASKING with the host's IF set.
+    Open,
+    /// Held (GIF = 0; V_INTR_MASKING with the host's IF clear).
+    Closed,
+}
+
+/// A multiplier of the time-stamp counter: `tsc = tick * multiplier >> shift`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct TscRatio {
+    /// Multiplier.
+    pub multiplier: u64,
+    /// Right shift: 48 for VMX, 32 for SVM.
+    pub shift: u8,
+}
+
+impl Default for TscRatio {
+    fn default() -> Self {
+        Self { multiplier: 1, shift: 0 }
+    }
+}
+
+/// What the extension publishes for handlers to test without calling it. The default is "not virtualized".
+/// After a change call [`Cpu::refresh`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Published {
+    /// Event classes that may exit or be virtualized. Only these are offered to `raise`.
+    pub intercepts: EventClasses,
+    /// A guest runs.
+    pub guest: bool,
+    /// What records say.
+    pub level: Level,
+    /// The second stage of translation.
+    pub second_stage: SecondStage,
+    /// VPID or ASID that tags translations; 0 is the host.
+    pub space: u32,
+    /// Added to the scaled TSC.
+    pub tsc_offset: u64,
+    /// Scales the TSC.
+    pub tsc_ratio: TscRatio,
+    /// Host-physical page of the APIC-access page.
+    pub apic_access: Option<HostPhysical>,
+    /// Gate of external interrupts.
+    pub interrupt_gate: Gate,
+    /// Gate of NMIs.
+    pub nmi_gate: Gate,
+    /// Call `boundary` at every instruction boundary.
+    pub boundary: bool,
+    /// Call `boundary` at the first boundary at or after this tick (preemption timer).
+    pub deadline: Option<u64>,
+}
+
+impl Default for Published {
+    fn default() -> Self {
+        Self {
+            intercepts: EventClasses::NONE,
+            guest: false,
+            level: Level::L1,
+            second_stage: SecondStage::None,
+            space: 0,
+            tsc_offset: 0,
+            tsc_ratio: TscRatio::default(),
+            apic_access: None,
+            interrupt_gate: Gate::Normal,
+            nmi_gate: Gate::Normal,
+            boundary: false,
+            deadline: None,
+        }
+    }
+}
+
+/// The instruction being executed: what exits report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Current {
+    /// Its length in bytes; 0 if an event came between instructions or the fetch itself failed.
+    pub length: u8,
+    /// Its bytes.
+    pub bytes: [u8; 15],
+}
+
+/// The state of one logical processor.
+#[derive(Clone, Debug)]
+#[repr(C)]
+pub struct Cpu {
+    /// General-purpose registers by number.
+    pub gpr: [u64; 16],
+    /// Instruction pointer: of the instruction being executed, or of the next one at a boundary.
+    pub rip: u64,
+    flags: u64,
+    /// Why the fast loop must be left.
+    pub attention: Attention,
+    /// Privilege level, 0 to 3. Entry sets it (VMX: SS.DPL; SVM: the VMCB's CPL).
+    pub cpl: u8,
+    /// Activity state.
+    pub activity: Activity,
+    /// STI blocks interrupts until after the next instruction.
+    pub sti_shadow: bool,
+    /// MOV SS or POP SS blocks interrupts and debug exceptions until after the next instruction.
+    pub mov_ss_shadow: bool,
+    /// NMIs are blocked until IRET.
+    pub nmi_blocked: bool,
+    /// Time in ticks as this processor sees it: the slice's start plus its own ticks.
+    pub tick: u64,
+    /// Steps taken, ticks or not; not visible to guests.
+    pub steps: u64,
+    /// Segment registers by [`SegmentName`].
+    pub segments: [Segment; 8],
+    /// CR0.
+    pub cr0: Cr0,
+    /// CR2.
+    pub cr2: u64,
+    /// CR3.
+    pub cr3: Cr3,
+    /// CR4.
+    pub cr4: Cr4,
+    /// CR8: task priority, 0 to 15.
+    pub cr8: u8,
+    /// IA32_EFER.
+    pub efer: Efer,
+    /// XCR0.
+    pub xcr0: u64,
+    /// DR0 to DR3.
+    pub dr: [u64; 4],
+    /// DR6.
+    pub dr6: u64,
+    /// DR7.
+    pub dr7: u64,
+    /// GDTR.
+    pub gdtr: DescriptorTable,
+    /// IDTR.
+    pub idtr: DescriptorTable,
+    /// PKRU.
+    pub pkru: u32,
+    /// Debug exceptions that wait for the next boundary: DR6 bits, active high.
+    pub pending_debug: u64,
+    /// Model-specific registers that the core owns.
+    pub msrs: MsrFile,
+    /// What waits at the interrupt inputs.
+    pub interrupts: Interrupts,
+    /// The event whose delivery is in progress.
+    pub delivering: Option<Delivery>,
+    /// An event that is delivered before the next instruction (VM-entry event injection, V_IRQ).
+    pub injected: Option<Delivery>,
+    /// The instruction being executed.
+    pub current: Current,
+    /// What the extension publishes.
+    pub published: Published,
+    /// Derived by [`Cpu::refresh`]: the registers that govern paging.
+    pub(crate) paging: Paging,
+    /// Derived by [`Cpu::refresh`]: the tag of translations.
+    pub(crate) tag: Tag,
+    /// Number of this processor in its machine.
+    pub index: u8,
+    /// Which processor this is.
+    pub model: Arc<Model>,
+    /// Cached translations.
+    pub tlb: Tlb,
+}
+
+impl Cpu {
+    /// Processor `index` of kind `model`, as after power-up, except that it is active: real mode at the reset vector.
+    pub fn new(index: u8, model: Arc<Model>) -> Self {
+        let segment = |rights, base| Segment {
+            selector: Selector(0),
+            rights: AccessRights(rights),
+            limit: 0xffff,
+            base,
+        };
+        let mut segments = [segment(0x93, 0); 8];
+        segments[SegmentName::Cs as usize] =
+            Segment { selector: Selector(0xf000), ..segment(0x9b, 0xffff_0000) };
+        segments[SegmentName::Ldtr as usize] = segment(0x82, 0);
+        segments[SegmentName::Tr as usize] = segment(0x8b, 0);
+        let mut gpr = [0; 16];
+        gpr[Gpr::Rdx as usize] = u64::from(model.signature());
+        let table = DescriptorTable { base: 0, limit: 0xffff };
+        let mut cpu = Self {
+            gpr,
+            rip: 0xfff0,
+            flags: RFlags::ONE.0,
+            attention: Attention::default(),
+            cpl: 0,
+            activity: Activity::Active,
+            sti_shadow: false,
+            mov_ss_shadow: false,
+            nmi_blocked: false,
+            tick: 0,
+            steps: 0,
+            segments,
+            cr0: Cr0(0x6000_0010),
+            cr2: 0,
+            cr3: Cr3(0),
+            cr4: Cr4(0),
+            cr8: 0,
+            efer: Efer(0),
+            xcr0: 1,
+            dr: [0; 4],
+            dr6: 0xffff_0ff0,
+            dr7: 0x400,
+            gdtr: table,
+            idtr: table,
+            pkru: 0,
+            pending_debug: 0,
+            msrs: MsrFile::reset(&model, index),
+            interrupts: Interrupts::default(),
+            delivering: None,
+            injected: None,
+            current: Current::default(),
+            published: Published::default(),
+            paging: Paging::default(),
+            tag: Tag::default(),
+            index,
+            model,
+            tlb: Tlb::new(),
+        };
+        cpu.refresh();
+        cpu
+    }
+
+    /// Puts the processor into 64-bit mode at CPL 0 with flat segments: CS selector 0x08, data selectors 0x10, paging from
+    /// `cr3`. For loaders and tests; GDTR, IDTR and TR are the caller's.
+    pub fn enter_long_mode(&mut self, cr3: u64, rip: u64, rsp: u64) {
+        self.cr0 = Cr0::PE | Cr0::MP | Cr0::ET | Cr0::NE | Cr0::WP | Cr0::PG;
+        self.cr3 = Cr3(cr3);
+        self.cr4 = Cr4::PAE | Cr4::PGE | Cr4::OSFXSR;
+        self.efer = Efer::LME | Efer::LMA | Efer::NXE | Efer::SCE;
+        let data =
+            Segment { selector: Selector(0x10), rights: AccessRights(0xc093), limit: u32::MAX, base: 0 };
+        for name in [SegmentName::Es, SegmentName::Ss, SegmentName::Ds, SegmentName::Fs, SegmentName::Gs] {
+            self.segments[name as usize] = data;
+        }
+        self.segments[SegmentName::Cs as usize] =
+            Segment { selector: Selector(8), rights: AccessRights(0xa09b), ..data };
+        self.segments[SegmentName::Ldtr as usize] =
+            Segment { rights: AccessRights(0x1_0082), ..Segment::default() };
+        self.cpl = 0;
+        self.rip = rip;
+        self.gpr[Gpr::Rsp as usize] = rsp;
+        self.refresh();
+    }
+
+    /// RFLAGS.
+    pub const fn rflags(&self) -> RFlags {
+        RFlags(self.flags)
+    }
+
+    /// Replaces RFLAGS (bit 1 is set, reserved bits are cleared) and recomputes [`Cpu::attention`].
+    pub fn set_rflags(&mut self, flags: RFlags) {
+        self.flags = flags.0 & !RFlags::RESERVED_ZERO | RFlags::ONE.0;
+        self.update_attention();
+    }
+
+    /// Replaces the status flags in `mask` only: no effect on interruptibility.
+    pub(crate) const fn set_status(&mut self, mask: u64, flags: u64) {
+        self.flags = self.flags & !mask | flags & mask;
+    }
+
+    /// A general-purpose register.
+    pub const fn register(&self, gpr: Gpr) -> u64 {
+        self.gpr[gpr as usize]
+    }
+
+    /// A segment register.
+    pub const fn segment(&self, name: SegmentName) -> &Segment {
+        &self.segments[name as usize]
+    }
+
+    /// A segment register, to change. Call [`Cpu::refresh`] after changing CS or SS.
+    pub const fn segment_mut(&mut self, name: SegmentName) -> &mut Segment {
+        &mut self.segments[name as usize]
+    }
+
+    /// The registers that govern paging, as last refreshed.
+    pub const fn paging(&self) -> &Paging {
+        &self.paging
+    }
+
+    /// The tag of translations, as last refreshed.
+    pub const fn tag(&self) -> Tag {
+        self.tag
+    }
+
+    /// Whether the processor runs 64-bit code.
+    pub const fn is_64_bit(&self) -> bool {
+        self.efer.contains(Efer::LMA)
+            && self.segments[SegmentName::Cs as usize].rights.contains(AccessRights::L)
+    }
+
+    /// Bits of a canonical linear address: 48 or 57.
+    pub const fn linear_width(&self) -> u32 {
+        if self.cr4.contains(Cr4::LA57) { 57 } else { 48 }
+    }
+
+    /// The time-stamp counter as the current level reads it.
+    pub const fn tsc(&self) -> u64 {
+        let ratio = self.published.tsc_ratio;
+        let host = self.tick.wrapping_add(self.msrs.tsc_adjust);
+        let scaled = (host as u128 * ratio.multiplier as u128 >> ratio.shift) as u64;
+        scaled.wrapping_add(self.published.tsc_offset)
+    }
+
+    /// The time-stamp counter without the extension's scaling and offset.
+    pub const fn host_tsc(&self) -> u64 {
+        self.tick.wrapping_add(self.msrs.tsc_adjust)
+    }
+
+    /// Recomputes what is derived: paging registers, tags, attention. Call it after changing CR0, CR3, CR4, EFER, CPL,
+    /// PKRU, segments, pending events, activity, shadows or [`Published`] from outside the instruction handlers.
+    pub fn refresh(&mut self) {
+        let cr4 = self.cr4;
+        self.paging = Paging {
+            cr3: self.cr3,
+            enabled: self.cr0.contains(Cr0::PG),
+            five_level: cr4.contains(Cr4::LA57),
+            write_protect: self.cr0.contains(Cr0::WP),
+            no_execute: self.efer.contains(Efer::NXE),
+            smep: cr4.contains(Cr4::SMEP),
+            smap: cr4.contains(Cr4::SMAP),
+            pcide: cr4.contains(Cr4::PCIDE),
+            global: cr4.contains(Cr4::PGE),
+            huge_pages: self.model.features().has(rootmode_arch::Feature::Page1Gb),
+            protection_keys: cr4.contains(Cr4::PKE),
+            pkru: self.pkru,
+            physical_width: self.model.physical_width(),
+        };
+        self.tag = Tag {
+            space: self.published.space,
+            pcid: self.paging.pcid(),
+            root: self.published.second_stage.root_tag(),
+        };
+        self.update_attention();
+    }
+
+    /// Recomputes [`Cpu::attention`] alone.
+    pub fn update_attention(&mut self) {
+        let mut bits = 0;
+        if self.interrupts.any() {
+            bits |= Attention::INTERRUPT;
+        }
+        if self.flags & RFlags::TF.0 != 0 || self.pending_debug != 0 {
+            bits |= Attention::DEBUG;
+        }
+        if self.sti_shadow || self.mov_ss_shadow {
+            bits |= Attention::SHADOW;
+        }
+        if self.injected.is_some() {
+            bits |= Attention::INJECTED;
+        }
+        if self.published.boundary {
+            bits |= Attention::EXTENSION;
+        }
+        if self.activity != Activity::Active {
+            bits |= Attention::INACTIVE;
+        }
+        if self.published.deadline.is_some() {
+            bits |= Attention::DEADLINE;
+        }
+        self.attention = Attention(bits);
+    }
+}
