@@ -84,7 +84,7 @@ impl Tlb {
             }
             let write = access.kind == AccessKind::Write;
             if write && !(entry.rights.dirty && entry.second.dirty)
-                || !entry.second.allows(access.kind, access.user)
+                || !entry.second.allows(access.kind, entry.rights.user)
                 || refusal(paging, &entry.rights, access).is_some()
             {
                 return None;

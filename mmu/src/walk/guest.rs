@@ -38,12 +38,13 @@ pub fn translate(
     linear: Linear,
     access: Access,
 ) -> Result<Translation, WalkFault> {
-    let final_access = Purpose::Final { linear, kind: access.kind, user: access.user };
     if !paging.enabled {
+        // Without paging every linear address counts as a writable user-mode one.
         let guest = GuestPhysical(linear.0);
-        let mapped = translate_for(memory, second, guest, final_access)?;
         let rights =
             GuestRights { write: true, user: true, no_execute: false, dirty: true, global: false, key: 0 };
+        let purpose = Purpose::Final { linear, kind: access.kind, rights };
+        let mapped = translate_for(memory, second, guest, purpose)?;
         return Ok(Translation {
             host: mapped.host,
             guest,
@@ -111,7 +112,8 @@ pub fn translate(
 
     let size = 1 << guest_shift;
     let guest = GuestPhysical(leaf & 0x000f_ffff_ffff_f000 & !(size - 1) | linear.0 & (size - 1));
-    let mapped = translate_for(memory, second, guest, final_access)?;
+    let purpose = Purpose::Final { linear, kind: access.kind, rights };
+    let mapped = translate_for(memory, second, guest, purpose)?;
     Ok(Translation {
         host: mapped.host,
         guest,

@@ -1,7 +1,7 @@
 //! The second stage: EPT (SDM Vol. 3C "The Extended Page Table Mechanism (EPT)") and nested paging
 //! (APM Vol. 2 "Nested Paging").
 
-use super::{AccessKind, Ept, Npt, SecondRights, SecondStage, WalkFault};
+use super::{AccessKind, Ept, GuestRights, Npt, SecondRights, SecondStage, WalkFault};
 use crate::PhysicalMemory;
 use rootmode_arch::event::GuestPhysicalAccess;
 use rootmode_arch::{GuestPhysical, HostPhysical, Linear};
@@ -13,7 +13,7 @@ const PAGE_SIZE: u64 = 1 << 7;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Purpose {
     /// The page that a linear address maps to.
-    Final { linear: Linear, kind: AccessKind, user: bool },
+    Final { linear: Linear, kind: AccessKind, rights: GuestRights },
     /// A guest paging-structure entry, to read it or to `update` its accessed and dirty flags.
     Table { linear: Linear, update: bool },
     /// Neither: an access that has no linear address (PDPTE loads, APIC pages).
@@ -56,25 +56,16 @@ pub(super) fn translate_for(
 
 /// The access as exits report it.
 fn describe(guest: GuestPhysical, purpose: Purpose, table_is_write: bool) -> GuestPhysicalAccess {
-    let blank = GuestPhysicalAccess {
-        address: guest,
-        linear: None,
-        read: false,
-        write: false,
-        fetch: false,
-        table_walk: false,
-        user: false,
-        permissions: 0,
-        entry: 0,
-        misconfigured: false,
-    };
+    let blank = GuestPhysicalAccess { address: guest, ..GuestPhysicalAccess::default() };
     match purpose {
-        Purpose::Final { linear, kind, user } => GuestPhysicalAccess {
+        Purpose::Final { linear, kind, rights } => GuestPhysicalAccess {
             linear: Some(linear),
             read: kind == AccessKind::Read,
             write: kind == AccessKind::Write,
             fetch: kind == AccessKind::Execute,
-            user,
+            user: rights.user,
+            linear_writable: rights.write,
+            linear_execute_disable: rights.no_execute,
             ..blank
         },
         Purpose::Table { linear, update } => GuestPhysicalAccess {
