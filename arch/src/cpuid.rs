@@ -138,6 +138,7 @@ features! {
     Uintr = 0x7 . 0 Edx 5;
     Serialize = 0x7 . 0 Edx 14;
     Pconfig = 0x7 . 0 Edx 18;
+    ArchLbr = 0x7 . 0 Edx 19;
     Ibt = 0x7 . 0 Edx 20;
     SpecCtrl = 0x7 . 0 Edx 26;
     Stibp = 0x7 . 0 Edx 27;
@@ -147,6 +148,7 @@ features! {
     Lass = 0x7 . 1 Eax 6;
     Fred = 0x7 . 1 Eax 17;
     Lam = 0x7 . 1 Eax 26;
+    Msrlist = 0x7 . 1 Eax 27;
     XsaveOpt = 0xd . 1 Eax 0;
     XsaveC = 0xd . 1 Eax 1;
     Xgetbv1 = 0xd . 1 Eax 2;
