@@ -1,0 +1,83 @@
+//! The command line: arguments, dispatch, exit status (0 fine, 1 something was found, 2 bad input).
+
+mod campaign;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs: one JSON document on standard output.
+    Json,
+}
+
+/// A deterministic x86 machine for people who write, test and teach hypervisors.
+///
+/// Without a command, an embedded hypervisor runs on both vendors and the five steps of the mission are shown.
+#[derive(Debug, Parser)]
+#[command(name = "rootmode", version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check properties over generated cases; hunt known bugs; run a counterexample again.
+    Campaign(campaign::Arguments),
+}
+
+/// What a command found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Finding {
+    /// All is well.
+    Nothing,
+    /// A property failed, a rule is violated, an expectation was not met.
+    Something,
+}
+
+/// Parses the arguments, runs the command, and answers with the process's exit status.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Some(Command::Campaign(arguments)) => campaign::run(&arguments),
+        None => Ok(help()),
+    };
+    match result {
+        Ok(Finding::Nothing) => ExitCode::SUCCESS,
+        Ok(Finding::Something) => ExitCode::from(1),
+        Err(report) => {
+            anstream::eprintln!("{report:?}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn help() -> Finding {
+    anstream::println!("{}", Cli::command().render_long_help().ansi());
+    Finding::Nothing
+}
+
+/// Reads a text file named on the command line.
+fn read_text(path: &std::path::Path) -> miette::Result<String> {
+    let bytes = std::fs::read(path).map_err(|e| miette::miette!("cannot read {}: {e}", path.display()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Writes a text file named on the command line.
+fn write_text(path: &std::path::Path, text: &str) -> miette::Result<()> {
+    std::fs::write(path, text).map_err(|e| miette::miette!("cannot write {}: {e}", path.display()))
+}
+
+/// Prints one JSON document.
+fn print_json(value: &impl serde::Serialize) -> miette::Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| miette::miette!("cannot encode JSON: {e}"))?;
+    anstream::println!("{text}");
+    Ok(())
+}
