@@ -4,6 +4,8 @@
 
 pub mod bitmap;
 pub mod definitions;
+pub mod information;
+pub mod qualification;
 pub mod vmcs;
 
 pub use definitions::capabilities::Capabilities;
