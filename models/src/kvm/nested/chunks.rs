@@ -1,0 +1,151 @@
+//! [`ChunkList`]: which chunks of L1's permission map are merged, derived from the MSRs that KVM may pass to L2.
+
+use rootmode_arch::msr;
+
+use crate::kvm::interception::{Access, InterceptMap, Kernel};
+use crate::kvm::{Errno, Regression, Regressions};
+use rootmode_svm::bitmap::Msrpm;
+
+/// The MSRs that KVM merges on AMD processors, with the first kernel that does. SEV-ES-only MSRs are left out, because
+/// nothing nests in an SEV-ES guest; so are CET and x2APIC MSRs.
+const MERGED: &[(u32, Kernel)] = &[
+    (msr::IA32_STAR, Kernel::V6_12),
+    (msr::IA32_SYSENTER_CS, Kernel::V6_12),
+    (msr::IA32_SYSENTER_EIP, Kernel::V6_12),
+    (msr::IA32_SYSENTER_ESP, Kernel::V6_12),
+    (msr::IA32_GS_BASE, Kernel::V6_12),
+    (msr::IA32_FS_BASE, Kernel::V6_12),
+    (msr::IA32_KERNEL_GS_BASE, Kernel::V6_12),
+    (msr::IA32_LSTAR, Kernel::V6_12),
+    (msr::IA32_CSTAR, Kernel::V6_12),
+    (msr::IA32_FMASK, Kernel::V6_12),
+    (msr::IA32_SPEC_CTRL, Kernel::V6_12),
+    (msr::IA32_PRED_CMD, Kernel::V6_12),
+    (msr::IA32_FLUSH_CMD, Kernel::V6_12),
+    (msr::IA32_APERF, Kernel::V6_17),
+    (msr::IA32_MPERF, Kernel::V6_17),
+    (msr::LASTBRANCHFROMIP, Kernel::V6_12),
+    (msr::LASTBRANCHTOIP, Kernel::V6_12),
+    (msr::LASTINTFROMIP, Kernel::V6_12),
+    (msr::LASTINTTOIP, Kernel::V6_12),
+    (msr::PERF_LEGACY_CTR0, Kernel::Later),
+    (msr::PERF_LEGACY_CTR1, Kernel::Later),
+    (msr::PERF_LEGACY_CTR2, Kernel::Later),
+    (msr::PERF_LEGACY_CTR3, Kernel::Later),
+    (msr::PERF_CTR0, Kernel::Later),
+    (msr::PERF_CTR1, Kernel::Later),
+    (msr::PERF_CTR2, Kernel::Later),
+    (msr::PERF_CTR3, Kernel::Later),
+    (msr::PERF_CTR4, Kernel::Later),
+    (msr::PERF_CTR5, Kernel::Later),
+    (msr::PERF_CNTR_GLOBAL_STATUS, Kernel::Later),
+    (msr::PERF_CNTR_GLOBAL_CTL, Kernel::Later),
+    (msr::PERF_CNTR_GLOBAL_STATUS_CLR, Kernel::Later),
+    (msr::PERF_CNTR_GLOBAL_STATUS_SET, Kernel::Later),
+];
+
+/// Bytes that one read of L1's map takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum ChunkSize {
+    /// 32 bits: 16 MSRs (before 6.17, and 32-bit kernels).
+    Four = 4,
+    /// 64 bits: 32 MSRs.
+    Eight = 8,
+}
+
+impl ChunkSize {
+    /// In bytes.
+    pub const fn bytes(self) -> usize {
+        self as usize
+    }
+}
+
+/// Why the list cannot be made: a bug in KVM's own tables, which must stop the module from loading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MergeListError {
+    /// More chunks than the table has places.
+    #[error("the chunk of MSR {msr:#x} does not fit into a table of {capacity}")]
+    Full {
+        /// The MSR whose chunk does not fit.
+        msr: u32,
+        /// Places.
+        capacity: usize,
+    },
+    /// The map does not cover an MSR of the list.
+    #[error("MSR {0:#x} has no bit in a permission map")]
+    OutOfRange(u32),
+}
+
+impl MergeListError {
+    /// What the module's initialisation returns.
+    pub const fn errno(self) -> Errno {
+        match self {
+            Self::Full { .. } => Errno::Enospc,
+            Self::OutOfRange(_) => Errno::Eio,
+        }
+    }
+}
+
+/// The MSRs that `kernel` merges on AMD processors.
+pub fn merge_msrs(kernel: Kernel, bugs: Regressions) -> impl Iterator<Item = u32> {
+    let left_out = move |msr| bugs.has(Regression::NestedSvmLacksAperfMperf) && matches!(msr, 0xe7 | 0xe8);
+    let x2apic = bugs.has(Regression::X2apicChunkMerged).then_some(msr::IA32_X2APIC_TPR);
+    let sentinel = bugs.has(Regression::SentinelIsAnMsr).then_some(u32::MAX);
+    MERGED
+        .iter()
+        .filter(move |(_, since)| *since <= kernel)
+        .map(|(msr, _)| *msr)
+        .filter(move |msr| !left_out(*msr))
+        .chain(x2apic)
+        .chain(sentinel)
+}
+
+/// Indices of the chunks to merge, each once, in the order of the MSRs that brought them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChunkList {
+    /// Width of a chunk.
+    pub size: ChunkSize,
+    /// Offset of each chunk in the map, in chunks.
+    pub indices: Vec<usize>,
+}
+
+impl ChunkList {
+    /// The list of `kernel`, in a table of `capacity` places.
+    ///
+    /// # Errors
+    /// See [`MergeListError`]; no VM can be created then.
+    pub fn new(
+        kernel: Kernel,
+        size: ChunkSize,
+        capacity: usize,
+        bugs: Regressions,
+    ) -> Result<Self, MergeListError> {
+        let mut indices = Vec::with_capacity(capacity.min(16));
+        for msr in merge_msrs(kernel, bugs) {
+            let position = Msrpm::locate(msr, Access::Read, bugs).ok_or(MergeListError::OutOfRange(msr))?;
+            let width = if bugs.has(Regression::ChunkUnitsMixed) { 12 - size.bytes() } else { size.bytes() };
+            let index = position.byte / width;
+            if indices.contains(&index) {
+                continue;
+            }
+            if indices.len() == capacity {
+                if bugs.has(Regression::MergeTableOverflowIgnored) {
+                    break;
+                }
+                return Err(MergeListError::Full { msr, capacity });
+            }
+            indices.push(index);
+        }
+        Ok(Self { size, indices })
+    }
+
+    /// Places that upstream's table has for 8-byte chunks in `kernel`: exactly as many as needed.
+    pub const fn upstream_capacity(kernel: Kernel) -> usize {
+        match kernel {
+            Kernel::V6_12 => 6,
+            Kernel::V6_17 | Kernel::V6_18 => 7,
+            Kernel::Later => 10,
+        }
+    }
+}

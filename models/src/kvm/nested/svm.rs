@@ -1,0 +1,205 @@
+//! Nested SVM: vmcb02's permission map, and who handles VMEXIT_MSR.
+
+use rootmode_svm::bitmap::Msrpm;
+
+use super::{ChunkList, GuestMemory, Handler, Unreadable};
+use crate::kvm::interception::{Access, InterceptMap, Intercepts, or_into};
+use crate::kvm::{Regression, Regressions};
+
+/// What L1's VMCB says about MSR intercepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Vmcb12 {
+    /// Guest-physical address of the VMCB.
+    pub address: u64,
+    /// The MSR_PROT intercept.
+    pub msr_prot: bool,
+    /// MSRPM_BASE_PA with bits 11:0 cleared.
+    pub msrpm_base: u64,
+    /// The vCPU may use Hyper-V hypercalls.
+    pub hypercalls: bool,
+    /// The enlightenment `msr_bitmap` is on.
+    pub enlightened: bool,
+    /// Clean bit 31: L1 promises that nothing changed.
+    pub clean: bool,
+}
+
+/// Which map L2 runs under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ActiveMap {
+    /// vmcb01's: L1 intercepts no MSR.
+    Msrpm01,
+    /// The merged one.
+    Msrpm02,
+}
+
+/// L1's map could not be read. VMRUN then ends in VMEXIT_INVALID; on the way back from a snapshot, KVM_RUN ends in an
+/// internal error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("merging the MSR permission maps: {0}")]
+pub struct MergeFailed(#[from] pub Unreadable);
+
+/// A vCPU's map for nested guests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NestedMsrpm {
+    /// msrpm02.
+    pub map: Msrpm,
+    /// What the current or last L2 ran under.
+    pub active: ActiveMap,
+    last_vmcb12: Option<u64>,
+}
+
+impl NestedMsrpm {
+    /// The state when EFER.SVME is set: everything is intercepted.
+    pub fn new(bugs: Regressions) -> Self {
+        let mut map = Msrpm::closed();
+        if bugs.has(Regression::NestedMapStartsOpen) {
+            map.put(rootmode_arch::msr::IA32_STAR, Access::Read, false, bugs);
+            map.put(rootmode_arch::msr::IA32_STAR, Access::Write, false, bugs);
+        }
+        Self { map, active: ActiveMap::Msrpm01, last_vmcb12: None }
+    }
+
+    /// VMRUN by L1, after its checks: merges the maps and chooses the one that L2 runs under.
+    ///
+    /// # Errors
+    /// [`MergeFailed`]: the next VMRUN merges again, whatever L1 promises.
+    pub fn vmrun(
+        &mut self,
+        vcpu: &mut Intercepts<Msrpm>,
+        vmcb12: &Vmcb12,
+        chunks: &ChunkList,
+        memory: &mut dyn GuestMemory,
+        bugs: Regressions,
+    ) -> Result<ActiveMap, MergeFailed> {
+        if self.last_vmcb12 != Some(vmcb12.address) && !bugs.has(Regression::NewVmcb12NotForced) {
+            vcpu.force_merge = true;
+        }
+        self.last_vmcb12 = Some(vmcb12.address);
+        if bugs.has(Regression::MapFlaggedWithoutChange) {
+            vcpu.force_merge = true;
+        }
+        self.merge(vcpu, vmcb12, chunks, memory, bugs)
+    }
+
+    /// Merges the maps, also when nested state is restored.
+    ///
+    /// # Errors
+    /// [`MergeFailed`]; chunks before the unreadable one are already merged.
+    pub fn merge(
+        &mut self,
+        vcpu: &mut Intercepts<Msrpm>,
+        vmcb12: &Vmcb12,
+        chunks: &ChunkList,
+        memory: &mut dyn GuestMemory,
+        bugs: Regressions,
+    ) -> Result<ActiveMap, MergeFailed> {
+        if !vcpu.force_merge && vmcb12.promises_no_change(bugs) {
+            self.active = ActiveMap::Msrpm02;
+            return Ok(self.active);
+        }
+        if !vmcb12.msr_prot {
+            // Intercepts of L0 and L1 are ORed, so that L0's map still counts.
+            let stale = bugs.has(Regression::NestedMapKeptWithoutMsrProt);
+            self.active = if stale { self.active } else { ActiveMap::Msrpm01 };
+            return Ok(self.active);
+        }
+        if bugs.has(Regression::RecalcFlagClearedFirst) {
+            vcpu.force_merge = false;
+        }
+        let size = chunks.size.bytes();
+        for index in &chunks.indices {
+            let offset = index * size;
+            let mut l1 = [0; 8];
+            match memory.read(vmcb12.msrpm_base + offset as u64, &mut l1[..size]) {
+                Err(_) if bugs.has(Regression::MergeReadFailureIgnored) => continue,
+                result => result?,
+            }
+            let Some(l0) = vcpu.map.as_bytes().get(offset..offset + size) else { continue };
+            let l2 = &mut self.map.as_bytes_mut()[offset..offset + size];
+            for ((l2, l0), l1) in l2.iter_mut().zip(l0).zip(l1) {
+                *l2 = combine(*l0, l1, bugs);
+            }
+        }
+        vcpu.force_merge = false;
+        self.active = ActiveMap::Msrpm02;
+        Ok(self.active)
+    }
+
+    /// vmcb01's map was recalculated while L2 runs: what it now intercepts, L2 must not reach any more.
+    pub fn tighten(&mut self, vcpu: &Intercepts<Msrpm>, bugs: Regressions) {
+        if !bugs.has(Regression::NestedMapNotRefiltered) {
+            or_into(self.map.as_bytes_mut(), vcpu.map.as_bytes());
+        }
+    }
+
+    /// The map that the processor uses while L2 runs.
+    pub fn active_map<'a>(&'a self, vcpu: &'a Intercepts<Msrpm>) -> &'a Msrpm {
+        match self.active {
+            ActiveMap::Msrpm01 => &vcpu.map,
+            ActiveMap::Msrpm02 => &self.map,
+        }
+    }
+
+    /// Whether L2's writes of SPEC_CTRL reach the processor, so that the value must be read back after an exit.
+    pub fn must_save_spec_ctrl(&self, vcpu: &Intercepts<Msrpm>, bugs: Regressions) -> bool {
+        let map =
+            if bugs.has(Regression::QueryConsultsUnusedMap) { &self.map } else { self.active_map(vcpu) };
+        !bugs.has(Regression::SpecCtrlNotSaved)
+            && !map.intercepts(rootmode_arch::msr::IA32_SPEC_CTRL, Access::Write, bugs)
+    }
+}
+
+fn combine(l0: u8, l1: u8, bugs: Regressions) -> u8 {
+    if bugs.has(Regression::MergeAnds) {
+        l0 & l1
+    } else if bugs.has(Regression::MergeTakesL1Only) {
+        l1
+    } else if bugs.has(Regression::MergeTakesL0Only) {
+        l0
+    } else {
+        l0 | l1
+    }
+}
+
+impl Vmcb12 {
+    /// Whether L1 has, and uses, the right to promise that its map is unchanged.
+    fn promises_no_change(&self, bugs: Regressions) -> bool {
+        let enlightened = self.enlightened || bugs.has(Regression::SkipOnCleanBitAlone);
+        let clean = self.clean || bugs.has(Regression::SkipOnEnlightenmentAlone);
+        self.hypercalls && enlightened && clean
+    }
+
+    /// Whether vmcb02 has the MSR_PROT intercept: always, because L0 has it.
+    pub const fn vmcb02_msr_prot(&self, bugs: Regressions) -> bool {
+        let l0 = !bugs.has(Regression::MsrProtDropped);
+        l0 || self.msr_prot
+    }
+}
+
+/// Who handles VMEXIT_MSR from L2. Reads one byte of L1's map at most.
+pub fn msr_exit_handler(
+    vmcb12: &Vmcb12,
+    msr: u32,
+    access: Access,
+    memory: &mut dyn GuestMemory,
+    bugs: Regressions,
+) -> Handler {
+    if !vmcb12.msr_prot {
+        return Handler::L0;
+    }
+    let (offset, bit) = match Msrpm::locate(msr, Access::Read, bugs) {
+        Some(position) => (position.byte as u64, position.mask.trailing_zeros()),
+        // -22 as an unsigned number of a bit.
+        None if bugs.has(Regression::NegativeBitNumberUsed) => {
+            (u64::from(0xffff_ffea_u32 / 8), 0xffff_ffea_u32 % 8)
+        }
+        None => return Handler::L1,
+    };
+    let mut byte = [0];
+    if memory.read(vmcb12.msrpm_base + offset, &mut byte).is_err() {
+        return Handler::L1;
+    }
+    let shift = if bugs.has(Regression::ExitMaskAssumesFirstMsr) { 0 } else { bit };
+    let mask = (1_u8 << access as u8) << shift;
+    if byte[0] & mask != 0 { Handler::L1 } else { Handler::L0 }
+}
