@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bitmap;
+pub mod decide;
 pub mod definitions;
 pub mod information;
 pub mod qualification;
