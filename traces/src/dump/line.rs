@@ -79,6 +79,29 @@ fn decode_entities(raw: &str) -> String {
     out
 }
 
+/// Decodes the `=3D` of mails in quoted-printable; soft line breaks are the caller's.
+pub(crate) fn decode_quoted_printable(raw: &str) -> String {
+    let mut out = String::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some(at) = rest.find('=') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        match rest.get(1..3).and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            // Bytes of a longer character mean nothing to a dump.
+            Some(byte) => {
+                out.push(if byte.is_ascii() { char::from(byte) } else { '?' });
+                rest = &rest[3..];
+            }
+            None => {
+                out.push('=');
+                rest = &rest[1..];
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
 /// Takes quotation marks of mail, log levels, time stamps, the host's name and the module's name off a line.
 /// Returns the message and the caller identification.
 fn strip_prefix(line: &str) -> (&str, &str) {

@@ -10,7 +10,7 @@ use super::{linux_field_name, names};
 
 /// Makes the outcome of what was read. Lists win over KVM's dumps, these over QEMU's registers.
 pub(super) fn merge(reader: Reader, lines: u32) -> Parsed {
-    let Reader { mut dumps, registers, items, failures, mut unreadable, .. } = reader;
+    let Reader { mut dumps, registers, items, failures, refused_msrs, mut unreadable, .. } = reader;
     // A heading alone is no dump.
     dumps.retain(|d| match &d.state {
         DumpState::Vmcs(v) => !v.fields.is_empty(),
@@ -20,6 +20,11 @@ pub(super) fn merge(reader: Reader, lines: u32) -> Parsed {
     add_registers(&mut dumps, &registers, &failures, &settings);
     add_lists(&mut dumps, &items, &mut unreadable);
     add_failures(&mut dumps, &failures);
+    for refused in refused_msrs {
+        if let Some(DumpState::Vmcs(v)) = nearest(&mut dumps, refused.line).map(|d| &mut d.state) {
+            v.entry_load.push(refused);
+        }
+    }
     dumps.sort_by_key(|d| d.lines);
     unreadable.sort_by_key(|u| u.line);
     Parsed { dumps, settings, failures, unreadable, lines }
@@ -138,12 +143,16 @@ fn override_vmcb(fields: &mut VmcbFields, listed: &VmcbFields) {
 /// A failure code belongs to the dump nearest to it, by lines between.
 fn add_failures(dumps: &mut [Dump], failures: &[Sourced<u64>]) {
     for failure in failures {
-        let distance = |d: &&mut Dump| {
-            let (first, last) = d.lines;
-            if failure.line < first { first - failure.line } else { failure.line.saturating_sub(last) }
-        };
-        if let Some(dump) = dumps.iter_mut().min_by_key(distance) {
+        if let Some(dump) = nearest(dumps, failure.line) {
             dump.failure.get_or_insert_with(|| failure.clone());
         }
     }
+}
+
+/// The dump with the fewest lines between it and this one.
+fn nearest(dumps: &mut [Dump], line: u32) -> Option<&mut Dump> {
+    dumps.iter_mut().min_by_key(|d| {
+        let (first, last) = d.lines;
+        if line < first { first - line } else { line.saturating_sub(last) }
+    })
 }

@@ -3,6 +3,7 @@
 //! [`parse`] takes any text (a whole `dmesg`, a mail, a bug report) and never fails: what could be read becomes
 //! [`Dump`]s whose every value knows its line, and everything that looked like a part of a dump but could not be
 //! read is named by line in [`Parsed::unreadable`].
+//! [`print_vmcs`] and [`print_vmcb`] write the same text as a given kernel would.
 //!
 //! The formats, and which kernel prints which line, are in `traces/FORMAT.md`.
 //!
@@ -21,6 +22,7 @@ mod merge;
 mod names;
 mod number;
 mod parse;
+mod print;
 mod qemu;
 mod svm_lines;
 mod template;
@@ -31,6 +33,7 @@ pub use names::{
     capability_msr_name, linux_field_name, lookup_capability_msr, lookup_vmcb_field, lookup_vmcs_field,
 };
 pub use parse::parse;
+pub use print::{Kernel, VmcbSurroundings, VmcsSurroundings, print_vmcb, print_vmcs};
 pub use types::{
     Dump, DumpState, DumpedVmcb, DumpedVmcs, EferOrigin, MsrEntry, Parsed, Reason, Settings, Source, Sourced,
     Unreadable, Vendor, VmcbKey,

@@ -14,6 +14,8 @@ use super::{merge, names, number, svm_lines, vmx_lines};
 
 /// A dump with no line for so long is over; what follows is another one.
 const DUMP_REACH: u32 = 400;
+/// Soft line breaks are joined up to so many bytes.
+const MAX_HELD: usize = 4096;
 /// A line is continued at most so often: mail programs wrap at 70 to 80 columns, dump lines have at most 120.
 const MAX_JOINS: u8 = 3;
 /// Callers told apart (kernels with CONFIG_PRINTK_CALLER); more share one stream.
@@ -22,13 +24,29 @@ const MAX_STREAMS: usize = 64;
 /// Reads a text. Never fails: see [`Parsed::unreadable`] for what could not be read.
 pub fn parse(text: &str) -> Parsed {
     let mut reader = Reader::default();
+    let quoted_printable = text.contains("=3D");
     let mut number = 0u32;
+    let mut held = String::new();
+    let mut first = 0;
     for raw in text.lines() {
         number = number.saturating_add(1);
-        for message in line::messages(number, raw) {
-            reader.message(message);
+        if held.is_empty() {
+            first = number;
+        }
+        if quoted_printable {
+            held.push_str(raw);
+            // A `=` at the end is a soft line break.
+            if held.ends_with('=') && held.len() < MAX_HELD {
+                held.pop();
+                continue;
+            }
+            let decoded = line::decode_quoted_printable(&std::mem::take(&mut held));
+            reader.line(first, &decoded);
+        } else {
+            reader.line(number, raw);
         }
     }
+    reader.line(first, &line::decode_quoted_printable(&held));
     reader.finish(number)
 }
 
@@ -69,6 +87,8 @@ pub(super) struct Reader {
     pub(super) registers: Vec<Registers>,
     pub(super) items: Vec<Item>,
     pub(super) failures: Vec<Sourced<u64>>,
+    /// Entries of VM-entry MSR-load lists that Xen says were refused.
+    pub(super) refused_msrs: Vec<Sourced<MsrEntry>>,
     pub(super) unreadable: Vec<Unreadable>,
     streams: BTreeMap<String, Stream>,
     /// Words before the message on lines whose prefix is not known to [`line`]; learned from strong labels.
@@ -77,6 +97,12 @@ pub(super) struct Reader {
 }
 
 impl Reader {
+    fn line(&mut self, number: u32, raw: &str) {
+        for message in line::messages(number, raw) {
+            self.message(message);
+        }
+    }
+
     fn message(&mut self, message: Line) {
         if message.text.is_empty() || message.text.starts_with('#') || message.text.starts_with(';') {
             return;
@@ -89,8 +115,9 @@ impl Reader {
         let mut stream = self.streams.remove(&key).unwrap_or_default();
         if !self.continues(&mut stream, &message) {
             self.flush(&mut stream);
-            let carried = format!("{} {}", std::mem::take(&mut stream.carry), message.text);
-            if carried.len() > message.text.len() + 1 && candidates(&carried).next().is_some() {
+            let carry = std::mem::take(&mut stream.carry);
+            let carried = line::canonical(&format!("{carry} {}", message.text));
+            if !carry.is_empty() && (candidates(&carried).next().is_some() || is_msr_entry(&carry)) {
                 self.fresh(&mut stream, &Line { text: carried, ..message });
             } else {
                 self.fresh(&mut stream, &message);
@@ -142,6 +169,8 @@ impl Reader {
         } else {
             stream.pending = None;
             self.apply(stream, &next);
+            let end = next.reading.end.min(next.text.len());
+            self.pieces(stream, next.text[end..].trim_start_matches(SEPARATORS), message.number, false);
         }
         true
     }
@@ -166,22 +195,26 @@ impl Reader {
                 rest = bare;
             }
         }
-        let mut first = true;
+        self.pieces(stream, rest, message.number, true);
+    }
+
+    /// Reads the labelled pieces of a text one after the other. `first` says that it is a message from its beginning.
+    fn pieces(&mut self, stream: &mut Stream, text: &str, line: u32, mut first: bool) {
+        let mut rest = text;
         while !rest.is_empty() {
-            if self.heading(stream, rest, message.number) {
+            if self.heading(stream, rest, line) {
                 rest = after_heading(rest);
-            } else if let Some(template) = self.choose(stream, rest, message.number) {
+            } else if let Some(template) = self.choose(stream, rest, line) {
                 let reading = template::read(template, rest);
                 let end = reading.end.min(rest.len());
-                let read =
-                    Pending { template, text: rest.to_owned(), line: message.number, reading, joins: 0 };
+                let read = Pending { template, text: rest.to_owned(), line, reading, joins: 0 };
                 if read.reading.open && rest.len() < 400 {
                     stream.pending = Some(read);
                     return;
                 }
                 self.apply(stream, &read);
                 rest = &rest[end.max(template.label.len())..];
-            } else if first && self.whole_line(stream, rest, message.number) {
+            } else if first && self.whole_line(stream, rest, line) {
                 return;
             } else {
                 let Some((at, words)) = next_label(rest) else {
@@ -198,7 +231,7 @@ impl Reader {
                 continue;
             }
             first = false;
-            rest = rest.trim_start_matches([' ', ',', ';']);
+            rest = rest.trim_start_matches(SEPARATORS);
         }
     }
 
@@ -243,11 +276,12 @@ impl Reader {
         }
     }
 
-    fn msr_entry(&mut self, stream: &Stream, text: &str, line: u32) -> bool {
+    fn msr_entry(&mut self, stream: &mut Stream, text: &str, line: u32) -> bool {
         let (Some(list), Some(index)) = (stream.list, stream.dump) else { return false };
-        let Some((ordinal, rest)) = text.split_once(": msr=") else { return false };
-        if ordinal.is_empty() || ordinal.len() > 3 || !ordinal.bytes().all(|b| b.is_ascii_digit()) {
-            return false;
+        let Some((_, rest)) = text.split_once(": msr=").filter(|_| is_msr_entry(text)) else { return false };
+        if text.len() < 32 && !text.contains("value=0x") {
+            text.clone_into(&mut stream.carry);
+            return true;
         }
         let entry = number::hex(rest).and_then(|msr| {
             let at = rest.find("value=").ok_or(Reason::Missing)?;
@@ -335,6 +369,10 @@ impl Reader {
         }
         let reading = template::read(first, text);
         let complete = reading.outcomes.len() > 1 && reading.good() == reading.outcomes.len();
+        if first.parts.len() > 1 && first.parts[1].key.is_empty() {
+            // A row of a table looks like other texts, as the registers of a kernel oops.
+            return complete.then_some(first);
+        }
         if complete || (section.is_some() && !looks_like_qemu(text)) { Some(first) } else { None }
     }
 
@@ -400,10 +438,19 @@ impl Reader {
         for key in FAILURES {
             let Some(at) = text.find(key) else { continue };
             let rest = text[at + key.len()..].trim_start_matches([' ', ':', '=', '(', '"', '\'', ',']);
-            if let Ok(n) = number::either(rest.trim_end_matches([')', '"', '.', '}'])) {
+            let end = rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
+            if let Ok(n) = number::either(&rest[..end]) {
                 self.failures.push(Sourced { value: n.value, line, source: Source::Kernel });
                 break;
             }
+        }
+        // Xen names the entry of the MSR-load list that the processor refused.
+        if let Some((index, value)) = text.strip_prefix("msr ").and_then(|rest| rest.split_once(" val "))
+            && let (Ok(index), Ok(value)) = (number::hex(index), number::hex(value))
+            && let Ok(index) = u32::try_from(index.value)
+        {
+            let value = MsrEntry { index, value: value.value };
+            self.refused_msrs.push(Sourced { value, line, source: Source::Kernel });
         }
         self.note_host_cpu(stream, text);
         if text.contains("printk messages dropped") && stream.dump.is_some() {
@@ -457,6 +504,9 @@ fn skip_words(text: &str, words: usize) -> &str {
     rest
 }
 
+/// What stands between the pieces of a line.
+const SEPARATORS: [char; 3] = [' ', ',', ';'];
+
 const ATTEMPT: &str = ", last attempted";
 const ATTEMPT_ON: &[&str] = &["VM-entry on CPU ", "VMRUN on CPU "];
 
@@ -481,9 +531,15 @@ fn candidates(text: &str) -> impl Iterator<Item = &'static Template> {
     templates().filter(move |t| text.starts_with(t.label))
 }
 
+/// Whether a text is an entry of an MSR list, `0: msr=0x00000600 value=0x0000000000000000`, or its beginning.
+fn is_msr_entry(text: &str) -> bool {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    (1..4).contains(&digits) && text[digits..].starts_with(": msr=")
+}
+
 /// Whether a text is the first words of a label.
 fn is_part_of_label(text: &str) -> bool {
-    templates().any(|t| t.label.strip_prefix(text).is_some_and(|rest| rest.starts_with(' ')))
+    templates().any(|t| t.label.strip_prefix(text).is_some_and(|rest| rest.starts_with([' ', '='])))
 }
 
 fn starts_strongly(text: &str) -> bool {

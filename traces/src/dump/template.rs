@@ -89,7 +89,7 @@ pub(crate) struct Reading {
     pub outcomes: Vec<Outcome>,
     /// Where in the text the line's last read number ends.
     pub end: usize,
-    /// Something is missing at the end of the text, so that the next line may continue this one.
+    /// Something that could follow is missing at the end of the text: the next line may continue this one.
     pub open: bool,
 }
 
@@ -112,8 +112,8 @@ pub(crate) fn read(template: &Template, text: &str) -> Reading {
     for (index, part) in template.parts.iter().enumerate() {
         let window = window(text, at);
         let Some(found) = find_key(window, part.key) else {
+            open |= !part.key.is_empty() && text.len() - end < KEY_REACH;
             if !part.optional {
-                open |= text.len() - end < KEY_REACH;
                 outcomes.push(Outcome { part: index, value: Err(Reason::Missing), digits: 0 });
             }
             continue;

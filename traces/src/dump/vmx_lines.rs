@@ -1,4 +1,4 @@
-//! The lines of KVM's `dump_vmcs`, as one table for reading and for telling what is missing.
+//! The lines of KVM's `dump_vmcs` and of Xen's ancestor of it, as one table for reading and for telling what is missing.
 //!
 //! Labels and keys are in the spelling of [`super::line::canonical`]: `CR3 = 0x...` is `CR3=0x...`.
 
@@ -35,12 +35,23 @@ macro_rules! segment {
     };
 }
 
+/// Xen prints a segment as a row of a table.
+macro_rules! row {
+    ($label:literal, $selector:expr, $rights:expr, $limit:expr, $base:expr) => {
+        weak(
+            $label,
+            Section::Guest,
+            &[part("", $selector, 4), part("", $rights, 5), part("", $limit, 8), part("", $base, 16)],
+        )
+    };
+}
+
 const NOTHING: Part = Part { key: "", target: Target::Nothing, form: Form::Hex(2), optional: false };
 
 use Section::{Control, Guest, Host};
 
 /// Every line with numbers that KVM's `dump_vmcs` printed from kernel 4.4 (where it appeared) to 6.18, except the
-/// entries of MSR lists.
+/// entries of MSR lists; and what Xen prints, whose dump KVM's was taken from.
 pub(crate) const LINES: &[Template] = &[
     strong(
         "CR0: actual=",
@@ -158,6 +169,27 @@ pub(crate) const LINES: &[Template] = &[
     strong("PLE Gap=", Control, &[part("", 0x4020, 8), part("Window=", 0x4022, 8)]),
     strong("Virtual processor ID=", Control, &[part("", 0x0000, 4)]),
     strong("VE info address=", Control, &[part("", 0x202a, 16)]),
+    weak("SSP=", Guest, &[part("", 0x682a, 16)]),
+    weak("SSP=", Host, &[part("", 0x6c1a, 16)]),
+    weak("SSP TABLE=", Guest, &[part("", 0x682c, 16)]),
+    weak("SSP TABLE=", Host, &[part("", 0x6c1c, 16)]),
+    // Xen's vmcs_dump_vcpu, where it differs.
+    strong("PDPTE0=", Guest, &[part("", 0x280a, 16), part("PDPTE1=", 0x280c, 16)]),
+    strong("PDPTE2=", Guest, &[part("", 0x280e, 16), part("PDPTE3=", 0x2810, 16)]),
+    row!("CS: ", 0x0802, 0x4816, 0x4802, 0x6808),
+    row!("DS: ", 0x0806, 0x481a, 0x4806, 0x680c),
+    row!("SS: ", 0x0804, 0x4818, 0x4804, 0x680a),
+    row!("ES: ", 0x0800, 0x4814, 0x4800, 0x6806),
+    row!("FS: ", 0x0808, 0x481c, 0x4808, 0x680e),
+    row!("GS: ", 0x080a, 0x481e, 0x480a, 0x6810),
+    weak("GDTR: ", Guest, &[part("", 0x4810, 8), part("", 0x6816, 16)]),
+    row!("LDTR: ", 0x080c, 0x4820, 0x480c, 0x6812),
+    weak("IDTR: ", Guest, &[part("", 0x4812, 8), part("", 0x6818, 16)]),
+    row!("TR: ", 0x080e, 0x4822, 0x480e, 0x6814),
+    strong("EFER(VMCS)=", Guest, &[part("", 0x2806, 16), newer("PAT=", 0x2804, 16)]),
+    strong("PreemptionTimer=", Guest, &[part("", 0x482e, 8), part("SM Base=", 0x4828, 8)]),
+    strong("EPTP index=", Control, &[part("", 0x0004, 4)]),
+    strong("VMfunc controls=", Control, &[part("", 0x2018, 16)]),
 ];
 
 /// The headings of a dump's parts.
