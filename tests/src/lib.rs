@@ -1,1 +1,3 @@
 //! What crosses crates: scenarios, properties, oracles, conformance.
+
+pub mod judges;

@@ -1,0 +1,153 @@
+//! Reads what a ROM printed, together with what Bochs logged in between, into one outcome a case.
+
+/// What the ROM said about the processor before the first case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Processor {
+    /// Index and value of each model-specific register printed.
+    pub msrs: Vec<(u32, u64)>,
+    /// Encodings of the VMCS fields that it does not have.
+    pub missing_fields: Vec<u32>,
+    /// Leaf and EAX, EBX, ECX, EDX of each CPUID leaf printed.
+    pub cpuid: Vec<(u32, [u32; 4])>,
+}
+
+impl Processor {
+    /// The value of model-specific register `index`, or zero when the ROM did not print it.
+    #[must_use]
+    pub fn msr(&self, index: u32) -> u64 {
+        self.msrs.iter().find(|(known, _)| *known == index).map_or(0, |(_, value)| *value)
+    }
+
+    /// EAX, EBX, ECX, EDX of CPUID `leaf`, subleaf 0; zeros when the ROM did not print it.
+    #[must_use]
+    pub fn cpuid(&self, leaf: u32) -> [u32; 4] {
+        self.cpuid.iter().find(|(known, _)| *known == leaf).map_or([0; 4], |(_, registers)| *registers)
+    }
+
+    /// MAXPHYADDR.
+    #[must_use]
+    pub fn physical_address_bits(&self) -> u8 {
+        self.cpuid(0x8000_0008)[0] as u8
+    }
+}
+
+/// How a launch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum End {
+    /// The instruction failed: RFLAGS (CF and ZF) and the VM-instruction error.
+    Failed {
+        /// CF (bit 0) and ZF (bit 6).
+        flags: u64,
+        /// The VM-instruction error field.
+        error: u64,
+    },
+    /// A VM exit or `#VMEXIT`: reason or code, and qualification or EXITINFO1.
+    Exit {
+        /// Exit reason, or EXITCODE.
+        reason: u64,
+        /// Exit qualification, or EXITINFO1.
+        qualification: u64,
+    },
+    /// The machine stopped, or got stuck, before the case reported anything.
+    Lost,
+}
+
+/// One case as the judging machine saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The identifier of the case in its batch.
+    pub id: u32,
+    /// How the launch ended.
+    pub end: End,
+    /// What the machine logged during the launch, first line first; empty for QEMU, which gives no reasons.
+    pub logged: Vec<String>,
+}
+
+/// A whole run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transcript {
+    /// The processor, when the ROM got that far.
+    pub processor: Processor,
+    /// Whether the first case was reached.
+    pub started: bool,
+    /// Whether the last case was reached.
+    pub finished: bool,
+    /// The outcomes in order; the last one is [`End::Lost`] when the machine stopped within it.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// Reads a log.
+///
+/// Lines of Bochs look like `00000012345i[BIOS  ] TEXT`; those of its BIOS device are what the ROM printed, errors and
+/// panics (`e`, `p`) of the processor are its reasons. A log without such prefixes is the ROM's output itself.
+#[must_use]
+pub fn read(log: &str) -> Transcript {
+    let mut transcript = Transcript::default();
+    for line in log.lines() {
+        match Line::of(line) {
+            Line::Printed(text) => transcript.printed(text),
+            Line::Reason(text) => {
+                if let Some(outcome) = transcript.outcomes.last_mut()
+                    && outcome.end == End::Lost
+                {
+                    outcome.logged.push(text.to_owned());
+                }
+            }
+            Line::Other => {}
+        }
+    }
+    transcript
+}
+
+enum Line<'a> {
+    Printed(&'a str),
+    Reason(&'a str),
+    Other,
+}
+
+impl<'a> Line<'a> {
+    fn of(line: &'a str) -> Line<'a> {
+        let Some((prefix, text)) = line.split_once("] ") else {
+            return Line::Printed(line);
+        };
+        let Some((time_and_level, device)) = prefix.split_once('[') else {
+            return Line::Printed(line);
+        };
+        match (time_and_level.chars().last(), device.trim()) {
+            (_, "BIOS") => Line::Printed(text),
+            (Some('e' | 'p'), "CPU0") => Line::Reason(text),
+            _ => Line::Other,
+        }
+    }
+}
+
+impl Transcript {
+    fn printed(&mut self, text: &str) {
+        let mut words = text.split_ascii_whitespace();
+        let kind = words.next();
+        let numbers: Option<Vec<u64>> = words.map(|word| u64::from_str_radix(word, 16).ok()).collect();
+        let Some(numbers) = numbers else { return };
+        match (kind, numbers.as_slice()) {
+            (Some("M"), &[index, value]) => self.processor.msrs.push((index as u32, value)),
+            (Some("P"), &[leaf, eax, ebx, ecx, edx]) => {
+                let registers = [eax, ebx, ecx, edx].map(|register| register as u32);
+                self.processor.cpuid.push((leaf as u32, registers));
+            }
+            (Some("U"), &[encoding]) => self.processor.missing_fields.push(encoding as u32),
+            (Some("S"), []) => self.started = true,
+            (Some("E"), []) => self.finished = true,
+            (Some("B"), &[id]) => {
+                self.outcomes.push(Outcome { id: id as u32, end: End::Lost, logged: Vec::new() });
+            }
+            (Some("F"), &[flags, error]) => self.end(End::Failed { flags, error }),
+            (Some("X"), &[reason, qualification]) => self.end(End::Exit { reason, qualification }),
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, end: End) {
+        if let Some(outcome) = self.outcomes.last_mut() {
+            outcome.end = end;
+        }
+    }
+}
