@@ -87,8 +87,12 @@ pub fn run(emulator: Emulator, image: &[u8], scratch: &Path) -> Result<String, E
 
 fn missing(emulator: Emulator) -> EmulatorError {
     match emulator {
-        Emulator::Bochs(_) => EmulatorError::Missing { program: "bochs", package: "bochs (with bochsbios and vgabios)" },
-        Emulator::Qemu => EmulatorError::Missing { program: "qemu-system-x86_64", package: "qemu-system-x86" },
+        Emulator::Bochs(_) => {
+            EmulatorError::Missing { program: "bochs", package: "bochs (with bochsbios and vgabios)" }
+        }
+        Emulator::Qemu => {
+            EmulatorError::Missing { program: "qemu-system-x86_64", package: "qemu-system-x86" }
+        }
     }
 }
 
@@ -137,7 +141,12 @@ fn qemu() -> Command {
     let mut command = Command::new("qemu-system-x86_64");
     command.args(["-accel", "tcg", "-cpu", "max,+svm", "-bios", "rom.bin", "-display", "none", "-no-reboot"]);
     command.args(["-nodefaults", "-m", &MEMORY_MIB.to_string()]);
-    command.args(["-chardev", "file,id=log,path=log.txt", "-device", "isa-debugcon,iobase=0x402,chardev=log"]);
+    command.args([
+        "-chardev",
+        "file,id=log,path=log.txt",
+        "-device",
+        "isa-debugcon,iobase=0x402,chardev=log",
+    ]);
     command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
     command
 }

@@ -8,7 +8,8 @@ use iced_x86::{BlockEncoderOptions, Code, IcedError, Instruction};
 
 use super::arena::{arena, guest_code};
 use super::layout::{
-    ARENA, ARENA_SIZE, BATCH_SIZE, COPIED, GUEST_CODE, HOST_PML4, IMAGE, IMAGE_SIZE, ROM_BASE, ROM_SIZE, STACK_TOP,
+    ARENA, ARENA_SIZE, BATCH_SIZE, COPIED, GUEST_CODE, HOST_PML4, IMAGE, IMAGE_SIZE, ROM_BASE, ROM_SIZE,
+    STACK_TOP,
 };
 
 /// Port whose bytes reach the emulator's log (Bochs's BIOS information port; QEMU's `isa-debugcon` is put there).

@@ -15,7 +15,12 @@ use super::transcript::{End, Outcome, Processor, read};
 /// # Errors
 ///
 /// [`EmulatorError`] when the machine cannot be run or does not reach the end of the empty batch.
-pub fn describe(emulator: Emulator, rom: &Rom, fields: &[u32], scratch: &Path) -> Result<Processor, EmulatorError> {
+pub fn describe(
+    emulator: Emulator,
+    rom: &Rom,
+    fields: &[u32],
+    scratch: &Path,
+) -> Result<Processor, EmulatorError> {
     let log = run(emulator, &rom.image(&encode(fields, [])), scratch)?;
     let transcript = read(&log);
     if transcript.finished { Ok(transcript.processor) } else { Err(did_not_start(emulator, &log)) }

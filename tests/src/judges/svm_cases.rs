@@ -75,7 +75,8 @@ fn base(processor: &Processor, random: &Random) -> Run {
     ]);
     let mut vmcb = Vmcb::zeroed();
     let v = &mut vmcb;
-    for intercept in [INTERCEPT_CR, INTERCEPT_DR, INTERCEPT_EXCEPTIONS, INTERCEPT_1, INTERCEPT_2, INTERCEPT_3] {
+    for intercept in [INTERCEPT_CR, INTERCEPT_DR, INTERCEPT_EXCEPTIONS, INTERCEPT_1, INTERCEPT_2, INTERCEPT_3]
+    {
         v.set(intercept, 0xffff_ffff);
     }
     // VMCB bits for intercepts that an older processor lacks must be zero nowhere, but keep to the documented ones.
@@ -92,7 +93,15 @@ fn base(processor: &Processor, random: &Random) -> Run {
     if random.chance(30) {
         v.set(
             EVENT,
-            1 << 31 | random.pick(&[0x30, 2 << 8 | 2, 3 << 8 | 6, 3 << 8 | 1 << 11 | 13, 3 << 8 | 14 | 1 << 11, 4 << 8 | 0x80]),
+            1 << 31
+                | random.pick(&[
+                    0x30,
+                    2 << 8 | 2,
+                    3 << 8 | 6,
+                    3 << 8 | 1 << 11 | 13,
+                    3 << 8 | 14 | 1 << 11,
+                    4 << 8 | 0x80,
+                ]),
         );
     }
 
@@ -122,7 +131,16 @@ fn base(processor: &Processor, random: &Random) -> Run {
             _ if code => 0xc9b,
             _ => 0xc93,
         };
-        v.set(Field { offset: ES.offset + step, bits: 16 }, if low { 0 } else if code { 8 } else { 0x10 });
+        v.set(
+            Field { offset: ES.offset + step, bits: 16 },
+            if low {
+                0
+            } else if code {
+                8
+            } else {
+                0x10
+            },
+        );
         v.set(Field { offset: ES_ATTRIBUTES.offset + step, bits: 16 }, attributes);
         v.set(Field { offset: ES_LIMIT.offset + step, bits: 32 }, if low { 0xffff } else { 0xffff_ffff });
     }
@@ -160,13 +178,28 @@ fn change(run: &mut Run, processor: &Processor, random: &Random) {
             v.set(field, v.get(field) ^ 1 << random.below(64));
         }
         10 => v.set(EFER, random.below(64) << 8 | random.below(2)),
-        11 => v.set(EFER, v.get(EFER) ^ random.pick(&[SVME, LME, LMA, LME | LMA, 1, 1 << 11, 1 << 14, 1 << 15])),
+        11 => {
+            v.set(EFER, v.get(EFER) ^ random.pick(&[SVME, LME, LMA, LME | LMA, 1, 1 << 11, 1 << 14, 1 << 15]))
+        }
         12 => {
-            let flips = random.pick(&[PE, PG, PE | PG, 1 << 29, 1 << 30, 1 << 29 | 1 << 30, 1 << 16, 1 << 4, 1 << 32]);
+            let flips = random.pick(&[
+                PE,
+                PG,
+                PE | PG,
+                1 << 29,
+                1 << 30,
+                1 << 29 | 1 << 30,
+                1 << 16,
+                1 << 4,
+                1 << 32,
+            ]);
             v.set(CR0, v.get(CR0) ^ flips);
         }
         13 => v.set(CR4, v.get(CR4) ^ 1 << random.below(33)),
-        14 => v.set(CS_ATTRIBUTES, v.get(CS_ATTRIBUTES) ^ random.pick(&[1 << 9, 1 << 10, 3 << 9, 1 << 7, 1 << 4])),
+        14 => v.set(
+            CS_ATTRIBUTES,
+            v.get(CS_ATTRIBUTES) ^ random.pick(&[1 << 9, 1 << 10, 3 << 9, 1 << 7, 1 << 4]),
+        ),
         15 => {
             let event = 1 << 31 | random.below(8) << 8 | random.below(2) << 11 | random.below(36);
             v.set(EVENT, event | random.below(2) << 32 | (random.below(8) / 7) << (12 + random.below(19)));
@@ -179,7 +212,10 @@ fn change(run: &mut Run, processor: &Processor, random: &Random) {
             _ => v.set(PAT, VALID_PAT ^ 1 << random.below(64)),
         },
         18 => run.pdptes[random.below(4) as usize] = GUEST_PD | 1 | 1 << random.below(64),
-        _ => v.set(random.pick(&[VIRTUAL_INTERRUPT, NESTED_CONTROL, LBR_CONTROL, TLB_CONTROL]), 1 << random.below(64)),
+        _ => v.set(
+            random.pick(&[VIRTUAL_INTERRUPT, NESTED_CONTROL, LBR_CONTROL, TLB_CONTROL]),
+            1 << random.below(64),
+        ),
     }
 }
 

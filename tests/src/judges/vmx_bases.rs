@@ -242,7 +242,9 @@ impl<'a> Bases<'a> {
             }
         }
         if secondary & SEC_EPT != 0 {
-            for (bit, percent) in [(SEC_PML, 25), (SEC_VE, 25), (SEC_MBE, 15), (SEC_SPP, 15), (SEC_VMFUNC, 30)] {
+            for (bit, percent) in
+                [(SEC_PML, 25), (SEC_VE, 25), (SEC_MBE, 15), (SEC_SPP, 15), (SEC_VMFUNC, 30)]
+            {
                 if random.chance(percent) {
                     secondary |= bit;
                 }

@@ -161,12 +161,17 @@ fn change_specially(v: &mut Vmcs, bases: &Bases<'_>, random: &Random) {
             v.set(INTERRUPTIBILITY, random.below(32));
         }
         9 => {
-            v.set(PENDING_DEBUG, random.pick(&[1 << 12, 1 << 14, 0xf, 1 << 16, 1 << 12 | 1, 1 << 14 | 1 << 12]));
+            v.set(
+                PENDING_DEBUG,
+                random.pick(&[1 << 12, 1 << 14, 0xf, 1 << 16, 1 << 12 | 1, 1 << 14 | 1 << 12]),
+            );
             v.set(GUEST_RFLAGS, v.get(GUEST_RFLAGS) ^ random.pick(&[0, 0x100, 0x200, 0x300]));
             v.set(GUEST_DEBUGCTL, random.pick(&[0, 0, 1, 2, 3]));
             v.set(INTERRUPTIBILITY, random.pick(&[0, 1, 2]));
         }
-        10 => v.set(random.pick(&[GUEST_EFER, HOST_EFER]), random.below(16) << 8 | u64::from(random.chance(50))),
+        10 => {
+            v.set(random.pick(&[GUEST_EFER, HOST_EFER]), random.below(16) << 8 | u64::from(random.chance(50)))
+        }
         11 => {
             let byte = 8 * random.below(8);
             let value = PAT & !(0xff << byte) | random.below(10) << byte;
@@ -174,7 +179,8 @@ fn change_specially(v: &mut Vmcs, bases: &Bases<'_>, random: &Random) {
         }
         12 => {
             let register = random.pick(&[GUEST_CR0, HOST_CR0]);
-            let flips = 1 << random.pick(&[0u64, 1, 2, 3, 5, 16, 18, 29, 30, 31]) | u64::from(random.chance(30)) << 31;
+            let flips = 1 << random.pick(&[0u64, 1, 2, 3, 5, 16, 18, 29, 30, 31])
+                | u64::from(random.chance(30)) << 31;
             v.set(register, v.get(register) ^ flips);
         }
         13 => {
@@ -225,7 +231,8 @@ fn change_memory(launch: &mut Launch, bases: &Bases<'_>, random: &Random) {
             launch.vmcs.set(LINK_POINTER, LINK_VMCS);
         }
         1 => {
-            let pointers = [CONTROL_REGION, VMXON_REGION, LINK_VMCS + 8, LINK_VMCS | 1 << random.below(64), 0];
+            let pointers =
+                [CONTROL_REGION, VMXON_REGION, LINK_VMCS + 8, LINK_VMCS | 1 << random.below(64), 0];
             launch.vmcs.set(LINK_POINTER, random.pick(&pointers));
         }
         2 => {
