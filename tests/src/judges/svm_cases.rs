@@ -179,7 +179,10 @@ fn change(run: &mut Run, processor: &Processor, random: &Random) {
         }
         10 => v.set(EFER, random.below(64) << 8 | random.below(2)),
         11 => {
-            v.set(EFER, v.get(EFER) ^ random.pick(&[SVME, LME, LMA, LME | LMA, 1, 1 << 11, 1 << 14, 1 << 15]))
+            v.set(
+                EFER,
+                v.get(EFER) ^ random.pick(&[SVME, LME, LMA, LME | LMA, 1, 1 << 11, 1 << 14, 1 << 15]),
+            );
         }
         12 => {
             let flips = random.pick(&[

@@ -170,7 +170,10 @@ fn change_specially(v: &mut Vmcs, bases: &Bases<'_>, random: &Random) {
             v.set(INTERRUPTIBILITY, random.pick(&[0, 1, 2]));
         }
         10 => {
-            v.set(random.pick(&[GUEST_EFER, HOST_EFER]), random.below(16) << 8 | u64::from(random.chance(50)))
+            v.set(
+                random.pick(&[GUEST_EFER, HOST_EFER]),
+                random.below(16) << 8 | u64::from(random.chance(50)),
+            );
         }
         11 => {
             let byte = 8 * random.below(8);
