@@ -1,8 +1,9 @@
 //! Puts together what one text says in several ways: KVM's dumps, lists, QEMU's registers, failure codes.
 
 use super::list::Item;
-use super::parse::{Reader, put};
+use super::parse::Reader;
 use super::qemu::Registers;
+use super::store::put;
 use super::types::{
     Dump, DumpState, DumpedVmcb, DumpedVmcs, Parsed, Reason, Settings, Sourced, Unreadable, Vendor, VmcbKey,
 };

@@ -16,6 +16,7 @@
 //! assert_eq!(vmcs.fields[&0x6820].line, 2);
 //! ```
 
+mod labels;
 mod line;
 mod list;
 mod merge;
@@ -24,6 +25,7 @@ mod number;
 mod parse;
 mod print;
 mod qemu;
+mod store;
 mod svm_lines;
 mod template;
 mod types;

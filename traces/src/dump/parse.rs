@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use super::labels::{
+    ATTEMPT, ATTEMPT_ON, after_heading, candidates, is_msr_entry, is_part_of_label, looks_like_qemu,
+    next_label, skip_words, starts_something,
+};
 use super::line::{self, Line};
 use super::list::{self, Item};
 use super::qemu::{self, Registers, Seen};
-use super::template::{self, Reading, Section, Target, Template};
+use super::store::{has, store};
+use super::template::{self, Reading, Section, Template};
 use super::types::{
-    Dump, DumpState, DumpedVmcb, DumpedVmcs, EferOrigin, MsrEntry, Parsed, Reason, Source, Sourced,
-    Unreadable, Vendor, VmcbKey,
+    Dump, DumpState, DumpedVmcb, DumpedVmcs, MsrEntry, Parsed, Reason, Source, Sourced, Unreadable, Vendor,
 };
-use super::{merge, names, number, svm_lines, vmx_lines};
+use super::{merge, number, svm_lines, vmx_lines};
 
 /// A dump with no line for so long is over; what follows is another one.
 const DUMP_REACH: u32 = 400;
@@ -394,7 +398,7 @@ impl Reader {
                 Err(reason) => self.name(line, what, reason.clone()),
                 Ok(value) => {
                     if let Err(reason) =
-                        store(&mut self.dumps[index], part.target, *value, outcome.digits, line, read)
+                        store(&mut self.dumps[index], part.target, *value, outcome.digits, line, &read.text)
                     {
                         self.name(line, what, reason);
                     }
@@ -476,39 +480,8 @@ impl Reader {
     }
 }
 
-/// Where the next strong label begins in a text that begins with something else, and how many words stand before it.
-fn next_label(text: &str) -> Option<(usize, usize)> {
-    let mut words = 0;
-    let mut boundary = false;
-    for (at, c) in text.char_indices() {
-        if boundary && c != ' ' {
-            words += 1;
-            if starts_strongly(&text[at..]) {
-                return Some((at, words));
-            }
-        }
-        boundary = c == ' ' || c == '>' || c == '|';
-    }
-    None
-}
-
-/// A text without its first words.
-fn skip_words(text: &str, words: usize) -> &str {
-    let mut rest = text;
-    for _ in 0..words {
-        match rest.split_once(' ') {
-            Some((_, tail)) => rest = tail,
-            None => return "",
-        }
-    }
-    rest
-}
-
 /// What stands between the pieces of a line.
 const SEPARATORS: [char; 3] = [' ', ',', ';'];
-
-const ATTEMPT: &str = ", last attempted";
-const ATTEMPT_ON: &[&str] = &["VM-entry on CPU ", "VMRUN on CPU "];
 
 /// What stands before a failure code: QEMU, KVM clients written in Rust, Xen.
 const FAILURES: &[&str] = &[
@@ -522,117 +495,7 @@ const FAILURES: &[&str] = &[
     "VM instruction error",
 ];
 
-fn templates() -> impl Iterator<Item = &'static Template> {
-    vmx_lines::LINES.iter().chain(svm_lines::LINES)
-}
-
-/// Templates whose label a text begins with: at most two, for guest and host.
-fn candidates(text: &str) -> impl Iterator<Item = &'static Template> {
-    templates().filter(move |t| text.starts_with(t.label))
-}
-
-/// Whether a text is an entry of an MSR list, `0: msr=0x00000600 value=0x0000000000000000`, or its beginning.
-fn is_msr_entry(text: &str) -> bool {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    (1..4).contains(&digits) && text[digits..].starts_with(": msr=")
-}
-
-/// Whether a text is the first words of a label.
-fn is_part_of_label(text: &str) -> bool {
-    templates().any(|t| t.label.strip_prefix(text).is_some_and(|rest| rest.starts_with([' ', '='])))
-}
-
-fn starts_strongly(text: &str) -> bool {
-    candidates(text).any(|t| t.strong)
-        || vmx_lines::HEADINGS.iter().chain(svm_lines::HEADINGS).any(|(h, _)| text.starts_with(h))
-        || ((text.starts_with("VMCS ") || text.starts_with("VMCB ")) && text.contains(ATTEMPT))
-}
-
-fn starts_something(text: &str) -> bool {
-    starts_strongly(text) || candidates(text).next().is_some() || text.starts_with("MSR ")
-}
-
-fn after_heading(text: &str) -> &str {
-    vmx_lines::HEADINGS
-        .iter()
-        .chain(svm_lines::HEADINGS)
-        .find_map(|(h, _)| text.strip_prefix(h))
-        .unwrap_or_default()
-}
-
-fn looks_like_qemu(text: &str) -> bool {
-    !matches!(qemu::classify(text, false), Seen::Other)
-}
-
 /// Whether a line is the first one of a dump, so that its second occurrence begins another.
 fn begins_dump(template: &Template) -> bool {
     matches!(template.label, "CR0: actual=" | "cr_read:")
-}
-
-fn has(dump: &Dump, target: Target) -> bool {
-    match (&dump.state, target) {
-        (DumpState::Vmcs(v), Target::Vmcs(encoding)) => v.fields.contains_key(&encoding),
-        (DumpState::Vmcb(v), Target::Vmcb(offset, size)) => v.fields.contains_key(&VmcbKey { offset, size }),
-        _ => false,
-    }
-}
-
-/// Puts a number where it belongs.
-fn store(
-    dump: &mut Dump,
-    target: Target,
-    value: u64,
-    digits: u8,
-    line: u32,
-    read: &Pending,
-) -> Result<(), Reason> {
-    let sourced = Sourced { value, line, source: Source::Kernel };
-    match (&mut dump.state, target) {
-        (DumpState::Vmcs(vmcs), Target::Vmcs(encoding)) => {
-            put(&mut vmcs.fields, encoding, sourced, names::vmcs_bits(encoding))
-        }
-        (DumpState::Vmcs(vmcs), Target::GuestEfer) => {
-            let origin = [("(autoload)", EferOrigin::Autoload), ("(effective)", EferOrigin::Effective)];
-            match origin.into_iter().find(|(word, _)| read.text.contains(word)) {
-                Some((_, origin)) => {
-                    vmcs.effective_efer = Some((sourced, origin));
-                    Ok(())
-                }
-                None => put(&mut vmcs.fields, 0x2806, sourced, 64),
-            }
-        }
-        (DumpState::Vmcb(vmcb), Target::Vmcb(offset, size)) => {
-            put(&mut vmcb.fields, VmcbKey { offset, size }, sourced, size * 8)
-        }
-        (DumpState::Vmcb(vmcb), Target::Intercepts) if digits > 8 => {
-            let low = Sourced { value: value & 0xffff_ffff, ..sourced.clone() };
-            let high = Sourced { value: value >> 32, ..sourced };
-            put(&mut vmcb.fields, VmcbKey { offset: 0x00c, size: 4 }, low, 32)?;
-            put(&mut vmcb.fields, VmcbKey { offset: 0x010, size: 4 }, high, 32)
-        }
-        (DumpState::Vmcb(vmcb), Target::Intercepts) => {
-            put(&mut vmcb.fields, VmcbKey { offset: 0x00c, size: 4 }, sourced, 32)
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Stores a value unless it is too wide or contradicts the one that is there.
-pub(super) fn put<K: Ord>(
-    fields: &mut BTreeMap<K, Sourced<u64>>,
-    key: K,
-    value: Sourced<u64>,
-    bits: u8,
-) -> Result<(), Reason> {
-    if bits < 64 && value.value >> bits != 0 {
-        return Err(Reason::TooWide { bits });
-    }
-    match fields.get(&key) {
-        Some(old) if old.value != value.value => Err(Reason::Conflict { first: old.line }),
-        Some(_) => Ok(()),
-        None => {
-            fields.insert(key, value);
-            Ok(())
-        }
-    }
 }
