@@ -3,7 +3,12 @@
 #![forbid(unsafe_code)]
 
 pub mod bitmap;
+pub mod capabilities;
+pub mod encode;
+pub mod rules;
 pub mod vmcb;
 
 pub use bitmap::{Access, Iopm, Msrpm, PermissionMaps};
-pub use vmcb::{Field, Intercept, Intercepts, Vmcb};
+pub use capabilities::Processor;
+pub use encode::ExitCode;
+pub use vmcb::{Field, Intercept, Intercepts, Vmcb, Vmsa};
