@@ -10,7 +10,7 @@ use super::line::{self, Line};
 use super::list::{self, Item};
 use super::qemu::{self, Registers, Seen};
 use super::store::{has, store};
-use super::template::{self, Reading, Section, Template};
+use super::template::{self, Reading, Section, Target, Template};
 use super::types::{
     Dump, DumpState, DumpedVmcb, DumpedVmcs, MsrEntry, Parsed, Reason, Source, Sourced, Unreadable, Vendor,
 };
@@ -158,7 +158,11 @@ impl Reader {
             .into_iter()
             .reduce(|a, b| if b.1.good() > a.1.good() { b } else { a });
         let Some((text, reading)) = best else { return false };
-        if reading.good() <= pending.reading.good() {
+        // "(effective)" adds no number, but says what the number before is.
+        let says_origin = message.text.starts_with('(')
+            && matches!(pending.template.parts[0].target, Target::GuestEfer)
+            && !pending.text.contains('(');
+        if reading.good() <= pending.reading.good() && !says_origin {
             return false;
         }
         let next = Pending {
@@ -491,6 +495,8 @@ const FAILURES: &[&str] = &[
     "hardware exit reason",
     "FailEntry(",
     "vmentry failure (reason",
+    "VMLAUNCH error",
+    "VMRESUME error",
     "VM-instruction error",
     "VM instruction error",
 ];
