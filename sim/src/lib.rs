@@ -1,4 +1,15 @@
-//! rootmode: a deterministic x86 machine for hypervisors without hardware virtualization.
+//! rootmode: a deterministic x86 machine for people who write, test and teach hypervisors.
+//!
+//! The only crate that knows all others: campaigns, explanations, the embedded demonstration, the command line.
+//!
+//! ```
+//! // Every property of the catalogue, with the claim it checks.
+//! for property in rootmode::campaign::properties() {
+//!     assert!(!property.about.is_empty(), "{} has no claim", property.name);
+//! }
+//! ```
 #![forbid(unsafe_code)]
 
+pub mod campaign;
 pub mod guests;
+pub mod strategies;
