@@ -3,6 +3,7 @@
 //! The only crate that knows all others: campaigns, explanations, the embedded demonstration, the command line.
 //!
 //! ```
+//! # #[cfg(feature = "tools")]
 //! // Every property of the catalogue, with the claim it checks.
 //! for property in rootmode::campaign::properties() {
 //!     assert!(!property.about.is_empty(), "{} has no claim", property.name);
@@ -10,6 +11,8 @@
 //! ```
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "tools")]
 pub mod campaign;
 pub mod guests;
+#[cfg(feature = "tools")]
 pub mod strategies;
