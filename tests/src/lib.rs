@@ -1,3 +1,6 @@
 //! What crosses crates: scenarios, properties, oracles, conformance.
 
+pub mod documents;
+pub mod full;
 pub mod judges;
+pub mod table;

@@ -1,1 +1,37 @@
-fn main() {}
+//! The `rootmode-tests` command: full-size proofs, and the agreement of the documents with them.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use rootmode_tests::{documents, full};
+
+/// Full-size proofs of rootmode, and the documents that quote them.
+#[derive(Debug, Parser)]
+#[command(name = "rootmode-tests", version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run every proof at full size and write its table to docs/full.md.
+    Full(full::Arguments),
+    /// Write the generated pages in docs/, or with --check say where documents and the last full table disagree.
+    Documents(documents::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Full(arguments) => full::run(&arguments),
+        Command::Documents(arguments) => documents::run(&arguments),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("rootmode-tests: {error}");
+            ExitCode::from(2)
+        }
+    }
+}

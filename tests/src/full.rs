@@ -1,0 +1,78 @@
+//! `rootmode-tests full`: every proof at full size, one table.
+
+use std::process::Command;
+use std::time::Instant;
+
+use clap::Args;
+
+use crate::documents::root;
+use crate::table::{Row, from_markdown, to_markdown};
+
+/// Arguments of `rootmode-tests full`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Run only the proofs whose name contains TEXT; their rows replace those of the same key in the table.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    only: String,
+    /// List the proofs and end.
+    #[arg(long)]
+    list: bool,
+}
+
+/// A proof: its name, and what yields its rows.
+pub struct Proof {
+    /// Name, for `--only`.
+    pub name: &'static str,
+    /// Runs it.
+    pub run: fn() -> Result<Vec<Row>, String>,
+}
+
+/// Every proof, in the order of the table.
+const PROOFS: &[Proof] = &[];
+
+/// Runs the chosen proofs and writes docs/full.md; true if every promise is kept.
+///
+/// # Errors
+/// A proof that could not be run, a page that could not be written.
+pub fn run(arguments: &Arguments) -> Result<bool, String> {
+    let chosen: Vec<&Proof> = PROOFS.iter().filter(|p| p.name.contains(&arguments.only)).collect();
+    if arguments.list {
+        for proof in chosen {
+            println!("{}", proof.name);
+        }
+        return Ok(true);
+    }
+    let path = root().join("docs/full.md");
+    let mut rows = from_markdown(&std::fs::read_to_string(&path).unwrap_or_default());
+    for proof in chosen {
+        let start = Instant::now();
+        eprintln!("{} ...", proof.name);
+        for row in (proof.run)().map_err(|e| format!("{}: {e}", proof.name))? {
+            println!(
+                "{} = {} ({}){}",
+                row.key,
+                row.value,
+                row.promise,
+                if row.kept { "" } else { "  NOT KEPT" }
+            );
+            match rows.iter_mut().find(|old| old.key == row.key) {
+                Some(old) => *old = row,
+                None => rows.push(row),
+            }
+        }
+        eprintln!("{}: {:.1} s", proof.name, start.elapsed().as_secs_f64());
+    }
+    let command = "cargo run --release -p rootmode-tests -- full";
+    let page = to_markdown(&commit(), command, &rows);
+    std::fs::write(&path, page).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+    Ok(rows.iter().all(|row| row.kept))
+}
+
+/// The commit that was checked out when the proofs ran.
+fn commit() -> String {
+    let output = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).current_dir(root()).output();
+    output
+        .ok()
+        .and_then(|o| String::from_utf8(o.stdout).ok())
+        .map_or_else(|| "unknown".into(), |s| s.trim().to_owned())
+}
