@@ -1,6 +1,15 @@
 //! Whole dumps in, fields with their lines out.
 
-use rootmode_traces::dump::{EferOrigin, Reason, Vendor, parse};
+use rootmode_traces::dump::{DumpedVmcs, EferOrigin, Reason, Vendor, parse};
+use rootmode_vmx::Field;
+
+fn field(encoding: u32) -> Field {
+    Field::from_encoding(encoding).expect("a field of the manual").0
+}
+
+fn value(vmcs: &DumpedVmcs, encoding: u32) -> Option<u64> {
+    vmcs.value(field(encoding))
+}
 
 /// A dump as kernels since 6.3 print it, put together by hand from the format.
 const INTEL_6: &str = "\
@@ -110,10 +119,10 @@ fn assert_intel_6(text: &str, what: &str) {
     let may_lose = what.starts_with("wrapped") && dump.host_cpu.is_none();
     assert!(dump.host_cpu == Some(3) || may_lose, "{what}");
     let vmcs = dump.vmcs().expect("Intel");
-    for (encoding, value, _) in INTEL_6_FIELDS {
-        assert_eq!(vmcs.value(*encoding), Some(*value), "{what}: {encoding:#x}");
+    for (encoding, expected, _) in INTEL_6_FIELDS {
+        assert_eq!(value(vmcs, *encoding), Some(*expected), "{what}: {encoding:#x}");
     }
-    assert_eq!(vmcs.value(0x2806), None, "{what}: an effective EFER is not the field");
+    assert_eq!(value(vmcs, 0x2806), None, "{what}: an effective EFER is not the field");
     let (efer, origin) = vmcs.effective_efer.as_ref().expect("EFER is printed");
     assert_eq!((efer.value, *origin), (0xd01, EferOrigin::Effective), "{what}");
     assert_eq!(vmcs.entry_load.len(), 1, "{what}");
@@ -126,7 +135,7 @@ fn every_field_of_a_vmcs_dump_comes_out_with_its_line() {
     let parsed = parse(INTEL_6);
     let vmcs = parsed.dumps[0].vmcs().unwrap();
     for (encoding, _, line) in INTEL_6_FIELDS {
-        assert_eq!(vmcs.fields[encoding].line, *line, "{encoding:#x}");
+        assert_eq!(vmcs.line(field(*encoding)), Some(*line), "{encoding:#x}");
     }
     assert_eq!(parsed.dumps[0].lines, (1, 44));
 }
@@ -185,8 +194,8 @@ fn a_garbled_number_is_named_and_its_neighbours_are_read() {
     assert_eq!((unreadable.line, unreadable.what.as_str()), (3, "shadow"));
     assert!(matches!(unreadable.reason, Reason::NotANumber { .. }), "{unreadable}");
     let vmcs = parsed.dumps[0].vmcs().unwrap();
-    assert_eq!((vmcs.value(0x6800), vmcs.value(0x6004)), (Some(0x8001_0033), None));
-    assert_eq!(vmcs.value(0x6000), Some(0xffff_ffff_fffe_fff7));
+    assert_eq!((value(vmcs, 0x6800), value(vmcs, 0x6004)), (Some(0x8001_0033), None));
+    assert_eq!(value(vmcs, 0x6000), Some(0xffff_ffff_fffe_fff7));
 }
 
 #[test]
@@ -194,7 +203,7 @@ fn a_dump_cut_off_inside_a_number_does_not_yield_the_stump() {
     let end = INTEL_6.find("base=0xfffffe0000003000").unwrap() + "base=0xfffffe".len();
     let parsed = parse(&INTEL_6[..end]);
     let vmcs = parsed.dumps[0].vmcs().unwrap();
-    assert_eq!((vmcs.value(0x480e), vmcs.value(0x6814)), (Some(0x67), None));
+    assert_eq!((value(vmcs, 0x480e), value(vmcs, 0x6814)), (Some(0x67), None));
     assert_eq!(parsed.unreadable.len(), 1);
     assert_eq!(parsed.unreadable[0].reason, Reason::CutOff { digits: 6, expected: 16 });
 }
@@ -212,6 +221,6 @@ fn two_dumps_in_one_log_are_two_dumps_even_interleaved_by_caller() {
         .collect();
     let parsed = parse(&interleaved);
     assert_eq!(parsed.unreadable, []);
-    let cr3 = |i: usize| parsed.dumps[i].vmcs().unwrap().value(0x6802);
+    let cr3 = |i: usize| value(parsed.dumps[i].vmcs().unwrap(), 0x6802);
     assert_eq!((cr3(0), cr3(1)), (Some(0x80_00f7_6000), Some(0x80_00aa_a000)));
 }

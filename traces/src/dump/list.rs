@@ -1,14 +1,17 @@
 //! Lines `FIELD = value`: fields by the manual's or Linux's names or by number, capability MSRs, the processor.
 
+use rootmode_vmx::Field;
+
 use super::names;
 use super::number;
+use super::store::bits;
 use super::types::{Reason, Source, Sourced, Vendor, VmcbKey};
 
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Item {
-    /// A VMCS field by encoding.
-    Vmcs(u32, Sourced<u64>),
+    /// A VMCS field.
+    Vmcs(Field, Sourced<u64>),
     /// A VMCB field.
     Vmcb(VmcbKey, Sourced<u64>),
     /// An MSR by index.
@@ -74,6 +77,10 @@ pub(crate) fn read(text: &str, line: u32, amd: bool) -> Outcome {
     let number = number::either(value);
     let make = |n: number::Number| Sourced { value: n.value, line, source };
     let Some(key) = resolve(name, amd) else {
+        if names::fold(name).ends_with("_HIGH") {
+            // Bits 63:32 of a field whose full encoding has them all.
+            return Outcome::Other;
+        }
         // Only names that cannot be anything else are worth a complaint.
         let folded = names::fold(name);
         let field_like = ["GUEST_", "HOST_", "VM_ENTRY_", "VM_EXIT_", "VMCS_", "VMCB_"];
@@ -97,7 +104,7 @@ pub(crate) fn read(text: &str, line: u32, amd: bool) -> Outcome {
         Err(reason) => return Outcome::Unreadable(name.to_owned(), reason),
     };
     let bits = match key {
-        Key::Vmcs(encoding) => names::vmcs_bits(encoding),
+        Key::Vmcs(field) => bits(field),
         Key::Vmcb(key) => key.size * 8,
         Key::Msr(_) | Key::MaxPhysAddr => 64,
     };
@@ -113,7 +120,7 @@ pub(crate) fn read(text: &str, line: u32, amd: bool) -> Outcome {
     }
     let sourced = make(number::Number { value, ..number });
     Outcome::Item(match key {
-        Key::Vmcs(encoding) => Item::Vmcs(encoding, sourced),
+        Key::Vmcs(field) => Item::Vmcs(field, sourced),
         Key::Vmcb(key) => Item::Vmcb(key, sourced),
         Key::Msr(index) => Item::Msr(index, sourced),
         Key::MaxPhysAddr => Item::MaxPhysAddr(sourced),
@@ -121,7 +128,7 @@ pub(crate) fn read(text: &str, line: u32, amd: bool) -> Outcome {
 }
 
 enum Key {
-    Vmcs(u32),
+    Vmcs(Field),
     Vmcb(VmcbKey),
     Msr(u32),
     MaxPhysAddr,
@@ -154,8 +161,8 @@ fn resolve(name: &str, amd: bool) -> Option<Key> {
     if amd || says_vmcb.iter().any(|p| lower.starts_with(p)) {
         return names::lookup_vmcb_field(name).map(Key::Vmcb);
     }
-    if let Some(encoding) = names::lookup_vmcs_field(name) {
-        return Some(Key::Vmcs(encoding));
+    if let Some(field) = names::lookup_vmcs_field(name) {
+        return Some(Key::Vmcs(field));
     }
     let index = u32::from_str_radix(lower.strip_prefix("0x")?, 16).ok()?;
     names::capability_msr_name(index).map(|_| Key::Msr(index))
@@ -167,7 +174,7 @@ mod tests {
 
     fn vmcs(text: &str) -> Option<(u32, u64)> {
         match read(text, 1, false) {
-            Outcome::Item(Item::Vmcs(encoding, v)) => Some((encoding, v.value)),
+            Outcome::Item(Item::Vmcs(field, v)) => Some((field.encoding(), v.value)),
             _ => None,
         }
     }

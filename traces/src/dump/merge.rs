@@ -1,13 +1,14 @@
 //! Puts together what one text says in several ways: KVM's dumps, lists, QEMU's registers, failure codes.
 
+use rootmode_vmx::Field;
+
 use super::list::Item;
 use super::parse::Reader;
 use super::qemu::Registers;
-use super::store::put;
+use super::store::{bits, put};
 use super::types::{
     Dump, DumpState, DumpedVmcb, DumpedVmcs, Parsed, Reason, Settings, Sourced, Unreadable, Vendor, VmcbKey,
 };
-use super::{linux_field_name, names};
 
 /// Makes the outcome of what was read. Lists win over KVM's dumps, these over QEMU's registers.
 pub(super) fn merge(reader: Reader, lines: u32) -> Parsed {
@@ -55,7 +56,7 @@ fn add_registers(dumps: &mut Vec<Dump>, all: &[Registers], failures: &[Sourced<u
     let from_kernel = dumps.len();
     for registers in all.iter().filter(|r| !r.is_empty()) {
         let rip = |d: &Dump| match &d.state {
-            DumpState::Vmcs(v) => v.value(0x681e),
+            DumpState::Vmcs(v) => v.value(Field::GuestRip),
             DumpState::Vmcb(v) => v.value(0x578, 8),
         };
         let same = dumps[..from_kernel].iter().position(|d| rip(d).is_some() && rip(d) == registers.rip());
@@ -85,9 +86,8 @@ fn add_lists(dumps: &mut Vec<Dump>, items: &[Item], unreadable: &mut Vec<Unreada
     let mut vmcb = DumpedVmcb::default();
     for item in items {
         let (line, what, stored) = match item {
-            Item::Vmcs(encoding, v) => {
-                let name = linux_field_name(*encoding).unwrap_or_default().to_owned();
-                (v.line, name, put(&mut vmcs.fields, *encoding, v.clone(), names::vmcs_bits(*encoding)))
+            Item::Vmcs(field, v) => {
+                (v.line, field.name().to_owned(), put(&mut vmcs.fields, *field, v.clone(), bits(*field)))
             }
             Item::Vmcb(key, v) => {
                 let name = format!("VMCB offset {:#x}", key.offset);

@@ -12,8 +12,8 @@
 //!             [  12.345679] kvm_intel: RFLAGS=0x00000000         DR7 = 0x0000000000000400\n";
 //! let parsed = rootmode_traces::dump::parse(text);
 //! let vmcs = parsed.dumps[0].vmcs().unwrap();
-//! assert_eq!(vmcs.value(0x6820), Some(0)); // guest RFLAGS
-//! assert_eq!(vmcs.fields[&0x6820].line, 2);
+//! assert_eq!(vmcs.value(rootmode_vmx::Field::GuestRflags), Some(0));
+//! assert_eq!(vmcs.line(rootmode_vmx::Field::GuestRflags), Some(2));
 //! ```
 
 mod labels;
@@ -31,9 +31,7 @@ mod template;
 mod types;
 mod vmx_lines;
 
-pub use names::{
-    capability_msr_name, linux_field_name, lookup_capability_msr, lookup_vmcb_field, lookup_vmcs_field,
-};
+pub use names::{capability_msr_name, lookup_capability_msr, lookup_vmcb_field, lookup_vmcs_field};
 pub use parse::parse;
 pub use print::{Kernel, VmcbSurroundings, VmcsSurroundings, print_vmcb, print_vmcs};
 pub use types::{

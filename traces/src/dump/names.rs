@@ -1,193 +1,10 @@
 //! Names under which people write fields in lists: Linux's constants for the VMCS, KVM's and the manual's names for
 //! the VMCB, capability MSRs.
 
-use super::types::VmcbKey;
+use rootmode_vmx::Field;
+use rootmode_vmx::definitions::field::{Access, TABLE};
 
-/// VMCS fields: encoding and the constant that Linux (`asm/vmx.h`), KVM's selftests and kvm-unit-tests use for it.
-/// Encodings: SDM Vol. 3D "Field Encoding in VMCS".
-pub(crate) const VMCS: &[(u32, &str)] = &[
-    (0x0000, "VIRTUAL_PROCESSOR_ID"),
-    (0x0002, "POSTED_INTR_NV"),
-    (0x0004, "EPTP_INDEX"),
-    (0x0006, "HLAT_PREFIX_SIZE"),
-    (0x0008, "LAST_PID_POINTER_INDEX"),
-    (0x0800, "GUEST_ES_SELECTOR"),
-    (0x0802, "GUEST_CS_SELECTOR"),
-    (0x0804, "GUEST_SS_SELECTOR"),
-    (0x0806, "GUEST_DS_SELECTOR"),
-    (0x0808, "GUEST_FS_SELECTOR"),
-    (0x080a, "GUEST_GS_SELECTOR"),
-    (0x080c, "GUEST_LDTR_SELECTOR"),
-    (0x080e, "GUEST_TR_SELECTOR"),
-    (0x0810, "GUEST_INTR_STATUS"),
-    (0x0812, "GUEST_PML_INDEX"),
-    (0x0814, "GUEST_UINV"),
-    (0x0c00, "HOST_ES_SELECTOR"),
-    (0x0c02, "HOST_CS_SELECTOR"),
-    (0x0c04, "HOST_SS_SELECTOR"),
-    (0x0c06, "HOST_DS_SELECTOR"),
-    (0x0c08, "HOST_FS_SELECTOR"),
-    (0x0c0a, "HOST_GS_SELECTOR"),
-    (0x0c0c, "HOST_TR_SELECTOR"),
-    (0x2000, "IO_BITMAP_A"),
-    (0x2002, "IO_BITMAP_B"),
-    (0x2004, "MSR_BITMAP"),
-    (0x2006, "VM_EXIT_MSR_STORE_ADDR"),
-    (0x2008, "VM_EXIT_MSR_LOAD_ADDR"),
-    (0x200a, "VM_ENTRY_MSR_LOAD_ADDR"),
-    (0x200c, "EXECUTIVE_VMCS_POINTER"),
-    (0x200e, "PML_ADDRESS"),
-    (0x2010, "TSC_OFFSET"),
-    (0x2012, "VIRTUAL_APIC_PAGE_ADDR"),
-    (0x2014, "APIC_ACCESS_ADDR"),
-    (0x2016, "POSTED_INTR_DESC_ADDR"),
-    (0x2018, "VM_FUNCTION_CONTROL"),
-    (0x201a, "EPT_POINTER"),
-    (0x201c, "EOI_EXIT_BITMAP0"),
-    (0x201e, "EOI_EXIT_BITMAP1"),
-    (0x2020, "EOI_EXIT_BITMAP2"),
-    (0x2022, "EOI_EXIT_BITMAP3"),
-    (0x2024, "EPTP_LIST_ADDRESS"),
-    (0x2026, "VMREAD_BITMAP"),
-    (0x2028, "VMWRITE_BITMAP"),
-    (0x202a, "VE_INFORMATION_ADDRESS"),
-    (0x202c, "XSS_EXIT_BITMAP"),
-    (0x202e, "ENCLS_EXITING_BITMAP"),
-    (0x2030, "SPP_TABLE_POINTER"),
-    (0x2032, "TSC_MULTIPLIER"),
-    (0x2034, "TERTIARY_VM_EXEC_CONTROL"),
-    (0x2036, "ENCLV_EXITING_BITMAP"),
-    (0x2038, "LOW_PASID_DIR_ADDR"),
-    (0x203a, "HIGH_PASID_DIR_ADDR"),
-    (0x203c, "SHARED_EPT_POINTER"),
-    (0x203e, "PCONFIG_EXITING_BITMAP"),
-    (0x2040, "HLAT_POINTER"),
-    (0x2042, "PID_POINTER_TABLE"),
-    (0x2044, "SECONDARY_VM_EXIT_CONTROLS"),
-    (0x204a, "SPEC_CTRL_MASK"),
-    (0x204c, "SPEC_CTRL_SHADOW"),
-    (0x2400, "GUEST_PHYSICAL_ADDRESS"),
-    (0x2800, "VMCS_LINK_POINTER"),
-    (0x2802, "GUEST_IA32_DEBUGCTL"),
-    (0x2804, "GUEST_IA32_PAT"),
-    (0x2806, "GUEST_IA32_EFER"),
-    (0x2808, "GUEST_IA32_PERF_GLOBAL_CTRL"),
-    (0x280a, "GUEST_PDPTR0"),
-    (0x280c, "GUEST_PDPTR1"),
-    (0x280e, "GUEST_PDPTR2"),
-    (0x2810, "GUEST_PDPTR3"),
-    (0x2812, "GUEST_BNDCFGS"),
-    (0x2814, "GUEST_IA32_RTIT_CTL"),
-    (0x2816, "GUEST_IA32_LBR_CTL"),
-    (0x2818, "GUEST_IA32_PKRS"),
-    (0x2c00, "HOST_IA32_PAT"),
-    (0x2c02, "HOST_IA32_EFER"),
-    (0x2c04, "HOST_IA32_PERF_GLOBAL_CTRL"),
-    (0x2c06, "HOST_IA32_PKRS"),
-    (0x4000, "PIN_BASED_VM_EXEC_CONTROL"),
-    (0x4002, "CPU_BASED_VM_EXEC_CONTROL"),
-    (0x4004, "EXCEPTION_BITMAP"),
-    (0x4006, "PAGE_FAULT_ERROR_CODE_MASK"),
-    (0x4008, "PAGE_FAULT_ERROR_CODE_MATCH"),
-    (0x400a, "CR3_TARGET_COUNT"),
-    (0x400c, "VM_EXIT_CONTROLS"),
-    (0x400e, "VM_EXIT_MSR_STORE_COUNT"),
-    (0x4010, "VM_EXIT_MSR_LOAD_COUNT"),
-    (0x4012, "VM_ENTRY_CONTROLS"),
-    (0x4014, "VM_ENTRY_MSR_LOAD_COUNT"),
-    (0x4016, "VM_ENTRY_INTR_INFO_FIELD"),
-    (0x4018, "VM_ENTRY_EXCEPTION_ERROR_CODE"),
-    (0x401a, "VM_ENTRY_INSTRUCTION_LEN"),
-    (0x401c, "TPR_THRESHOLD"),
-    (0x401e, "SECONDARY_VM_EXEC_CONTROL"),
-    (0x4020, "PLE_GAP"),
-    (0x4022, "PLE_WINDOW"),
-    (0x4024, "NOTIFY_WINDOW"),
-    (0x4400, "VM_INSTRUCTION_ERROR"),
-    (0x4402, "VM_EXIT_REASON"),
-    (0x4404, "VM_EXIT_INTR_INFO"),
-    (0x4406, "VM_EXIT_INTR_ERROR_CODE"),
-    (0x4408, "IDT_VECTORING_INFO_FIELD"),
-    (0x440a, "IDT_VECTORING_ERROR_CODE"),
-    (0x440c, "VM_EXIT_INSTRUCTION_LEN"),
-    (0x440e, "VMX_INSTRUCTION_INFO"),
-    (0x4800, "GUEST_ES_LIMIT"),
-    (0x4802, "GUEST_CS_LIMIT"),
-    (0x4804, "GUEST_SS_LIMIT"),
-    (0x4806, "GUEST_DS_LIMIT"),
-    (0x4808, "GUEST_FS_LIMIT"),
-    (0x480a, "GUEST_GS_LIMIT"),
-    (0x480c, "GUEST_LDTR_LIMIT"),
-    (0x480e, "GUEST_TR_LIMIT"),
-    (0x4810, "GUEST_GDTR_LIMIT"),
-    (0x4812, "GUEST_IDTR_LIMIT"),
-    (0x4814, "GUEST_ES_AR_BYTES"),
-    (0x4816, "GUEST_CS_AR_BYTES"),
-    (0x4818, "GUEST_SS_AR_BYTES"),
-    (0x481a, "GUEST_DS_AR_BYTES"),
-    (0x481c, "GUEST_FS_AR_BYTES"),
-    (0x481e, "GUEST_GS_AR_BYTES"),
-    (0x4820, "GUEST_LDTR_AR_BYTES"),
-    (0x4822, "GUEST_TR_AR_BYTES"),
-    (0x4824, "GUEST_INTERRUPTIBILITY_INFO"),
-    (0x4826, "GUEST_ACTIVITY_STATE"),
-    (0x4828, "GUEST_SMBASE"),
-    (0x482a, "GUEST_SYSENTER_CS"),
-    (0x482e, "VMX_PREEMPTION_TIMER_VALUE"),
-    (0x4c00, "HOST_IA32_SYSENTER_CS"),
-    (0x6000, "CR0_GUEST_HOST_MASK"),
-    (0x6002, "CR4_GUEST_HOST_MASK"),
-    (0x6004, "CR0_READ_SHADOW"),
-    (0x6006, "CR4_READ_SHADOW"),
-    (0x6008, "CR3_TARGET_VALUE0"),
-    (0x600a, "CR3_TARGET_VALUE1"),
-    (0x600c, "CR3_TARGET_VALUE2"),
-    (0x600e, "CR3_TARGET_VALUE3"),
-    (0x6400, "EXIT_QUALIFICATION"),
-    (0x6402, "EXIT_IO_RCX"),
-    (0x6404, "EXIT_IO_RSI"),
-    (0x6406, "EXIT_IO_RDI"),
-    (0x6408, "EXIT_IO_RIP"),
-    (0x640a, "GUEST_LINEAR_ADDRESS"),
-    (0x6800, "GUEST_CR0"),
-    (0x6802, "GUEST_CR3"),
-    (0x6804, "GUEST_CR4"),
-    (0x6806, "GUEST_ES_BASE"),
-    (0x6808, "GUEST_CS_BASE"),
-    (0x680a, "GUEST_SS_BASE"),
-    (0x680c, "GUEST_DS_BASE"),
-    (0x680e, "GUEST_FS_BASE"),
-    (0x6810, "GUEST_GS_BASE"),
-    (0x6812, "GUEST_LDTR_BASE"),
-    (0x6814, "GUEST_TR_BASE"),
-    (0x6816, "GUEST_GDTR_BASE"),
-    (0x6818, "GUEST_IDTR_BASE"),
-    (0x681a, "GUEST_DR7"),
-    (0x681c, "GUEST_RSP"),
-    (0x681e, "GUEST_RIP"),
-    (0x6820, "GUEST_RFLAGS"),
-    (0x6822, "GUEST_PENDING_DBG_EXCEPTIONS"),
-    (0x6824, "GUEST_SYSENTER_ESP"),
-    (0x6826, "GUEST_SYSENTER_EIP"),
-    (0x6828, "GUEST_S_CET"),
-    (0x682a, "GUEST_SSP"),
-    (0x682c, "GUEST_INTR_SSP_TABLE"),
-    (0x6c00, "HOST_CR0"),
-    (0x6c02, "HOST_CR3"),
-    (0x6c04, "HOST_CR4"),
-    (0x6c06, "HOST_FS_BASE"),
-    (0x6c08, "HOST_GS_BASE"),
-    (0x6c0a, "HOST_TR_BASE"),
-    (0x6c0c, "HOST_GDTR_BASE"),
-    (0x6c0e, "HOST_IDTR_BASE"),
-    (0x6c10, "HOST_IA32_SYSENTER_ESP"),
-    (0x6c12, "HOST_IA32_SYSENTER_EIP"),
-    (0x6c14, "HOST_RSP"),
-    (0x6c16, "HOST_RIP"),
-    (0x6c18, "HOST_S_CET"),
-    (0x6c1a, "HOST_SSP"),
-    (0x6c1c, "HOST_INTR_SSP_TABLE"),
-];
+use super::types::VmcbKey;
 
 /// Further spellings in use, already folded by [`fold`]: the manual's phrases and other hypervisors' constants.
 const VMCS_ALIASES: &[(&str, u32)] = &[
@@ -374,20 +191,6 @@ const MSRS: &[(u32, &str)] = &[
     (0x493, "IA32_VMX_EXIT_CTLS2"),
 ];
 
-/// Width in bits of a VMCS field, from bits 14:13 of its encoding; natural width counts as 64.
-pub(crate) fn vmcs_bits(encoding: u32) -> u8 {
-    match (encoding >> 13) & 3 {
-        0 => 16,
-        2 => 32,
-        _ => 64,
-    }
-}
-
-/// Linux's constant for a VMCS field by encoding, e.g. `GUEST_CR0` for 0x6800; none for an encoding it has not.
-pub fn linux_field_name(encoding: u32) -> Option<&'static str> {
-    VMCS.iter().find(|(e, _)| *e == encoding).map(|(_, n)| *n)
-}
-
 /// Upper case, every run of other characters than letters and digits one `_`, none at the ends.
 pub(crate) fn fold(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
@@ -404,26 +207,34 @@ pub(crate) fn fold(name: &str) -> String {
     out
 }
 
-/// The encoding of a VMCS field written as Linux's constant in either case (`GUEST_CR0`, `guest_cr0`), the
-/// manual's words (`Guest CS access rights`, `VM-entry controls`), with or without a leading `VMCS` and a trailing
-/// `FULL`, or as a number (`0x6800`) if that is a known encoding.
-pub fn lookup_vmcs_field(name: &str) -> Option<u32> {
+/// The VMCS field written as Linux's constant in either case (`GUEST_CR0`, `guest_cr0`), in the manual's words
+/// (`Guest CS access rights`, `VM-entry controls`), with or without a leading `VMCS` and a trailing `FULL`, or as
+/// its encoding (`0x6800`).
+pub fn lookup_vmcs_field(name: &str) -> Option<Field> {
     let name = name.trim();
+    let full = |(field, access): (Field, Access)| (access == Access::Full).then_some(field);
     if let Some(hex) = name.strip_prefix("0x").or_else(|| name.strip_prefix("0X")) {
-        let encoding = u32::from_str_radix(hex, 16).ok()?;
-        return linux_field_name(encoding).map(|_| encoding);
+        return Field::from_encoding(u32::from_str_radix(hex, 16).ok()?).and_then(full);
     }
     let folded = fold(name);
-    let mut folded = folded.strip_prefix("VMCS_").filter(|r| *r != "LINK_POINTER").unwrap_or(&folded);
-    folded = folded.strip_suffix("_FULL").unwrap_or(folded);
-    if let Some((e, _)) = VMCS.iter().find(|(_, n)| *n == folded) {
-        return Some(*e);
+    let known = |n: &str| Field::from_linux(n).and_then(full);
+    // The link pointer's own name begins with the prefix.
+    if let Some(field) = known(&folded) {
+        return Some(field);
     }
-    if let Some((_, e)) = VMCS_ALIASES.iter().find(|(n, _)| *n == folded) {
-        return Some(*e);
+    let mut folded = folded.strip_prefix("VMCS_").unwrap_or(&folded);
+    folded = folded.strip_suffix("_FULL").unwrap_or(folded);
+    if let Some(field) = known(folded) {
+        return Some(field);
+    }
+    if let Some((_, encoding)) = VMCS_ALIASES.iter().find(|(n, _)| *n == folded) {
+        return Field::from_encoding(*encoding).and_then(full);
+    }
+    if let Some(row) = TABLE.iter().find(|row| is_folded(row.name, folded)) {
+        return Some(row.field);
     }
     // Access rights and selectors have many spellings: "Guest CS access rights", GUEST_CS_AR, GUEST_CS_SEL.
-    let respelled = [
+    [
         ("_ACCESS_RIGHTS", "_AR_BYTES"),
         ("_ACCESS_RIGHT", "_AR_BYTES"),
         ("_ATTR", "_AR_BYTES"),
@@ -432,8 +243,14 @@ pub fn lookup_vmcs_field(name: &str) -> Option<u32> {
         ("_ADDRESS", "_ADDR"),
     ]
     .iter()
-    .find_map(|(from, to)| folded.strip_suffix(from).map(|stem| format!("{stem}{to}")))?;
-    VMCS.iter().find(|(_, n)| *n == respelled).map(|(e, _)| *e)
+    .find_map(|(from, to)| known(&format!("{}{to}", folded.strip_suffix(from)?)))
+}
+
+/// Whether `name` folds to `folded`, without building the folded name.
+fn is_folded(name: &str, folded: &str) -> bool {
+    let mut words = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty());
+    let same = folded.split('_').all(|f| words.next().is_some_and(|w| w.eq_ignore_ascii_case(f)));
+    same && words.next().is_none()
 }
 
 /// The VMCB field written as KVM's or the manual's name (`asid`, `GUEST_ASID`, `cs.selector`, `save.cr0`,

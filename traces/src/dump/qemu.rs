@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::number;
+use super::store::field;
 use super::types::{DumpedVmcb, DumpedVmcs, EferOrigin, Source, Sourced, VmcbKey};
 
 /// A segment register as QEMU prints it: selector, base, limit, and the descriptor's flags where its second
@@ -197,7 +198,9 @@ impl Registers {
     /// Fills fields that a VMCS lacks.
     pub(crate) fn fill_vmcs(&self, vmcs: &mut DumpedVmcs) {
         let mut put = |encoding: u32, value: u64, line: u32| {
-            vmcs.fields.entry(encoding).or_insert(Sourced { value, line, source: Source::Qemu });
+            if let Some(field) = field(encoding) {
+                vmcs.fields.entry(field).or_insert(Sourced { value, line, source: Source::Qemu });
+            }
         };
         for (label, selector, rights, limit, base, _) in SEGMENTS {
             if let Some((s, line)) = self.segments.get(label) {
@@ -272,8 +275,8 @@ mod tests {
         registers.take(&classify("CS=0008 00000000 ffffffff 00af9b00 DPL=0 CS64 [-RA]", true), 3);
         let mut vmcs = DumpedVmcs::default();
         registers.fill_vmcs(&mut vmcs);
-        assert_eq!(vmcs.value(0x4820), Some(0x1_0000));
-        assert_eq!(vmcs.value(0x4816), Some(0xa09b));
+        assert_eq!(vmcs.value(rootmode_vmx::Field::GuestLdtrRights), Some(0x1_0000));
+        assert_eq!(vmcs.value(rootmode_vmx::Field::GuestCsRights), Some(0xa09b));
         let mut vmcb = DumpedVmcb::default();
         registers.fill_vmcb(&mut vmcb);
         assert_eq!(vmcb.value(0x412, 2), Some(0xa9b));

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::names;
+use rootmode_vmx::Field;
+
 use super::template::Target;
 use super::types::{Dump, DumpState, EferOrigin, Reason, Source, Sourced, VmcbKey};
 
 /// Whether the dump has a value for this already.
 pub(super) fn has(dump: &Dump, target: Target) -> bool {
     match (&dump.state, target) {
-        (DumpState::Vmcs(v), Target::Vmcs(encoding)) => v.fields.contains_key(&encoding),
+        (DumpState::Vmcs(v), Target::Vmcs(encoding)) => {
+            field(encoding).is_some_and(|f| v.fields.contains_key(&f))
+        }
         (DumpState::Vmcb(v), Target::Vmcb(offset, size)) => v.fields.contains_key(&VmcbKey { offset, size }),
         _ => false,
     }
@@ -26,9 +29,10 @@ pub(super) fn store(
 ) -> Result<(), Reason> {
     let sourced = Sourced { value, line, source: Source::Kernel };
     match (&mut dump.state, target) {
-        (DumpState::Vmcs(vmcs), Target::Vmcs(encoding)) => {
-            put(&mut vmcs.fields, encoding, sourced, names::vmcs_bits(encoding))
-        }
+        (DumpState::Vmcs(vmcs), Target::Vmcs(encoding)) => match field(encoding) {
+            Some(field) => put(&mut vmcs.fields, field, sourced, bits(field)),
+            None => Ok(()),
+        },
         (DumpState::Vmcs(vmcs), Target::GuestEfer) => {
             let origin = [("(autoload)", EferOrigin::Autoload), ("(effective)", EferOrigin::Effective)];
             match origin.into_iter().find(|(word, _)| text.contains(word)) {
@@ -36,7 +40,7 @@ pub(super) fn store(
                     vmcs.effective_efer = Some((sourced, origin));
                     Ok(())
                 }
-                None => put(&mut vmcs.fields, 0x2806, sourced, 64),
+                None => put(&mut vmcs.fields, Field::GuestEfer, sourced, 64),
             }
         }
         (DumpState::Vmcb(vmcb), Target::Vmcb(offset, size)) => {
@@ -75,6 +79,32 @@ pub(super) fn put<K: Ord>(
         None => {
             fields.insert(key, value);
             Ok(())
+        }
+    }
+}
+
+/// The field with an encoding of one of our tables, which name only fields that exist.
+pub(super) fn field(encoding: u32) -> Option<Field> {
+    Field::from_encoding(encoding).map(|(field, _)| field)
+}
+
+/// Width of a field in bits.
+pub(super) fn bits(field: Field) -> u8 {
+    field.width().bits() as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::template::Target;
+    use super::super::vmx_lines;
+    use super::*;
+
+    #[test]
+    fn every_number_of_a_line_has_a_field() {
+        for part in vmx_lines::LINES.iter().flat_map(|t| t.parts) {
+            if let Target::Vmcs(encoding) = part.target {
+                assert!(field(encoding).is_some(), "{encoding:#x}");
+            }
         }
     }
 }

@@ -3,6 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use rootmode_svm::Vmcb;
+use rootmode_svm::vmcb::{Area, TABLE};
+use rootmode_vmx::{Field, Vmcs};
+
 /// Whose virtualization extension a dump belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Vendor {
@@ -68,8 +72,8 @@ pub enum EferOrigin {
 /// The readable part of a dumped VMCS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DumpedVmcs {
-    /// Fields by encoding (SDM Vol. 3D "Field Encoding in VMCS"); values as printed, never wider than the field.
-    pub fields: BTreeMap<u32, Sourced<u64>>,
+    /// Values as printed, never wider than the field.
+    pub fields: BTreeMap<Field, Sourced<u64>>,
     /// The guest's EFER where it was printed but is not the VMCS field "guest IA32_EFER".
     pub effective_efer: Option<(Sourced<u64>, EferOrigin)>,
     /// VM-entry MSR-load list, where printed.
@@ -83,9 +87,33 @@ pub struct DumpedVmcs {
 }
 
 impl DumpedVmcs {
-    /// The value of the field with this encoding, if the text had it.
-    pub fn value(&self, encoding: u32) -> Option<u64> {
-        self.fields.get(&encoding).map(|f| f.value)
+    /// The value of a field, if the text had it.
+    pub fn value(&self, field: Field) -> Option<u64> {
+        self.fields.get(&field).map(|f| f.value)
+    }
+
+    /// The line that a field's value comes from.
+    pub fn line(&self, field: Field) -> Option<u32> {
+        self.fields.get(&field).map(|f| f.line)
+    }
+
+    /// The fields as a VMCS in which all others are unknown. The counts of the MSR lists are known where the kernel
+    /// prints lists that are not empty.
+    pub fn to_vmcs(&self) -> Vmcs {
+        let mut vmcs = Vmcs::unknown();
+        if self.shows_msr_lists {
+            for (field, list) in [
+                (Field::EntryMsrLoadCount, &self.entry_load),
+                (Field::ExitMsrStoreCount, &self.exit_store),
+                (Field::ExitMsrLoadCount, &self.exit_load),
+            ] {
+                vmcs.set(field, list.len() as u64);
+            }
+        }
+        for (field, sourced) in &self.fields {
+            vmcs.set(*field, sourced.value);
+        }
+        vmcs
     }
 }
 
@@ -100,6 +128,36 @@ impl DumpedVmcb {
     /// The value of the field at this offset with this size in bytes, if the text had exactly that field.
     pub fn value(&self, offset: u16, size: u8) -> Option<u64> {
         self.fields.get(&VmcbKey { offset, size }).map(|f| f.value)
+    }
+
+    /// The first line that a field's value, or a part of it, comes from.
+    pub fn line(&self, field: rootmode_svm::Field) -> Option<u32> {
+        let row = field.row();
+        let inside =
+            |k: &VmcbKey| row.area != Area::Vmsa && (row.offset..row.offset + row.size).contains(&k.offset);
+        self.fields.iter().filter(|(k, _)| inside(k)).map(|(_, v)| v.line).min()
+    }
+
+    /// The fields as a VMCB in which all others are unknown. A field of which only the low half is printed
+    /// (EXITCODE, the interrupt shadow) is known, sign-extended; one of which a part is unreadable is not.
+    pub fn to_vmcb(&self) -> Vmcb {
+        let mut vmcb = Vmcb::unknown();
+        for row in TABLE.iter().filter(|row| row.area != Area::Vmsa && row.size <= 8) {
+            let size = row.size as u8;
+            let halves = || {
+                let low = self.value(row.offset, size / 2)?;
+                let high = self.value(row.offset + row.size / 2, size / 2);
+                // Linux prints 32 bits of these two; the manual has 64, all ones for VMEXIT_INVALID.
+                let extended = matches!(row.offset, 0x068 | 0x070) && size == 8;
+                let high =
+                    if extended { high.or(Some(if low == 0xffff_ffff { low } else { 0 })) } else { high };
+                Some(high? << (u32::from(size) * 4) | low)
+            };
+            if let Some(value) = self.value(row.offset, size).or_else(halves) {
+                vmcb.set(row.field, value);
+            }
+        }
+        vmcb
     }
 }
 
