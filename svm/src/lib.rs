@@ -4,6 +4,7 @@
 
 pub mod bitmap;
 pub mod capabilities;
+pub mod decide;
 pub mod encode;
 pub mod rules;
 pub mod vmcb;

@@ -20,15 +20,15 @@
 mod canonical;
 mod context;
 mod control;
+mod correction;
 mod guest;
 mod nested;
-mod repair;
 mod sev;
 mod table;
 
 pub use canonical::{CANONICALIZED, Canonicalized, canonicalize};
 pub use context::{EntryContext, Host, HostValue, Missing, NoMemory, PhysicalMemory};
-pub use repair::{Place, Repair, Repairs, nearest};
+pub use correction::{Correction, Corrections, Place, nearest};
 pub use table::{RULES, check_entry};
 
 use crate::encode::ExitCode;
@@ -63,6 +63,17 @@ pub enum Judgement {
     Unknown(Missing),
 }
 
+impl Judgement {
+    /// Whether the rule is violated.
+    pub const fn is_violated(self) -> bool {
+        matches!(self, Self::Violated)
+    }
+    /// Whether the rule is satisfied.
+    pub const fn is_satisfied(self) -> bool {
+        matches!(self, Self::Satisfied)
+    }
+}
+
 impl From<Result<bool, Missing>> for Judgement {
     #[inline(always)]
     fn from(answer: Result<bool, Missing>) -> Self {
@@ -89,12 +100,12 @@ pub struct Rule {
     /// What the processor reports in EXITCODE; EXITINFO1 and 2 are undefined.
     pub report: ExitCode,
     pub(crate) check: fn(&EntryContext) -> Result<bool, Missing>,
-    pub(crate) propose: fn(&EntryContext, &mut Repairs),
+    pub(crate) propose: fn(&EntryContext, &mut Corrections),
 }
 
 impl Rule {
     /// The rule called `id`.
-    pub fn by_id(id: &str) -> Option<&'static Rule> {
+    pub fn from_id(id: &str) -> Option<&'static Rule> {
         RULES.iter().find(|rule| rule.id == id)
     }
     /// Judges one entry.

@@ -1,6 +1,6 @@
 //! Checks of the control area: VMRUN intercept, ASID, permission maps, TLB control, virtual NMI, injected event.
 
-use super::{EntryContext, Missing, Repairs};
+use super::{Corrections, EntryContext, Missing};
 use crate::bitmap::{Iopm, Msrpm};
 use crate::vmcb::{EventInfo, EventKind, Field, IntCtl, Intercept, TlbControl};
 use rootmode_arch::{Feature, vector};
@@ -16,7 +16,7 @@ const fn mask(intercept: Intercept) -> u64 {
 pub(super) fn vmrun_intercept(cx: &EntryContext) -> Answer {
     Ok(cx.control(Field::Intercept4)? & mask(Intercept::VMRUN) != 0)
 }
-pub(super) fn fix_vmrun_intercept(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_vmrun_intercept(cx: &EntryContext, out: &mut Corrections) {
     out.control_bits(cx, Field::Intercept4, 0, mask(Intercept::VMRUN));
 }
 
@@ -24,7 +24,7 @@ pub(super) fn fix_vmrun_intercept(cx: &EntryContext, out: &mut Repairs) {
 pub(super) fn asid(cx: &EntryContext) -> Answer {
     Ok(cx.control(Field::Asid)? != 0)
 }
-pub(super) fn fix_asid(_: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_asid(_: &EntryContext, out: &mut Corrections) {
     out.control(Field::Asid, 1);
 }
 
@@ -38,7 +38,7 @@ pub(super) fn fits(cx: &EntryContext, base: u64, size: u64) -> bool {
 pub(super) fn iopm(cx: &EntryContext) -> Answer {
     Ok(fits(cx, cx.control(Field::IopmBase)?, Iopm::SIZE as u64))
 }
-pub(super) fn fix_iopm(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_iopm(cx: &EntryContext, out: &mut Corrections) {
     out.control(Field::IopmBase, cx.processor.physical_limit() - Iopm::SIZE as u64);
 }
 
@@ -46,7 +46,7 @@ pub(super) fn fix_iopm(cx: &EntryContext, out: &mut Repairs) {
 pub(super) fn msrpm(cx: &EntryContext) -> Answer {
     Ok(fits(cx, cx.control(Field::MsrpmBase)?, Msrpm::SIZE as u64))
 }
-pub(super) fn fix_msrpm(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_msrpm(cx: &EntryContext, out: &mut Corrections) {
     out.control(Field::MsrpmBase, cx.processor.physical_limit() - Msrpm::SIZE as u64);
 }
 
@@ -57,7 +57,7 @@ pub(super) fn tlb_control(cx: &EntryContext) -> Answer {
         None => false,
     })
 }
-pub(super) fn fix_tlb_control(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_tlb_control(cx: &EntryContext, out: &mut Corrections) {
     if cx.processor.has(Feature::FlushByAsid) {
         out.control(Field::TlbControl, TlbControl::FlushGuest as u64);
     }
@@ -71,7 +71,7 @@ pub(super) fn vnmi_intercept(cx: &EntryContext) -> Answer {
         || !cx.int_ctl()?.contains(IntCtl::V_NMI_ENABLE)
         || cx.control(Field::Intercept3)? & mask(Intercept::NMI) != 0)
 }
-pub(super) fn fix_vnmi_intercept(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_vnmi_intercept(cx: &EntryContext, out: &mut Corrections) {
     out.control_bits(cx, Field::Intercept3, 0, mask(Intercept::NMI));
     out.control_bits(cx, Field::IntCtl, IntCtl::V_NMI_ENABLE.0.into(), 0);
 }
@@ -95,11 +95,11 @@ pub(super) fn event_mode(cx: &EntryContext) -> Answer {
     let legacy_only = event.is_valid()
         && matches!(event.kind(), Some(EventKind::Exception))
         && matches!(event.vector(), vector::OF | vector::BR);
-    Ok(!legacy_only || !(cx.is_long_mode()? && cx.guest(Field::CsAttrib)? & super::guest::CS_L != 0))
+    Ok(!(legacy_only && cx.is_long_mode()? && cx.guest(Field::CsAttrib)? & super::guest::CS_L != 0))
 }
 
 /// Proposes #GP with the error code that is there, and to inject nothing.
-pub(super) fn fix_event(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_event(cx: &EntryContext, out: &mut Corrections) {
     let Ok(event) = cx.injection() else { return };
     let general_protection = EventInfo::new(EventKind::Exception, vector::GP, None).0
         | EventInfo::ERROR_CODE_VALID

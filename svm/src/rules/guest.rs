@@ -1,6 +1,6 @@
 //! Checks of the guest's state: control registers, EFER, debug registers, code segment, shadow stacks, PDPEs.
 
-use super::{EntryContext, Missing, Repairs};
+use super::{Corrections, EntryContext, Missing};
 use crate::vmcb::Field;
 use rootmode_arch::{Cr0, Cr4, Efer, Feature, HostPhysical, RFlags};
 
@@ -21,7 +21,7 @@ const LONG_MODE: u64 = Efer::LME.0 | Efer::LMA.0;
 pub(super) fn svme(cx: &EntryContext) -> Answer {
     Ok(cx.guest(Field::Efer)? & Efer::SVME.0 != 0)
 }
-pub(super) fn fix_svme(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_svme(cx: &EntryContext, out: &mut Corrections) {
     out.guest_bits(cx, Field::Efer, 0, Efer::SVME.0);
 }
 
@@ -34,7 +34,7 @@ fn efer_mbz(cx: &EntryContext) -> u64 {
 pub(super) fn efer_reserved(cx: &EntryContext) -> Answer {
     Ok(cx.guest(Field::Efer)? & efer_mbz(cx) == 0)
 }
-pub(super) fn fix_efer_reserved(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_efer_reserved(cx: &EntryContext, out: &mut Corrections) {
     out.guest_bits(cx, Field::Efer, efer_mbz(cx), 0);
 }
 
@@ -42,7 +42,7 @@ pub(super) fn fix_efer_reserved(cx: &EntryContext, out: &mut Repairs) {
 pub(super) fn efer_long_mode(cx: &EntryContext) -> Answer {
     Ok(cx.processor.has(Feature::LongMode) || cx.guest(Field::Efer)? & LONG_MODE == 0)
 }
-pub(super) fn fix_efer_long_mode(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_efer_long_mode(cx: &EntryContext, out: &mut Corrections) {
     out.guest_bits(cx, Field::Efer, LONG_MODE, 0);
 }
 
@@ -50,7 +50,7 @@ pub(super) fn fix_efer_long_mode(cx: &EntryContext, out: &mut Repairs) {
 pub(super) fn nw_without_cd(cx: &EntryContext) -> Answer {
     Ok(cx.guest(Field::Cr0)? & (Cr0::CD.0 | Cr0::NW.0) != Cr0::NW.0)
 }
-pub(super) fn fix_nw_without_cd(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_nw_without_cd(cx: &EntryContext, out: &mut Corrections) {
     out.guest_bits(cx, Field::Cr0, Cr0::NW.0, 0);
     out.guest_bits(cx, Field::Cr0, 0, Cr0::CD.0);
 }
@@ -59,7 +59,7 @@ pub(super) fn fix_nw_without_cd(cx: &EntryContext, out: &mut Repairs) {
 pub(super) fn cr0_high(cx: &EntryContext) -> Answer {
     Ok(cx.guest(Field::Cr0)? & HIGH_HALF == 0)
 }
-pub(super) fn fix_cr0_high(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_cr0_high(cx: &EntryContext, out: &mut Corrections) {
     out.guest_bits(cx, Field::Cr0, HIGH_HALF, 0);
 }
 
@@ -74,7 +74,7 @@ fn cr3_mbz(cx: &EntryContext) -> Result<u64, Missing> {
 pub(super) fn cr3(cx: &EntryContext) -> Answer {
     Ok(!cx.is_long_mode()? || cx.guest(Field::Cr3)? & cr3_mbz(cx)? == 0)
 }
-pub(super) fn fix_cr3(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_cr3(cx: &EntryContext, out: &mut Corrections) {
     if let Ok(mbz) = cr3_mbz(cx) {
         out.guest_bits(cx, Field::Cr3, mbz, 0);
     }
@@ -84,7 +84,7 @@ pub(super) fn fix_cr3(cx: &EntryContext, out: &mut Repairs) {
 pub(super) fn cr4(cx: &EntryContext) -> Answer {
     Ok(cx.guest(Field::Cr4)? & !cx.processor.cr4_allowed() == 0)
 }
-pub(super) fn fix_cr4(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_cr4(cx: &EntryContext, out: &mut Corrections) {
     out.guest_bits(cx, Field::Cr4, !cx.processor.cr4_allowed(), 0);
 }
 
@@ -92,7 +92,7 @@ pub(super) fn fix_cr4(cx: &EntryContext, out: &mut Repairs) {
 pub(super) fn dr6_high(cx: &EntryContext) -> Answer {
     Ok(cx.guest(Field::Dr6)? & HIGH_HALF == 0)
 }
-pub(super) fn fix_dr6_high(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_dr6_high(cx: &EntryContext, out: &mut Corrections) {
     out.guest_bits(cx, Field::Dr6, HIGH_HALF, 0);
 }
 
@@ -100,7 +100,7 @@ pub(super) fn fix_dr6_high(cx: &EntryContext, out: &mut Repairs) {
 pub(super) fn dr7_high(cx: &EntryContext) -> Answer {
     Ok(cx.guest(Field::Dr7)? & HIGH_HALF == 0)
 }
-pub(super) fn fix_dr7_high(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_dr7_high(cx: &EntryContext, out: &mut Corrections) {
     out.guest_bits(cx, Field::Dr7, HIGH_HALF, 0);
 }
 
@@ -108,7 +108,7 @@ pub(super) fn fix_dr7_high(cx: &EntryContext, out: &mut Repairs) {
 pub(super) fn long_mode_pae(cx: &EntryContext) -> Answer {
     Ok(!cx.is_long_mode()? || cx.guest(Field::Cr4)? & Cr4::PAE.0 != 0)
 }
-pub(super) fn fix_long_mode_pae(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_long_mode_pae(cx: &EntryContext, out: &mut Corrections) {
     out.guest_bits(cx, Field::Cr4, 0, Cr4::PAE.0);
     out.guest_bits(cx, Field::Efer, LONG_MODE, 0);
     out.guest_bits(cx, Field::Cr0, Cr0::PG.0, 0);
@@ -118,7 +118,7 @@ pub(super) fn fix_long_mode_pae(cx: &EntryContext, out: &mut Repairs) {
 pub(super) fn long_mode_pe(cx: &EntryContext) -> Answer {
     Ok(!cx.is_long_mode()? || cx.guest(Field::Cr0)? & Cr0::PE.0 != 0)
 }
-pub(super) fn fix_long_mode_pe(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_long_mode_pe(cx: &EntryContext, out: &mut Corrections) {
     out.guest_bits(cx, Field::Cr0, 0, Cr0::PE.0);
     out.guest_bits(cx, Field::Efer, LONG_MODE, 0);
     out.guest_bits(cx, Field::Cr0, Cr0::PG.0, 0);
@@ -130,7 +130,7 @@ pub(super) fn code_segment(cx: &EntryContext) -> Answer {
         || cx.guest(Field::CsAttrib)? & (CS_L | CS_D) != CS_L | CS_D
         || cx.guest(Field::Cr4)? & Cr4::PAE.0 == 0)
 }
-pub(super) fn fix_code_segment(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_code_segment(cx: &EntryContext, out: &mut Corrections) {
     out.guest_bits(cx, Field::CsAttrib, CS_D, 0);
     out.guest_bits(cx, Field::CsAttrib, CS_L, 0);
 }
@@ -139,7 +139,7 @@ pub(super) fn fix_code_segment(cx: &EntryContext, out: &mut Repairs) {
 pub(super) fn s_cet(cx: &EntryContext) -> Answer {
     Ok(!cx.processor.has(Feature::Shstk) || cx.guest(Field::SCet)? & CET_RESERVED == 0)
 }
-pub(super) fn fix_s_cet(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_s_cet(cx: &EntryContext, out: &mut Corrections) {
     out.guest_bits(cx, Field::SCet, CET_RESERVED, 0);
 }
 
@@ -152,7 +152,7 @@ fn cet(cx: &EntryContext) -> Result<bool, Missing> {
 pub(super) fn cet_wp(cx: &EntryContext) -> Answer {
     Ok(!cet(cx)? || cx.guest(Field::Cr0)? & Cr0::WP.0 != 0)
 }
-pub(super) fn fix_cet_wp(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_cet_wp(cx: &EntryContext, out: &mut Corrections) {
     out.guest_bits(cx, Field::Cr0, 0, Cr0::WP.0);
     out.guest_bits(cx, Field::Cr4, Cr4::CET.0, 0);
 }
@@ -169,7 +169,7 @@ fn u_cet(cx: &EntryContext) -> Result<u64, Missing> {
 pub(super) fn cet_virtual_8086(cx: &EntryContext) -> Answer {
     Ok(!cet(cx)? || cx.guest(Field::Rflags)? & RFlags::VM.0 == 0 || u_cet(cx)? & SH_STK_EN == 0)
 }
-pub(super) fn fix_cet_virtual_8086(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_cet_virtual_8086(cx: &EntryContext, out: &mut Corrections) {
     out.guest_bits(cx, Field::Cr4, Cr4::CET.0, 0);
     out.guest_bits(cx, Field::Rflags, RFlags::VM.0, 0);
 }
@@ -178,7 +178,7 @@ pub(super) fn fix_cet_virtual_8086(cx: &EntryContext, out: &mut Repairs) {
 pub(super) fn u_cet_reserved(cx: &EntryContext) -> Answer {
     Ok(!cx.processor.has(Feature::Shstk) || !cx.is_sev_es()? || cx.vmsa(Field::UCet)? & CET_RESERVED == 0)
 }
-pub(super) fn fix_u_cet_reserved(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_u_cet_reserved(cx: &EntryContext, out: &mut Corrections) {
     out.vmsa_bits(cx, Field::UCet, CET_RESERVED, 0);
 }
 
@@ -214,7 +214,7 @@ fn scan_pdpes(cx: &EntryContext) -> Result<Option<(HostPhysical, u64)>, Missing>
 pub(super) fn pdpes(cx: &EntryContext) -> Answer {
     Ok(bad_pdpe(cx)?.is_none())
 }
-pub(super) fn fix_pdpes(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_pdpes(cx: &EntryContext, out: &mut Corrections) {
     if let Ok(Some((address, bits))) = bad_pdpe(cx)
         && let Some(entry) = cx.memory.read_u64(address)
     {

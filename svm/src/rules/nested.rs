@@ -2,7 +2,7 @@
 
 use super::context::HostValue;
 use super::control::fits;
-use super::{EntryContext, Missing, Repairs};
+use super::{Corrections, EntryContext, Missing};
 use crate::vmcb::{Field, IntCtl, NestedControl};
 use rootmode_arch::{Cr0, Feature};
 
@@ -16,7 +16,7 @@ const MAX_INDEX: u64 = 0xfff;
 pub(super) fn host_paging(cx: &EntryContext) -> Answer {
     Ok(!cx.is_nested_paging()? || cx.host.cr0.ok_or(Missing::Host(HostValue::Cr0))?.contains(Cr0::PG))
 }
-pub(super) fn fix_host_paging(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_host_paging(cx: &EntryContext, out: &mut Corrections) {
     out.control_bits(cx, Field::NestedControl, NestedControl::NP_ENABLE.0, 0);
 }
 
@@ -24,7 +24,7 @@ pub(super) fn fix_host_paging(cx: &EntryContext, out: &mut Repairs) {
 pub(super) fn nested_cr3(cx: &EntryContext) -> Answer {
     Ok(!cx.is_nested_paging()? || cx.control(Field::NestedCr3)? < cx.processor.physical_limit())
 }
-pub(super) fn fix_nested_cr3(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_nested_cr3(cx: &EntryContext, out: &mut Corrections) {
     out.control_bits(cx, Field::NestedCr3, !(cx.processor.physical_limit() - 1), 0);
 }
 
@@ -47,7 +47,7 @@ const fn is_pat(pat: u64) -> bool {
 pub(super) fn guest_pat(cx: &EntryContext) -> Answer {
     Ok(!cx.is_nested_paging()? || is_pat(cx.guest(Field::GPat)?))
 }
-pub(super) fn fix_guest_pat(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_guest_pat(cx: &EntryContext, out: &mut Corrections) {
     if let Ok(pat) = cx.guest(Field::GPat) {
         let bad = bad_pat_bytes(pat);
         out.guest_bits(cx, Field::GPat, bad, 0x0606_0606_0606_0606 & bad);
@@ -61,7 +61,7 @@ pub(super) fn shadow_stack_check(cx: &EntryContext) -> Answer {
         || !cx.nested_control()?.contains(NestedControl::SSS_CHECK_ENABLE)
         || cx.is_nested_paging()?)
 }
-pub(super) fn fix_shadow_stack_check(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_shadow_stack_check(cx: &EntryContext, out: &mut Corrections) {
     out.control_bits(cx, Field::NestedControl, NestedControl::SSS_CHECK_ENABLE.0, 0);
     out.control_bits(cx, Field::NestedControl, 0, NestedControl::NP_ENABLE.0);
 }
@@ -70,7 +70,7 @@ pub(super) fn fix_shadow_stack_check(cx: &EntryContext, out: &mut Repairs) {
 pub(super) fn avic_paging(cx: &EntryContext) -> Answer {
     Ok(!cx.is_avic()? || cx.is_nested_paging()?)
 }
-pub(super) fn fix_avic_paging(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_avic_paging(cx: &EntryContext, out: &mut Corrections) {
     out.control_bits(cx, Field::IntCtl, (IntCtl::AVIC_ENABLE | IntCtl::X2AVIC_ENABLE).0.into(), 0);
     out.control_bits(cx, Field::NestedControl, 0, NestedControl::NP_ENABLE.0);
 }
@@ -79,7 +79,7 @@ pub(super) fn fix_avic_paging(cx: &EntryContext, out: &mut Repairs) {
 pub(super) fn x2avic(cx: &EntryContext) -> Answer {
     Ok(!cx.is_x2avic()? || cx.is_avic()?)
 }
-pub(super) fn fix_x2avic(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_x2avic(cx: &EntryContext, out: &mut Corrections) {
     out.control_bits(cx, Field::IntCtl, IntCtl::X2AVIC_ENABLE.0.into(), 0);
     out.control_bits(cx, Field::IntCtl, 0, IntCtl::AVIC_ENABLE.0.into());
 }
@@ -89,7 +89,7 @@ pub(super) fn fix_x2avic(cx: &EntryContext, out: &mut Repairs) {
 fn pointer(cx: &EntryContext, field: Field) -> Answer {
     Ok(fits(cx, cx.control(field)? & POINTER, 0x1000))
 }
-fn fix_pointer(cx: &EntryContext, field: Field, out: &mut Repairs) {
+fn fix_pointer(cx: &EntryContext, field: Field, out: &mut Corrections) {
     out.control_bits(cx, field, POINTER & !(cx.processor.physical_limit() - 1), 0);
 }
 
@@ -97,7 +97,7 @@ fn fix_pointer(cx: &EntryContext, field: Field, out: &mut Repairs) {
 pub(super) fn avic_backing_page(cx: &EntryContext) -> Answer {
     Ok(!cx.is_avic()? || pointer(cx, Field::AvicBackingPage)?)
 }
-pub(super) fn fix_avic_backing_page(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_avic_backing_page(cx: &EntryContext, out: &mut Corrections) {
     fix_pointer(cx, Field::AvicBackingPage, out);
 }
 
@@ -105,7 +105,7 @@ pub(super) fn fix_avic_backing_page(cx: &EntryContext, out: &mut Repairs) {
 pub(super) fn avic_physical_table(cx: &EntryContext) -> Answer {
     Ok(!cx.is_avic()? || pointer(cx, Field::AvicPhysicalTable)?)
 }
-pub(super) fn fix_avic_physical_table(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_avic_physical_table(cx: &EntryContext, out: &mut Corrections) {
     fix_pointer(cx, Field::AvicPhysicalTable, out);
 }
 
@@ -113,7 +113,7 @@ pub(super) fn fix_avic_physical_table(cx: &EntryContext, out: &mut Repairs) {
 pub(super) fn avic_logical_table(cx: &EntryContext) -> Answer {
     Ok(!cx.is_avic()? || cx.is_x2avic()? || pointer(cx, Field::AvicLogicalTable)?)
 }
-pub(super) fn fix_avic_logical_table(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_avic_logical_table(cx: &EntryContext, out: &mut Corrections) {
     fix_pointer(cx, Field::AvicLogicalTable, out);
 }
 
@@ -121,7 +121,7 @@ pub(super) fn fix_avic_logical_table(cx: &EntryContext, out: &mut Repairs) {
 pub(super) fn avic_apic_bar(cx: &EntryContext) -> Answer {
     Ok(!cx.is_avic()? || cx.is_x2avic()? || pointer(cx, Field::AvicApicBar)?)
 }
-pub(super) fn fix_avic_apic_bar(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_avic_apic_bar(cx: &EntryContext, out: &mut Corrections) {
     fix_pointer(cx, Field::AvicApicBar, out);
 }
 
@@ -138,7 +138,7 @@ fn greatest_index(cx: &EntryContext) -> Result<u64, Missing> {
 pub(super) fn avic_max_index(cx: &EntryContext) -> Answer {
     Ok(!cx.is_avic()? || cx.control(Field::AvicPhysicalTable)? & MAX_INDEX <= greatest_index(cx)?)
 }
-pub(super) fn fix_avic_max_index(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_avic_max_index(cx: &EntryContext, out: &mut Corrections) {
     if let Ok(greatest) = greatest_index(cx) {
         out.control_bits(cx, Field::AvicPhysicalTable, MAX_INDEX, greatest);
     }

@@ -3,7 +3,7 @@
 
 use super::context::HostValue;
 use super::control::fits;
-use super::{EntryContext, Missing, Repairs};
+use super::{Corrections, EntryContext, Missing};
 use crate::vmcb::{EventInfo, EventKind, Field, NestedControl, VirtExt};
 use rootmode_arch::{Feature, vector};
 
@@ -41,10 +41,10 @@ const fn host(value: HostValue) -> Missing {
 fn has_feature(cx: &EntryContext, feature: u64) -> Answer {
     Ok(cx.sev_features()? & feature != 0)
 }
-fn drop_feature(cx: &EntryContext, feature: u64, out: &mut Repairs) {
+fn drop_feature(cx: &EntryContext, feature: u64, out: &mut Corrections) {
     out.vmsa_bits(cx, Field::SevFeatures, feature, 0);
 }
-fn drop_sev(cx: &EntryContext, out: &mut Repairs) {
+fn drop_sev(cx: &EntryContext, out: &mut Corrections) {
     let both = NestedControl::SEV_ENABLE | NestedControl::SEV_ES_ENABLE;
     out.control_bits(cx, Field::NestedControl, both.0, 0);
 }
@@ -53,7 +53,7 @@ fn drop_sev(cx: &EntryContext, out: &mut Repairs) {
 pub(super) fn nested_paging(cx: &EntryContext) -> Answer {
     Ok(!cx.is_sev()? || cx.is_nested_paging()?)
 }
-pub(super) fn fix_nested_paging(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_nested_paging(cx: &EntryContext, out: &mut Corrections) {
     out.control_bits(cx, Field::NestedControl, 0, NestedControl::NP_ENABLE.0);
     drop_sev(cx, out);
 }
@@ -62,7 +62,7 @@ pub(super) fn fix_nested_paging(cx: &EntryContext, out: &mut Repairs) {
 pub(super) fn smm_lock(cx: &EntryContext) -> Answer {
     Ok(!cx.is_sev()? || cx.host.smm_locked.ok_or(host(HostValue::SmmLock))?)
 }
-pub(super) fn fix_host(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_host(cx: &EntryContext, out: &mut Corrections) {
     drop_sev(cx, out);
 }
 
@@ -70,7 +70,7 @@ pub(super) fn fix_host(cx: &EntryContext, out: &mut Repairs) {
 pub(super) fn asid_range(cx: &EntryContext) -> Answer {
     Ok(!cx.is_sev()? || cx.control(Field::Asid)? <= cx.processor.sev.encrypted_guests.into())
 }
-pub(super) fn fix_asid_range(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_asid_range(cx: &EntryContext, out: &mut Corrections) {
     out.control(Field::Asid, cx.processor.sev.encrypted_guests.into());
     drop_sev(cx, out);
 }
@@ -84,7 +84,7 @@ pub(super) fn asid_without_es(cx: &EntryContext) -> Answer {
     let asid = cx.control(Field::Asid)?;
     Ok(asid == 0 || asid >= cx.processor.sev.min_asid_without_es.into())
 }
-pub(super) fn fix_asid_without_es(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_asid_without_es(cx: &EntryContext, out: &mut Corrections) {
     out.control(Field::Asid, cx.processor.sev.min_asid_without_es.into());
     drop_sev(cx, out);
 }
@@ -106,7 +106,7 @@ pub(super) fn es_needs_sev(cx: &EntryContext) -> Answer {
         || control.contains(NestedControl::SEV_ENABLE)
         || !cx.host.memory_encryption.ok_or(host(HostValue::MemoryEncryption))?)
 }
-pub(super) fn fix_es_needs_sev(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_es_needs_sev(cx: &EntryContext, out: &mut Corrections) {
     out.control_bits(cx, Field::NestedControl, NestedControl::SEV_ES_ENABLE.0, 0);
     out.control_bits(cx, Field::NestedControl, 0, NestedControl::SEV_ENABLE.0);
 }
@@ -115,7 +115,7 @@ pub(super) fn fix_es_needs_sev(cx: &EntryContext, out: &mut Repairs) {
 pub(super) fn es_needs_lbr(cx: &EntryContext) -> Answer {
     Ok(!cx.is_sev_es()? || cx.control(Field::VirtExt)? & VirtExt::LBR_ENABLE.0 != 0)
 }
-pub(super) fn fix_es_needs_lbr(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_es_needs_lbr(cx: &EntryContext, out: &mut Corrections) {
     out.control_bits(cx, Field::VirtExt, 0, VirtExt::LBR_ENABLE.0);
 }
 
@@ -123,7 +123,7 @@ pub(super) fn fix_es_needs_lbr(cx: &EntryContext, out: &mut Repairs) {
 pub(super) fn vmsa_pointer(cx: &EntryContext) -> Answer {
     Ok(!cx.is_sev_es()? || fits(cx, cx.control(Field::VmsaPointer)?, 0x1000))
 }
-pub(super) fn fix_vmsa_pointer(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_vmsa_pointer(cx: &EntryContext, out: &mut Corrections) {
     out.control_bits(cx, Field::VmsaPointer, !(cx.processor.physical_limit() - 1), 0);
 }
 
@@ -152,7 +152,7 @@ pub(super) fn hv_event(cx: &EntryContext) -> Answer {
         event.is_valid() && event.type_bits() == EventKind::Exception as u8 && event.vector() == vector::HV;
     Ok(!hv || has_feature(cx, RESTRICTED_INJECTION)?)
 }
-pub(super) fn fix_es_event(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_es_event(cx: &EntryContext, out: &mut Corrections) {
     let Ok(event) = host_injection(cx) else { return };
     out.control(Field::EventInj, EventInfo::new(EventKind::Interrupt, event.vector(), None).0);
     out.control(Field::EventInj, event.0 & !EventInfo::VALID);
@@ -162,7 +162,7 @@ pub(super) fn fix_es_event(cx: &EntryContext, out: &mut Repairs) {
 pub(super) fn busy(cx: &EntryContext) -> Answer {
     Ok(!cx.processor.has(Feature::SevSnp) || !cx.is_sev_es()? || cx.vmsa(Field::VintrCtrl)? & VINTR_BUSY == 0)
 }
-pub(super) fn fix_busy(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_busy(cx: &EntryContext, out: &mut Corrections) {
     out.vmsa_bits(cx, Field::VintrCtrl, VINTR_BUSY, 0);
 }
 
@@ -171,7 +171,7 @@ pub(super) fn snp_enabled(cx: &EntryContext) -> Answer {
     Ok(!has_feature(cx, SNP_ACTIVE)?
         || cx.host.secure_nested_paging.ok_or(host(HostValue::SecureNestedPaging))?)
 }
-pub(super) fn fix_snp_enabled(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_snp_enabled(cx: &EntryContext, out: &mut Corrections) {
     drop_feature(cx, SNP_ACTIVE, out);
 }
 
@@ -180,7 +180,7 @@ pub(super) fn injection_exclusive(cx: &EntryContext) -> Answer {
     let both = RESTRICTED_INJECTION | ALTERNATE_INJECTION;
     Ok(cx.sev_features()? & both != both)
 }
-pub(super) fn fix_injection_exclusive(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_injection_exclusive(cx: &EntryContext, out: &mut Corrections) {
     drop_feature(cx, ALTERNATE_INJECTION, out);
     drop_feature(cx, RESTRICTED_INJECTION, out);
 }
@@ -194,7 +194,7 @@ pub(super) fn restricted_event(cx: &EntryContext) -> Answer {
     let looked_at = EventInfo::VALID | EventInfo::ERROR_CODE_VALID | 0x7ff;
     Ok(event.0 & looked_at == HV_EVENT.0)
 }
-pub(super) fn fix_restricted_event(_: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_restricted_event(_: &EntryContext, out: &mut Corrections) {
     out.control(Field::EventInj, HV_EVENT.0);
     out.control(Field::EventInj, 0);
 }
@@ -207,7 +207,7 @@ pub(super) fn restricted_avic(cx: &EntryContext) -> Answer {
 pub(super) fn alternate_avic(cx: &EntryContext) -> Answer {
     Ok(!has_feature(cx, ALTERNATE_INJECTION)? || !cx.is_avic()?)
 }
-pub(super) fn fix_avic(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_avic(cx: &EntryContext, out: &mut Corrections) {
     let both = crate::vmcb::IntCtl::AVIC_ENABLE | crate::vmcb::IntCtl::X2AVIC_ENABLE;
     out.control_bits(cx, Field::IntCtl, both.0.into(), 0);
     drop_feature(cx, RESTRICTED_INJECTION | ALTERNATE_INJECTION, out);
@@ -222,7 +222,7 @@ pub(super) fn allowed_features(cx: &EntryContext) -> Answer {
     let allowed = cx.control(Field::AllowedSevFeatures)?;
     Ok(allowed & ALLOWED_ENABLE == 0 || features & !(allowed & ALLOWED_MASK) == 0)
 }
-pub(super) fn fix_allowed_features(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_allowed_features(cx: &EntryContext, out: &mut Corrections) {
     if let (Ok(features), Ok(allowed)) = (cx.sev_features(), cx.control(Field::AllowedSevFeatures)) {
         drop_feature(cx, !(allowed & ALLOWED_MASK), out);
         out.control_bits(cx, Field::AllowedSevFeatures, 0, features & ALLOWED_MASK);
@@ -233,7 +233,7 @@ pub(super) fn fix_allowed_features(cx: &EntryContext, out: &mut Repairs) {
 pub(super) fn features_need_mask(cx: &EntryContext) -> Answer {
     Ok(!has_feature(cx, NEED_MASK)? || cx.control(Field::AllowedSevFeatures)? & ALLOWED_ENABLE != 0)
 }
-pub(super) fn fix_features_need_mask(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_features_need_mask(cx: &EntryContext, out: &mut Corrections) {
     drop_feature(cx, NEED_MASK, out);
     if let Ok(features) = cx.sev_features() {
         out.control_bits(cx, Field::AllowedSevFeatures, 0, ALLOWED_ENABLE | features & ALLOWED_MASK);
@@ -248,14 +248,14 @@ fn without_host_ibs(cx: &EntryContext, feature: u64) -> Answer {
 pub(super) fn prevent_host_ibs(cx: &EntryContext) -> Answer {
     without_host_ibs(cx, PREVENT_HOST_IBS)
 }
-pub(super) fn fix_prevent_host_ibs(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_prevent_host_ibs(cx: &EntryContext, out: &mut Corrections) {
     drop_feature(cx, PREVENT_HOST_IBS, out);
 }
 #[inline(always)]
 pub(super) fn ibs_virtualization(cx: &EntryContext) -> Answer {
     without_host_ibs(cx, IBS_VIRTUALIZATION)
 }
-pub(super) fn fix_ibs_virtualization(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_ibs_virtualization(cx: &EntryContext, out: &mut Corrections) {
     drop_feature(cx, IBS_VIRTUALIZATION, out);
 }
 
@@ -267,7 +267,7 @@ pub(super) fn secure_avic(cx: &EntryContext) -> Answer {
     }
     Ok(features & (RESTRICTED_INJECTION | ALTERNATE_INJECTION) == 0 && !cx.is_avic()?)
 }
-pub(super) fn fix_secure_avic(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_secure_avic(cx: &EntryContext, out: &mut Corrections) {
     fix_avic(cx, out);
     drop_feature(cx, SECURE_AVIC, out);
 }
@@ -280,7 +280,7 @@ pub(super) fn secure_avic_page(cx: &EntryContext) -> Answer {
     let control = cx.vmsa(Field::SecureAvicCtl)?;
     Ok(control & 1 == 0 || fits(cx, control, 0x1000))
 }
-pub(super) fn fix_secure_avic_page(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_secure_avic_page(cx: &EntryContext, out: &mut Corrections) {
     out.vmsa_bits(cx, Field::SecureAvicCtl, !(cx.processor.physical_limit() - 1), 0);
     out.vmsa_bits(cx, Field::SecureAvicCtl, 1, 0);
 }
@@ -289,7 +289,7 @@ pub(super) fn fix_secure_avic_page(cx: &EntryContext, out: &mut Repairs) {
 pub(super) fn sibling_idle(cx: &EntryContext) -> Answer {
     Ok(!has_feature(cx, SMT_PROTECTION)? || cx.host.sibling_idle.ok_or(host(HostValue::SiblingIdle))?)
 }
-pub(super) fn fix_sibling_idle(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_sibling_idle(cx: &EntryContext, out: &mut Corrections) {
     drop_feature(cx, SMT_PROTECTION, out);
 }
 
@@ -306,7 +306,7 @@ pub(super) fn pmc_state(cx: &EntryContext) -> Answer {
     }
     Ok(cx.vmsa(Field::PerfCtrGlobalCtl)? & PERF_GLOBAL_ENABLE == 0)
 }
-pub(super) fn fix_pmc_state(cx: &EntryContext, out: &mut Repairs) {
+pub(super) fn fix_pmc_state(cx: &EntryContext, out: &mut Corrections) {
     for field in PERF_CTLS {
         if cx.vmsa(field).is_ok_and(|value| value & PERF_ENABLE != 0) {
             out.vmsa_bits(cx, field, PERF_ENABLE, 0);

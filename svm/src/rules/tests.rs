@@ -9,6 +9,6 @@ fn identifiers_are_unique_and_every_row_says_what_and_where() {
         assert!(RULES[..index].iter().all(|other| other.id != rule.id), "{}", rule.id);
         assert!(rule.demand.ends_with('.') && !rule.citation.section.is_empty(), "{}", rule.id);
         assert!(!rule.fields.is_empty() && rule.report.is_entry_failure(), "{}", rule.id);
-        assert_eq!(Rule::by_id(rule.id), Some(rule));
+        assert_eq!(Rule::from_id(rule.id), Some(rule));
     }
 }

@@ -17,7 +17,7 @@ pub enum Place {
 
 /// One change that satisfies a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Repair {
+pub struct Correction {
     /// What to change.
     pub place: Place,
     /// To which value.
@@ -26,14 +26,14 @@ pub struct Repair {
 
 /// Alternatives, best first: each alone satisfies the rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Repairs {
-    list: [Option<Repair>; 4],
+pub struct Corrections {
+    list: [Option<Correction>; 4],
     count: usize,
 }
 
-impl Repairs {
+impl Corrections {
     /// The alternatives, best first.
-    pub fn iter(&self) -> impl Iterator<Item = Repair> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = Correction> + '_ {
         self.list[..self.count].iter().flatten().copied()
     }
     /// How many there are.
@@ -45,7 +45,7 @@ impl Repairs {
         self.count == 0
     }
     /// Adds an alternative unless it is there already; beyond four they are dropped.
-    fn push(&mut self, repair: Repair) {
+    fn push(&mut self, repair: Correction) {
         if self.count < self.list.len() && !self.iter().any(|other| other == repair) {
             self.list[self.count] = Some(repair);
             self.count += 1;
@@ -53,7 +53,7 @@ impl Repairs {
     }
     /// Proposes a value of a control field.
     pub(super) fn control(&mut self, field: Field, value: u64) {
-        self.push(Repair { place: Place::Vmcb(field), value: value & field.mask() });
+        self.push(Correction { place: Place::Vmcb(field), value: value & field.mask() });
     }
     /// Proposes to change the bits of a control field: `clear`, then `set`.
     pub(super) fn control_bits(&mut self, cx: &EntryContext, field: Field, clear: u64, set: u64) {
@@ -63,7 +63,7 @@ impl Repairs {
     }
     /// Proposes a value of a VMSA field.
     pub(super) fn vmsa(&mut self, field: Field, value: u64) {
-        self.push(Repair { place: Place::Vmsa(field), value: value & field.mask() });
+        self.push(Correction { place: Place::Vmsa(field), value: value & field.mask() });
     }
     /// Proposes to change the bits of a VMSA field: `clear`, then `set`.
     pub(super) fn vmsa_bits(&mut self, cx: &EntryContext, field: Field, clear: u64, set: u64) {
@@ -81,7 +81,7 @@ impl Repairs {
     }
     /// Proposes a value of the quadword at `address`.
     pub(super) fn memory(&mut self, address: HostPhysical, value: u64) {
-        self.push(Repair { place: Place::Memory(address), value });
+        self.push(Correction { place: Place::Memory(address), value });
     }
 }
 
@@ -98,7 +98,7 @@ impl PhysicalMemory for Patched<'_> {
     }
 }
 
-impl Repair {
+impl Correction {
     /// Runs `look` with a copy of the context in which the change is made.
     pub fn with_applied<R>(&self, cx: &EntryContext, look: impl FnOnce(&EntryContext) -> R) -> R {
         let mut vmcb = cx.vmcb.clone();
@@ -131,12 +131,12 @@ impl Repair {
 
 /// Changes that satisfy `rule`, best first; each was judged again: it satisfies the rule and breaks no other.
 /// Empty if the rule is not violated.
-pub fn nearest(cx: &EntryContext, rule: &Rule) -> Repairs {
-    let mut good = Repairs::default();
+pub fn nearest(cx: &EntryContext, rule: &Rule) -> Corrections {
+    let mut good = Corrections::default();
     if rule.judge(cx) != Judgement::Violated {
         return good;
     }
-    let mut proposed = Repairs::default();
+    let mut proposed = Corrections::default();
     (rule.propose)(cx, &mut proposed);
     for repair in proposed.iter() {
         let helps = repair.with_applied(cx, |after| {
