@@ -64,3 +64,6 @@ pub fn decide_with<B: Bitmaps + ?Sized>(table: &Table, view: &View<'_, B>, event
 pub fn interest(controls: &Controls) -> EventClasses {
     Table::BUILT_IN.interest(controls)
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,9 +116,7 @@ pub(super) const ROWS: [Row; COUNT] = [
     event(E::PreemptionTimer, "preemption-timer", R::PREEMPTION_TIMER, OTHER)
         .pin(PinControls::PREEMPTION_TIMER),
     event(E::MonitorTrap, "monitor-trap", R::MONITOR_TRAP_FLAG, MTF).primary(P::MONITOR_TRAP_FLAG),
-    event(E::MonitorTrap, "monitor-trap-injected", R::MONITOR_TRAP_FLAG, MTF)
-        .unless_primary(P::MONITOR_TRAP_FLAG)
-        .when(C::PendingMtf),
+    event(E::MonitorTrap, "monitor-trap-injected", R::MONITOR_TRAP_FLAG, MTF).when(C::PendingMtf),
     event(E::TprBelowThreshold, "tpr-below-threshold", R::TPR_BELOW_THRESHOLD, TPR)
         .primary(P::USE_TPR_SHADOW)
         .unless_secondary(S::VIRTUAL_INTERRUPT_DELIVERY)
@@ -216,7 +214,6 @@ pub(super) const ROWS: [Row; COUNT] = [
     instruction(E::Monitor, "monitor", R::MONITOR, SOMETIMES).primary(P::MONITOR_EXITING),
     instruction(E::Pause, "pause", R::PAUSE, SOMETIMES).primary(P::PAUSE_EXITING),
     instruction(E::Pause, "pause-loop", R::PAUSE, SOMETIMES)
-        .unless_primary(P::PAUSE_EXITING)
         .secondary(S::PAUSE_LOOP_EXITING)
         .when(C::PauseLoop),
     instruction(E::DescriptorTable, "gdtr-idtr", R::GDTR_IDTR_ACCESS, SOMETIMES)
