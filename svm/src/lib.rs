@@ -5,6 +5,8 @@
 pub mod bitmap;
 pub mod capabilities;
 pub mod decide;
+#[cfg(feature = "drive")]
+pub mod drive;
 pub mod encode;
 pub mod rules;
 pub mod vmcb;

@@ -1,0 +1,139 @@
+//! State on its way between VMCB, host save area and processor
+//! (APM Vol. 2 (24593 rev. 3.43) "VMRUN Instruction", "#VMEXIT", "VMSAVE and VMLOAD Instructions").
+
+use crate::vmcb::Field;
+use crate::{Processor, Vmcb};
+use rootmode_arch::{Cr0, Cr3, Cr4, DescriptorTable, Efer, Gpr, RFlags, SegmentName};
+use rootmode_cpu::Cpu;
+
+/// What VMRUN and #VMEXIT switch; FS, GS, LDTR and TR are VMLOAD's.
+const SWITCHED: [SegmentName; 4] = [SegmentName::Es, SegmentName::Cs, SegmentName::Ss, SegmentName::Ds];
+/// What VMSAVE and VMLOAD move.
+const MOVED: [SegmentName; 4] = [SegmentName::Fs, SegmentName::Gs, SegmentName::Ldtr, SegmentName::Tr];
+
+fn value(vmcb: &Vmcb, field: Field) -> u64 {
+    vmcb.get(field).unwrap_or(0)
+}
+
+/// Saves what both the host save area and the guest's VMCB hold.
+fn save_common(cpu: &Cpu, vmcb: &mut Vmcb) {
+    for name in SWITCHED {
+        vmcb.set_segment(name, cpu.segment(name));
+    }
+    for (field, value) in [
+        (Field::GdtrBase, cpu.gdtr.base),
+        (Field::GdtrLimit, cpu.gdtr.limit.into()),
+        (Field::IdtrBase, cpu.idtr.base),
+        (Field::IdtrLimit, cpu.idtr.limit.into()),
+        (Field::Efer, cpu.efer.0),
+        (Field::Cr0, cpu.cr0.0),
+        (Field::Cr3, cpu.cr3.0),
+        (Field::Cr4, cpu.cr4.0),
+        (Field::Rflags, cpu.rflags().0),
+        (Field::Rip, cpu.rip),
+        (Field::Rsp, cpu.register(Gpr::Rsp)),
+        (Field::Rax, cpu.register(Gpr::Rax)),
+    ] {
+        vmcb.set(field, value);
+    }
+}
+
+fn load_common(cpu: &mut Cpu, vmcb: &Vmcb) {
+    for name in SWITCHED {
+        if let Some(segment) = vmcb.segment(name) {
+            *cpu.segment_mut(name) = segment;
+        }
+    }
+    let table = |base, limit| DescriptorTable { base: value(vmcb, base), limit: value(vmcb, limit) as u16 };
+    cpu.gdtr = table(Field::GdtrBase, Field::GdtrLimit);
+    cpu.idtr = table(Field::IdtrBase, Field::IdtrLimit);
+    cpu.efer = Efer(value(vmcb, Field::Efer));
+    cpu.cr0 = Cr0(value(vmcb, Field::Cr0)).with(Cr0::ET);
+    cpu.cr3 = Cr3(value(vmcb, Field::Cr3));
+    cpu.cr4 = Cr4(value(vmcb, Field::Cr4));
+    cpu.set_rflags(RFlags(value(vmcb, Field::Rflags)));
+    cpu.rip = value(vmcb, Field::Rip);
+    cpu.gpr[Gpr::Rsp as usize] = value(vmcb, Field::Rsp);
+    cpu.gpr[Gpr::Rax as usize] = value(vmcb, Field::Rax);
+}
+
+/// Fills the host save area; RIP is that of the instruction behind VMRUN.
+pub(super) fn save_host(cpu: &Cpu, area: &mut Vmcb) {
+    save_common(cpu, area);
+    area.set(Field::Rip, cpu.rip.wrapping_add(cpu.current.length.into()));
+}
+
+/// Loads the host save area: CPL 0, breakpoints off, virtual-8086 mode off.
+pub(super) fn load_host(cpu: &mut Cpu, area: &Vmcb) {
+    load_common(cpu, area);
+    cpu.cr0 = cpu.cr0.with(Cr0::PE);
+    cpu.set_rflags(cpu.rflags().without(RFlags::VM));
+    cpu.cpl = 0;
+    cpu.dr7 = 0x400;
+    cpu.sti_shadow = false;
+    cpu.mov_ss_shadow = false;
+    cpu.pending_debug = 0;
+}
+
+/// Loads the guest, as the rules' canonicalization has it.
+pub(super) fn load_guest(cpu: &mut Cpu, vmcb: &Vmcb, processor: &Processor) {
+    let mut vmcb = vmcb.clone();
+    crate::rules::canonicalize(&mut vmcb, processor);
+    load_common(cpu, &vmcb);
+    cpu.cr2 = value(&vmcb, Field::Cr2);
+    cpu.dr6 = value(&vmcb, Field::Dr6);
+    cpu.dr7 = value(&vmcb, Field::Dr7);
+    cpu.cpl = value(&vmcb, Field::Cpl) as u8;
+    // One bit for both kinds of shadow.
+    cpu.sti_shadow = value(&vmcb, Field::InterruptState) & 1 != 0;
+    cpu.mov_ss_shadow = false;
+    cpu.pending_debug = 0;
+}
+
+/// Saves the guest's state into its VMCB.
+pub(super) fn save_guest(cpu: &Cpu, vmcb: &mut Vmcb) {
+    save_common(cpu, vmcb);
+    vmcb.set(Field::Cr2, cpu.cr2);
+    vmcb.set(Field::Dr6, cpu.dr6);
+    vmcb.set(Field::Dr7, cpu.dr7);
+    vmcb.set(Field::Cpl, cpu.cpl.into());
+    vmcb.set(Field::InterruptState, (cpu.sti_shadow || cpu.mov_ss_shadow).into());
+}
+
+/// VMSAVE: the fields, each with its value.
+pub(super) fn vmsave(cpu: &Cpu, vmcb: &mut Vmcb) {
+    for name in MOVED {
+        vmcb.set_segment(name, cpu.segment(name));
+    }
+    for (field, value) in [
+        (Field::KernelGsBase, cpu.msrs.kernel_gs_base),
+        (Field::Star, cpu.msrs.star),
+        (Field::Lstar, cpu.msrs.lstar),
+        (Field::Cstar, cpu.msrs.cstar),
+        (Field::Sfmask, cpu.msrs.fmask),
+        (Field::SysenterCs, cpu.msrs.sysenter_cs),
+        (Field::SysenterEsp, cpu.msrs.sysenter_esp),
+        (Field::SysenterEip, cpu.msrs.sysenter_eip),
+    ] {
+        vmcb.set(field, value);
+    }
+}
+
+/// VMLOAD.
+pub(super) fn vmload(cpu: &mut Cpu, vmcb: &Vmcb) {
+    for name in MOVED {
+        if let Some(segment) = vmcb.segment(name) {
+            *cpu.segment_mut(name) = segment;
+        }
+    }
+    let msrs = &mut cpu.msrs;
+    msrs.kernel_gs_base = value(vmcb, Field::KernelGsBase);
+    msrs.star = value(vmcb, Field::Star);
+    msrs.lstar = value(vmcb, Field::Lstar);
+    msrs.cstar = value(vmcb, Field::Cstar);
+    msrs.fmask = value(vmcb, Field::Sfmask);
+    msrs.sysenter_cs = value(vmcb, Field::SysenterCs);
+    msrs.sysenter_esp = value(vmcb, Field::SysenterEsp);
+    msrs.sysenter_eip = value(vmcb, Field::SysenterEip);
+    cpu.refresh();
+}

@@ -1,0 +1,83 @@
+//! #VMEXIT (APM Vol. 2 (24593 rev. 3.43) "#VMEXIT").
+
+use super::{Svm, state};
+use crate::Vmcb;
+use crate::decide::Exit;
+use crate::vmcb::{EventInfo, EventKind, Field, NestedControl};
+use rootmode_arch::record::Payload;
+use rootmode_arch::{Event, HostPhysical, Vendor, vector};
+use rootmode_cpu::{Activity, Context, Cpu, Current, Delivery, DeliveryKind};
+
+/// Writes what the exit reports.
+pub(super) fn record(vmcb: &mut Vmcb, exit: &Exit, interrupted: EventInfo) {
+    for (field, value) in [
+        (Field::ExitCode, exit.code.0),
+        (Field::ExitInfo1, exit.info1),
+        (Field::ExitInfo2, exit.info2),
+        (Field::ExitIntInfo, interrupted.0 & 0xffff_ffff),
+        (Field::ExitIntInfoError, interrupted.0 >> 32),
+        (Field::NextRip, exit.next_rip),
+    ] {
+        vmcb.set(field, value);
+    }
+}
+
+/// The event as EXITINTINFO has it.
+fn interrupted(delivery: &Delivery) -> EventInfo {
+    let kind = match delivery.kind {
+        DeliveryKind::External => EventKind::Interrupt,
+        DeliveryKind::Nmi => EventKind::Nmi,
+        DeliveryKind::Hardware | DeliveryKind::Privileged | DeliveryKind::SoftwareException => {
+            EventKind::Exception
+        }
+        DeliveryKind::Software => EventKind::SoftwareInterrupt,
+    };
+    EventInfo::new(kind, delivery.vector, delivery.error_code)
+}
+
+impl Svm {
+    /// Leaves the guest. `event` is what the core offered; `None` between instructions.
+    pub(super) fn leave(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, exit: &Exit, event: Option<&Event>) {
+        let Some(running) = self.running.take() else { return };
+        // Shutdown, and an exception that the delivery itself caused to be a double fault, end the first delivery.
+        let direct = matches!(event, Some(Event::TripleFault))
+            || matches!(event, Some(Event::Exception(e)) if e.vector == vector::DF);
+        let delivering = cpu.delivering.take().filter(|_| !direct);
+        let mut vmcb = Self::read_vmcb(ctx, running.vmcb);
+        record(&mut vmcb, exit, delivering.as_ref().map_or(EventInfo::NONE, interrupted));
+        state::save_guest(cpu, &mut vmcb);
+        if running.controls.nested.contains(NestedControl::NP_ENABLE) {
+            vmcb.set(Field::GPat, cpu.msrs.pat);
+        }
+        vmcb.set(Field::IntCtl, running.int_ctl.0.into());
+        // The event was delivered, or is in EXITINTINFO now.
+        vmcb.set(Field::EventInj, 0);
+        vmcb.set(Field::EventInjError, 0);
+        ctx.memory.write(running.vmcb, vmcb.as_bytes());
+        ctx.emit(
+            cpu,
+            Payload::Exit {
+                vendor: Vendor::Amd,
+                code: exit.code.0,
+                info1: exit.info1,
+                info2: exit.info2,
+                rip: cpu.rip,
+            },
+        );
+        cpu.msrs.pat = running.host_pat;
+        self.return_to_host(cpu, ctx);
+    }
+
+    /// Loads the host's state; GIF is 0 afterwards.
+    pub(super) fn return_to_host(&mut self, cpu: &mut Cpu, ctx: &Context<'_>) {
+        let area = Self::read_vmcb(ctx, HostPhysical(self.hsave));
+        state::load_host(cpu, &area);
+        self.running = None;
+        self.gif = false;
+        cpu.activity = Activity::Active;
+        cpu.injected = None;
+        cpu.delivering = None;
+        cpu.current = Current::default();
+        self.publish_host(cpu);
+    }
+}

@@ -1,0 +1,167 @@
+//! VMRUN (APM Vol. 2 (24593 rev. 3.43) "VMRUN Instruction", "Event Injection", "TLB Flush").
+
+use super::{Maps, Running, Svm, state};
+use crate::Vmcb;
+use crate::decide::{Controls, Exit, PauseFilter, Traits};
+use crate::encode::ExitCode;
+use crate::rules::{EntryContext, Host, PhysicalMemory, Verdict, check_entry};
+use crate::vmcb::{EventInfo, EventKind, Field, IntCtl, NestedControl, TlbControl};
+use rootmode_arch::record::Payload;
+use rootmode_arch::{Cr4, Efer, Feature, HostPhysical, RFlags, Vendor, vector};
+use rootmode_cpu::{
+    Activity, Context, Cpu, Delivery, DeliveryKind, Fault, Gate, Outcome, Published, Result, TscRatio,
+};
+use rootmode_mmu::{Npt, SecondStage};
+
+struct SimulatedMemory<'a>(&'a rootmode_mmu::PhysicalMemory);
+
+impl PhysicalMemory for SimulatedMemory<'_> {
+    fn read_u64(&self, address: HostPhysical) -> Option<u64> {
+        Some(self.0.read_u64(address))
+    }
+}
+
+impl Svm {
+    /// Whether `address` can be a VMCB's.
+    pub(super) fn check_vmcb_address(&self, address: u64) -> Result<HostPhysical> {
+        if address & 0xfff != 0 || address >= self.processor.physical_limit() {
+            return Err(Fault::GP0);
+        }
+        Ok(HostPhysical(address))
+    }
+
+    pub(super) fn vmrun(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, address: u64) -> Result<Outcome> {
+        let at = self.check_vmcb_address(address)?;
+        let mut area = Vmcb::zeroed();
+        state::save_host(cpu, &mut area);
+        ctx.memory.write(HostPhysical(self.hsave), area.as_bytes());
+        let vmcb = Self::read_vmcb(ctx, at);
+        let value = |field| vmcb.get(field).unwrap_or(0);
+        let host = Host {
+            cr0: Some(cpu.cr0),
+            cr4: Some(cpu.cr4),
+            efer: Some(cpu.efer),
+            in_64_bit_mode: Some(cpu.is_64_bit()),
+            u_cet: Some(0),
+            smm_locked: Some(cpu.msrs.hwcr & 1 != 0),
+            memory_encryption: Some(false),
+            secure_nested_paging: Some(false),
+            ibs_enabled: Some(false),
+            sibling_idle: Some(true),
+        };
+        let memory = SimulatedMemory(ctx.memory);
+        let context = EntryContext::new(&self.processor, &vmcb).with_host(host).with_memory(&memory);
+        let verdict = check_entry(&context);
+        let controls = Controls::of(&vmcb, Traits::of(&self.processor));
+        self.running = Some(Running {
+            vmcb: at,
+            controls,
+            maps: Maps {
+                msrpm: HostPhysical(value(Field::MsrpmBase)).page_base(),
+                iopm: HostPhysical(value(Field::IopmBase)).page_base(),
+            },
+            pause: PauseFilter::at_entry(&controls),
+            int_ctl: controls.int_ctl,
+            int_vector: value(Field::IntVector) as u8,
+            host_pat: cpu.msrs.pat,
+        });
+        if let Verdict::Refused(rule) = verdict {
+            ctx.emit(cpu, Payload::EntryFailed { vendor: Vendor::Amd, code: rule.report.0, detail: 0 });
+            self.refuse(cpu, ctx, rule.report);
+            return Ok(Outcome::Entered);
+        }
+        let host_interrupts = cpu.rflags().contains(RFlags::IF);
+        let published = self.publish_guest(cpu, &vmcb, host_interrupts);
+        state::load_guest(cpu, &vmcb, &self.processor);
+        if controls.nested.contains(NestedControl::NP_ENABLE) {
+            cpu.msrs.pat = value(Field::GPat);
+        }
+        cpu.activity = Activity::Active;
+        let asid = value(Field::Asid) as u32;
+        match TlbControl::from_byte(value(Field::TlbControl) as u8) {
+            Some(TlbControl::FlushAll) => cpu.tlb.flush_all(),
+            Some(TlbControl::FlushGuest) => cpu.tlb.flush_space(asid),
+            Some(TlbControl::FlushGuestNonGlobal) => cpu.tlb.flush_non_global(asid),
+            Some(TlbControl::Nothing) | None => {}
+        }
+        self.gif = true;
+        cpu.published = published;
+        let injection = value(Field::EventInj) | value(Field::EventInjError) << 32;
+        cpu.injected = self.injection(&vmcb, EventInfo(injection));
+        cpu.refresh();
+        ctx.emit(cpu, Payload::Entry { vendor: Vendor::Amd, rip: cpu.rip, injection });
+        Ok(Outcome::Entered)
+    }
+
+    /// VMRUN exits at once: the guest's state is not touched.
+    fn refuse(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, code: ExitCode) {
+        let Some(running) = self.running.take() else { return };
+        let exit = Exit { code, info1: 0, info2: 0, next_rip: 0, id: "svm.vmrun.refused" };
+        let mut vmcb = Self::read_vmcb(ctx, running.vmcb);
+        super::vmexit::record(&mut vmcb, &exit, EventInfo::NONE);
+        ctx.memory.write(running.vmcb, vmcb.as_bytes());
+        self.return_to_host(cpu, ctx);
+    }
+
+    fn publish_guest(&self, cpu: &Cpu, vmcb: &Vmcb, host_interrupts: bool) -> Published {
+        let value = |field| vmcb.get(field).unwrap_or(0);
+        let Some(running) = &self.running else { return cpu.published };
+        let controls = &running.controls;
+        let nested =
+            self.processor.has(Feature::NestedPaging) && controls.nested.contains(NestedControl::NP_ENABLE);
+        let second_stage = if nested {
+            // The mode is the host's at VMRUN, never the guest's.
+            SecondStage::Npt(Npt {
+                root: HostPhysical(value(Field::NestedCr3) & 0x000f_ffff_ffff_f000),
+                no_execute: cpu.efer.contains(Efer::NXE),
+                five_level: cpu.cr4.contains(Cr4::LA57),
+                huge_pages: cpu.model.has(Feature::Page1Gb),
+                physical_width: cpu.model.physical_width(),
+            })
+        } else {
+            SecondStage::None
+        };
+        let interrupt_gate = match (controls.int_ctl.contains(IntCtl::V_INTR_MASKING), host_interrupts) {
+            (false, _) => Gate::Normal,
+            (true, true) => Gate::Open,
+            (true, false) => Gate::Closed,
+        };
+        Published {
+            intercepts: crate::decide::interest(controls),
+            guest: true,
+            level: self.guest_level(),
+            second_stage,
+            space: value(Field::Asid) as u32,
+            tsc_offset: value(Field::TscOffset),
+            tsc_ratio: TscRatio { multiplier: self.tsc_ratio, shift: 32 },
+            apic_access: None,
+            interrupt_gate,
+            nmi_gate: Gate::Normal,
+            boundary: controls.int_ctl.contains(IntCtl::V_IRQ),
+            deadline: None,
+        }
+    }
+
+    /// The event that EVENTINJ asks for.
+    fn injection(&self, vmcb: &Vmcb, event: EventInfo) -> Option<Delivery> {
+        if !event.is_valid() {
+            return None;
+        }
+        let number = event.vector();
+        let kind = match event.kind()? {
+            EventKind::Interrupt => DeliveryKind::External,
+            EventKind::Nmi => DeliveryKind::Nmi,
+            EventKind::Exception if matches!(number, vector::BP | vector::OF) => {
+                DeliveryKind::SoftwareException
+            }
+            EventKind::Exception => DeliveryKind::Hardware,
+            EventKind::SoftwareInterrupt => DeliveryKind::Software,
+        };
+        let vector = if kind == DeliveryKind::Nmi { vector::NMI } else { number };
+        // An injected software interrupt returns to nRIP where the processor saves it.
+        let next = self.processor.has(Feature::NripSave) && kind == DeliveryKind::Software;
+        let return_rip = if next { vmcb.get(Field::NextRip) } else { None };
+        let detail = if number == vector::PF { vmcb.get(Field::Cr2).unwrap_or(0) } else { 0 };
+        Some(Delivery { kind, vector, error_code: event.error_code(), length: 0, return_rip, detail })
+    }
+}
