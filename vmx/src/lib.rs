@@ -3,12 +3,15 @@
 #![forbid(unsafe_code)]
 
 pub mod bitmap;
+pub mod context;
 pub mod decide;
 pub mod definitions;
 pub mod information;
 pub mod qualification;
+pub mod rules;
 pub mod vmcs;
 
+pub use context::{EntryContext, Item, Memory, Processor};
 pub use definitions::capabilities::Capabilities;
 pub use definitions::controls::{
     Control, EntryControls, ExitControls, PinControls, PrimaryControls, SecondaryControls,
@@ -16,4 +19,5 @@ pub use definitions::controls::{
 };
 pub use definitions::exit_reason::{ExitReason, InstructionError};
 pub use definitions::field::{Field, FieldSet};
+pub use rules::{Judgement, Missing, Refusal, Report, Rule, check_entry, judge_all};
 pub use vmcs::Vmcs;
