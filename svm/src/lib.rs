@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bitmap;
+pub mod boundary;
 pub mod capabilities;
 pub mod decide;
 #[cfg(feature = "drive")]
