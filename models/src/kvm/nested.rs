@@ -7,7 +7,10 @@ mod vmx;
 
 pub use chunks::{ChunkList, ChunkSize, MergeListError, merge_msrs};
 pub use memory::{GuestMemory, Unreadable};
-pub use svm::{ActiveMap, MergeFailed, NestedMsrpm, Vmcb12, msr_exit_handler as svm_msr_exit_handler};
+pub use svm::{
+    ActiveMap, MergeFailed, NestedMsrpm, Vmcb12, msr_exit_handler as svm_msr_exit_handler,
+    msr_exit_place as svm_msr_exit_place,
+};
 pub use vmx::{NestedBitmap, VMX_MERGED, VirtualApic, Vmcs12, msr_exit_handler as vmx_msr_exit_handler};
 
 /// Who handles an exit from L2.

@@ -134,11 +134,14 @@ impl<M: InterceptMap> Intercepts<M> {
         self.apply(config, filter, |row| row.part == Part::Apic);
     }
 
-    /// Serves requests, as KVM does before every entry.
-    pub fn before_entry(&mut self, config: &Configuration, filter: &Filter) {
-        if core::mem::take(&mut self.recalculation_requested) {
+    /// Serves requests, as KVM does before every entry; true if the map was recalculated. While L2 runs, its map must
+    /// then be tightened.
+    pub fn before_entry(&mut self, config: &Configuration, filter: &Filter) -> bool {
+        let requested = core::mem::take(&mut self.recalculation_requested);
+        if requested {
             self.recalculate(config, filter, Cause::FilterChanged);
         }
+        requested
     }
 
     /// Whether writes of SPEC_CTRL reach the processor, so that the guest's value must be read back after an exit.

@@ -3,7 +3,7 @@
 use rootmode_svm::bitmap::Msrpm;
 
 use super::{ChunkList, GuestMemory, Handler, Unreadable};
-use crate::kvm::interception::{Access, InterceptMap, Intercepts, or_into};
+use crate::kvm::interception::{Access, InterceptMap, Intercepts, Position, or_into};
 use crate::kvm::{Regression, Regressions};
 
 /// What L1's VMCB says about MSR intercepts.
@@ -53,8 +53,10 @@ impl NestedMsrpm {
     pub fn new(bugs: Regressions) -> Self {
         let mut map = Msrpm::closed();
         if bugs.has(Regression::NestedMapStartsOpen) {
-            map.put(rootmode_arch::msr::IA32_STAR, Access::Read, false, bugs);
-            map.put(rootmode_arch::msr::IA32_STAR, Access::Write, false, bugs);
+            for access in Access::ALL {
+                map.put(rootmode_arch::msr::IA32_STAR, access, false, bugs);
+                map.put(rootmode_arch::msr::SEV_ES_GHCB, access, false, bugs);
+            }
         }
         Self { map, active: ActiveMap::Msrpm01, last_vmcb12: None }
     }
@@ -93,18 +95,22 @@ impl NestedMsrpm {
         memory: &mut dyn GuestMemory,
         bugs: Regressions,
     ) -> Result<ActiveMap, MergeFailed> {
-        if !vcpu.force_merge && vmcb12.promises_no_change(bugs) {
-            self.active = ActiveMap::Msrpm02;
-            return Ok(self.active);
-        }
-        if !vmcb12.msr_prot {
+        let skips = !vcpu.force_merge && vmcb12.promises_no_change(bugs);
+        if !vmcb12.msr_prot && !(skips && bugs.has(Regression::SkipBeforeMsrProt)) {
             // Intercepts of L0 and L1 are ORed, so that L0's map still counts.
             let stale = bugs.has(Regression::NestedMapKeptWithoutMsrProt);
             self.active = if stale { self.active } else { ActiveMap::Msrpm01 };
             return Ok(self.active);
         }
+        if skips {
+            self.active = ActiveMap::Msrpm02;
+            return Ok(self.active);
+        }
+        // Until the merge has succeeded, no promise of L1 may skip the next one.
         if bugs.has(Regression::RecalcFlagClearedFirst) {
             vcpu.force_merge = false;
+        } else if !bugs.has(Regression::FailedMergeNotForced) {
+            vcpu.force_merge = true;
         }
         let size = chunks.size.bytes();
         for index in &chunks.indices {
@@ -176,6 +182,22 @@ impl Vmcb12 {
     }
 }
 
+/// Where KVM looks in L1's map for an access of L2; `None`: the map does not cover the MSR.
+pub fn msr_exit_place(msr: u32, access: Access, bugs: Regressions) -> Option<Position> {
+    let mut place = match Msrpm::locate(msr, access, bugs) {
+        Some(place) => place,
+        // -22 taken as the number of a bit.
+        None if bugs.has(Regression::NegativeBitNumberUsed) => {
+            Position { byte: 0xffff_ffea / 8, mask: 1 << 2 }
+        }
+        None => return None,
+    };
+    if bugs.has(Regression::ExitMaskAssumesFirstMsr) {
+        place.mask = 1 << access as u8;
+    }
+    Some(place)
+}
+
 /// Who handles VMEXIT_MSR from L2. Reads one byte of L1's map at most.
 pub fn msr_exit_handler(
     vmcb12: &Vmcb12,
@@ -187,19 +209,10 @@ pub fn msr_exit_handler(
     if !vmcb12.msr_prot {
         return Handler::L0;
     }
-    let (offset, bit) = match Msrpm::locate(msr, Access::Read, bugs) {
-        Some(position) => (position.byte as u64, position.mask.trailing_zeros()),
-        // -22 as an unsigned number of a bit.
-        None if bugs.has(Regression::NegativeBitNumberUsed) => {
-            (u64::from(0xffff_ffea_u32 / 8), 0xffff_ffea_u32 % 8)
-        }
-        None => return Handler::L1,
-    };
+    let Some(place) = msr_exit_place(msr, access, bugs) else { return Handler::L1 };
     let mut byte = [0];
-    if memory.read(vmcb12.msrpm_base + offset, &mut byte).is_err() {
-        return Handler::L1;
+    match memory.read(vmcb12.msrpm_base + place.byte as u64, &mut byte) {
+        Ok(()) if byte[0] & place.mask == 0 => Handler::L0,
+        _ => Handler::L1,
     }
-    let shift = if bugs.has(Regression::ExitMaskAssumesFirstMsr) { 0 } else { bit };
-    let mask = (1_u8 << access as u8) << shift;
-    if byte[0] & mask != 0 { Handler::L1 } else { Handler::L0 }
 }

@@ -19,7 +19,7 @@ pub struct VirtualApic {
 }
 
 /// What L1's VMCS says about MSR accesses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Vmcs12 {
     /// "Use MSR bitmaps".
     pub use_bitmaps: bool,

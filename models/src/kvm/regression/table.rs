@@ -142,8 +142,8 @@ regressions! {
     }
     NestedMapStartsOpen = "MSR-M14" {
         "The nested map starts with the always-passed MSRs open", Released, upstream: "KVM: nSVM: Don't initialize vmcb02 MSRPM with vmcb01's \"always passthrough\"",
-        when: "nesting was just enabled and the merge is skipped",
-        wrong: "L2 reaches MSRs that L1 intercepts",
+        when: "a nested guest runs",
+        wrong: "MSRs outside the merged chunks, such as GHCB, reach L2 though L0 and L1 intercept them",
         right: "the nested map starts all ones",
         kernels: Some("before 6.1"), Some("6.17"), still: false
     }
@@ -181,6 +181,13 @@ regressions! {
         wrong: "the next VMRUN skips the merge and uses a half-merged map",
         right: "the flag is cleared by a merge that succeeded",
         kernels: None, None, still: false
+    }
+    FailedMergeNotForced = "MSR-M17.2" {
+        "A merge that fails half way leaves the flag as it was, which may be clear", Released, upstream: "KVM: nSVM: Implement Enlightened MSR-Bitmap feature",
+        when: "an enlightened L1 changes its map, and a chunk of it cannot be read once",
+        wrong: "the next VMRUN with the clean bit skips the merge and uses a half-merged map",
+        right: "a failed merge forces the next one",
+        kernels: Some("5.17"), None, still: true
     }
     SkipOnCleanBitAlone = "MSR-M17b" {
         "The clean bit alone skips the merge", Imagined, upstream: "KVM: nSVM: Implement Enlightened MSR-Bitmap feature",
@@ -223,6 +230,13 @@ regressions! {
         wrong: "MSRs that nobody intercepts any more exit, or the reverse",
         right: "without MSR_PROT, L2 runs under vmcb01's map",
         kernels: None, None, still: false
+    }
+    SkipBeforeMsrProt = "MSR-M19.3" {
+        "The promise that nothing changed is looked at before MSR_PROT, so that an old nested map comes into use", Released, upstream: "KVM: nSVM: Implement Enlightened MSR-Bitmap feature",
+        when: "an enlightened L1 without MSR_PROT enters twice, after an entry with it",
+        wrong: "L2 exits for MSRs that neither hypervisor intercepts; for APERF and MPERF, L2 gets #GP",
+        right: "without MSR_PROT, L2 runs under vmcb01's map",
+        kernels: Some("5.17"), None, still: true
     }
     ChunkUnitsMixed = "MSR-M20" {
         "A chunk index counted in one width addresses an array of the other", Imagined, upstream: "KVM: nSVM: Merge MSRPM in 64-bit chunks on 64-bit kernels",
