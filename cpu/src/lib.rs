@@ -2,17 +2,23 @@
 //!
 //! - [`Cpu`]: the architectural state; [`Published`]: what an extension tells the handlers.
 //! - [`Virtualization`]: the seam to VMX and SVM; [`virtualization`] documents both directions.
+//! - [`Processor`]: a `Cpu`, its decoded code and its extension at work.
 //! - [`Instruction`], [`Outcome`]: instructions as values, for decoded code and a Rust host alike.
 //! - [`Context`], [`Bus`], [`Effects`]: what a processor is lent, and how devices answer.
+//! - [`board`]: memory, processors, one clock, one deadline queue, one scheduler.
 #![forbid(unsafe_code)]
 
+pub mod board;
 mod context;
+mod decode;
+mod execute;
 mod fault;
 mod gate;
 mod instruction;
 mod interrupts;
 pub mod model;
 pub mod msr;
+mod processor;
 mod state;
 pub mod virtualization;
 
@@ -22,5 +28,6 @@ pub use gate::{GATE_BASE, GATE_COUNT, GATE_STRIDE, gate_address, gate_at};
 pub use instruction::{Instruction, Outcome};
 pub use interrupts::Interrupts;
 pub use model::Model;
+pub use processor::{Processor, RunEnd, STALL_BOUND};
 pub use state::{Activity, Attention, Cpu, Current, Delivery, DeliveryKind, Gate, Published, TscRatio};
 pub use virtualization::{Opcode, Slot, Virtualization};

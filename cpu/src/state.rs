@@ -12,7 +12,7 @@ use rootmode_arch::{
     AccessRights, Cr0, Cr3, Cr4, DescriptorTable, Efer, EventClasses, Gpr, HostPhysical, RFlags, Segment,
     SegmentName, Selector,
 };
-use rootmode_mmu::{Paging, SecondStage, Tag, Tlb};
+use rootmode_mmu::{Digest, Paging, SecondStage, Tag, Tlb};
 use std::sync::Arc;
 
 /// What a processor is doing (SDM Vol. 3C "Guest Non-Register State", activity state).
@@ -93,8 +93,8 @@ impl Attention {
     pub const EXTENSION: u32 = 16;
     /// The processor is not active.
     pub const INACTIVE: u32 = 32;
-    /// [`Published::deadline`] may have come.
-    pub const DEADLINE: u32 = 64;
+    /// A device access had effects for the board to apply.
+    pub const EFFECTS: u32 = 64;
 }
 
 /// How the extension gates external interrupts or NMIs.
@@ -442,7 +442,7 @@ impl Cpu {
 
     /// Recomputes [`Cpu::attention`] alone.
     pub fn update_attention(&mut self) {
-        let mut bits = 0;
+        let mut bits = self.attention.0 & Attention::EFFECTS;
         if self.interrupts.any() {
             bits |= Attention::INTERRUPT;
         }
@@ -461,9 +461,79 @@ impl Cpu {
         if self.activity != Activity::Active {
             bits |= Attention::INACTIVE;
         }
-        if self.published.deadline.is_some() {
-            bits |= Attention::DEADLINE;
-        }
         self.attention = Attention(bits);
+    }
+}
+
+impl Cpu {
+    /// INIT: the state after it (SDM Vol. 3A "Processor State After Reset"), waiting for a start-up IPI unless this is
+    /// processor 0. Time, MSRs and XCR0 stay.
+    pub(crate) fn init(&mut self) {
+        let mut fresh = Self::new(self.index, self.model.clone());
+        fresh.cr0 = Cr0(fresh.cr0.0 & !0x6000_0000 | self.cr0.0 & 0x6000_0000);
+        fresh.msrs = self.msrs;
+        fresh.xcr0 = self.xcr0;
+        fresh.tick = self.tick;
+        fresh.steps = self.steps;
+        fresh.interrupts = self.interrupts;
+        fresh.interrupts.init = false;
+        fresh.published = self.published;
+        fresh.activity = if self.index == 0 { Activity::Active } else { Activity::WaitForSipi };
+        *self = fresh;
+        self.refresh();
+    }
+
+    /// A start-up IPI: real mode at `vector` * 0x1000.
+    pub(crate) fn start(&mut self, vector: u8) {
+        let cs = self.segment_mut(SegmentName::Cs);
+        cs.selector = Selector(u16::from(vector) << 8);
+        cs.base = u64::from(vector) << 12;
+        self.rip = 0;
+        self.activity = Activity::Active;
+        self.refresh();
+    }
+
+    /// Adds everything that software can observe to `digest`.
+    pub fn digest(&self, digest: &mut Digest) {
+        digest.all(&self.gpr);
+        digest.all(&[self.rip, self.flags, u64::from(self.cpl), self.activity as u64, self.tick]);
+        let bits = [self.sti_shadow, self.mov_ss_shadow, self.nmi_blocked].map(u64::from);
+        digest.all(&bits);
+        for segment in &self.segments {
+            let rights = u64::from(segment.rights.0) | u64::from(segment.limit) << 32;
+            digest.all(&[u64::from(segment.selector.0), rights, segment.base]);
+        }
+        digest.all(&[
+            self.cr0.0,
+            self.cr2,
+            self.cr3.0,
+            self.cr4.0,
+            u64::from(self.cr8),
+            self.efer.0,
+            self.xcr0,
+        ]);
+        digest.all(&self.dr);
+        digest.all(&[self.dr6, self.dr7, u64::from(self.pkru), self.pending_debug]);
+        for table in [self.gdtr, self.idtr] {
+            digest.all(&[table.base, u64::from(table.limit)]);
+        }
+        digest.all(&self.msrs.values());
+        self.interrupts.digest(digest);
+        for delivery in [self.delivering, self.injected] {
+            match delivery {
+                None => digest.u64(0),
+                Some(d) => {
+                    let code = d.error_code.map_or(0, |code| 1 << 32 | u64::from(code));
+                    let rip = d.return_rip.map_or([0, 0], |rip| [1, rip]);
+                    let kind =
+                        u64::from(d.vector) | (d.kind as u64) << 8 | u64::from(d.length) << 16 | 1 << 24;
+                    digest.all(&[kind, code, rip[0], rip[1], d.detail]);
+                }
+            }
+        }
+        let tag = self.tag;
+        digest.all(&[u64::from(tag.space), u64::from(tag.pcid), tag.root]);
+        digest.all(&[self.published.tsc_offset, u64::from(self.published.guest)]);
+        self.tlb.digest(digest);
     }
 }

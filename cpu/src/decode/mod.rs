@@ -1,0 +1,262 @@
+//! Decoding: iced-x86's instructions become our own form, with operands resolved and a function pointer to the semantics.
+//!
+//! A decoded instruction does not depend on its linear address (RIP-relative parts are kept relative), so that blocks can be
+//! cached by physical page.
+
+pub(crate) mod cache;
+mod table;
+
+use crate::execute::Handler;
+use crate::state::Current;
+use crate::virtualization::Opcode;
+use iced_x86::{Instruction, OpKind, Register};
+use rootmode_arch::SegmentName;
+
+/// No register.
+pub(crate) const NO_REGISTER: u8 = 0xff;
+/// The base is the address of the instruction (the displacement includes its length).
+pub(crate) const RIP_BASE: u8 = 0xfe;
+
+/// Where an operand is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operand {
+    /// There is none.
+    None,
+    /// A general-purpose register, from its low end.
+    Register(u8),
+    /// AH, CH, DH, BH: bits 15:8 of registers 0 to 3.
+    High(u8),
+    /// The memory operand.
+    Memory,
+    /// [`Decoded::immediate`].
+    Immediate,
+    /// A segment register by number, a control register or a debug register: the handler knows which.
+    Special(u8),
+}
+
+/// The memory operand, or the addressing of a string instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// Displacement, sign-extended.
+    pub(crate) displacement: u64,
+    /// Register number, [`NO_REGISTER`] or [`RIP_BASE`].
+    pub(crate) base: u8,
+    /// Register number or [`NO_REGISTER`].
+    pub(crate) index: u8,
+    /// log2 of the scale.
+    pub(crate) scale: u8,
+    /// 4 or 8 bytes.
+    pub(crate) address_size: u8,
+    /// The segment.
+    pub(crate) segment: SegmentName,
+}
+
+/// REP prefixes of string instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// None.
+    None,
+    /// REP, REPE.
+    WhileEqual,
+    /// REPNE.
+    WhileNotEqual,
+}
+
+/// A decoded instruction.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Decoded {
+    /// The semantics.
+    pub(crate) handler: Handler,
+    /// Up to three operands; the first is the destination.
+    pub(crate) operands: [Operand; 3],
+    /// Operand size in bytes.
+    pub(crate) size: u8,
+    /// Size of the second operand in bytes, where it differs (MOVZX, MOVSX).
+    pub(crate) source_size: u8,
+    /// Condition code, as encoded in Jcc.
+    pub(crate) condition: u8,
+    /// REP prefix.
+    pub(crate) repeat: Repeat,
+    /// Which instruction of an extension.
+    pub(crate) extension: Option<Opcode>,
+    /// Nothing may follow in a block.
+    pub(crate) ends_block: bool,
+    /// The memory operand.
+    pub(crate) memory: Memory,
+    /// The immediate; a branch's target relative to the instruction; or a number that tells variants of a handler apart.
+    pub(crate) immediate: u64,
+    /// Length and bytes.
+    pub(crate) current: Current,
+}
+
+impl Decoded {
+    /// Whether the first operand is in memory.
+    pub(crate) fn is_memory(&self) -> bool {
+        self.operands[0] == Operand::Memory
+    }
+}
+
+/// Decodes the first instruction of `bytes` in 64-bit mode. `None`: more bytes are needed.
+pub(crate) fn decode(bytes: &[u8]) -> Option<Instruction> {
+    let mut decoder = iced_x86::Decoder::with_ip(64, bytes, 0, iced_x86::DecoderOptions::NONE);
+    let instruction = decoder.decode();
+    (decoder.last_error() != iced_x86::DecoderError::NoMoreBytes).then_some(instruction)
+}
+
+/// Our form of `instruction`, whose bytes start `bytes`.
+pub(crate) fn resolve(
+    instruction: &Instruction,
+    bytes: &[u8],
+    features: &rootmode_arch::FeatureSet,
+) -> Decoded {
+    let (handler, detail) = table::handler(instruction, features);
+    let length = instruction.len().clamp(1, 15);
+    let mut current = Current { length: length as u8, bytes: [0; 15] };
+    let known = length.min(bytes.len());
+    current.bytes[..known].copy_from_slice(&bytes[..known]);
+    let mut operands = [Operand::None; 3];
+    for (n, operand) in operands.iter_mut().enumerate().take(instruction.op_count().min(3) as usize) {
+        *operand = self::operand(instruction, n as u32);
+    }
+    let size = detail.size.unwrap_or_else(|| operand_size(instruction, 0));
+    let source_size = if instruction.op_count() > 1 { operand_size(instruction, 1) } else { size };
+    Decoded {
+        handler,
+        operands,
+        size,
+        source_size: if source_size == 0 { size } else { source_size },
+        condition: condition(instruction),
+        repeat: if instruction.has_repne_prefix() && detail.string {
+            Repeat::WhileNotEqual
+        } else if instruction.has_rep_prefix() && detail.string {
+            Repeat::WhileEqual
+        } else {
+            Repeat::None
+        },
+        extension: detail.extension,
+        ends_block: detail.ends_block,
+        memory: memory(instruction),
+        immediate: detail.immediate.unwrap_or_else(|| immediate(instruction)),
+        current,
+    }
+}
+
+fn operand(instruction: &Instruction, n: u32) -> Operand {
+    match instruction.op_kind(n) {
+        OpKind::Register => register(instruction.op_register(n)),
+        OpKind::Memory => Operand::Memory,
+        kind if is_immediate(kind) => Operand::Immediate,
+        _ => Operand::None,
+    }
+}
+
+fn register(register: Register) -> Operand {
+    match register {
+        Register::AH | Register::CH | Register::DH | Register::BH => {
+            Operand::High(register as u8 - Register::AH as u8)
+        }
+        r if r.is_gpr() => Operand::Register(r.full_register().number() as u8),
+        r if r.is_segment_register() || r.is_cr() || r.is_dr() => Operand::Special(r.number() as u8),
+        _ => Operand::None,
+    }
+}
+
+const fn is_immediate(kind: OpKind) -> bool {
+    matches!(
+        kind,
+        OpKind::Immediate8
+            | OpKind::Immediate8to16
+            | OpKind::Immediate8to32
+            | OpKind::Immediate8to64
+            | OpKind::Immediate16
+            | OpKind::Immediate32
+            | OpKind::Immediate32to64
+            | OpKind::Immediate64
+    )
+}
+
+/// Bytes of operand `n`; for immediates, of the first operand.
+fn operand_size(instruction: &Instruction, n: u32) -> u8 {
+    if instruction.op_count() <= n {
+        return 8;
+    }
+    match instruction.op_kind(n) {
+        OpKind::Register => instruction.op_register(n).size() as u8,
+        kind if is_immediate(kind) && n > 0 => operand_size(instruction, 0),
+        kind if is_immediate(kind) => instruction.stack_pointer_increment().unsigned_abs() as u8,
+        _ => instruction.memory_size().size().min(255) as u8,
+    }
+}
+
+fn immediate(instruction: &Instruction) -> u64 {
+    match instruction.op0_kind() {
+        OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64 => {
+            return instruction.near_branch_target();
+        }
+        _ => {}
+    }
+    (0..instruction.op_count())
+        .find(|n| is_immediate(instruction.op_kind(*n)))
+        .map_or(0, |n| instruction.immediate(n))
+}
+
+/// Jcc, SETcc, CMOVcc: the condition as encoded. LOOPE and LOOPNE likewise.
+fn condition(instruction: &Instruction) -> u8 {
+    use iced_x86::ConditionCode as C;
+    match instruction.condition_code() {
+        C::o => 0,
+        C::no => 1,
+        C::b => 2,
+        C::ae => 3,
+        C::e => 4,
+        C::ne => 5,
+        C::be => 6,
+        C::a => 7,
+        C::s => 8,
+        C::ns => 9,
+        C::p => 10,
+        C::np => 11,
+        C::l => 12,
+        C::ge => 13,
+        C::le => 14,
+        C::g => 15,
+        C::None => 0xff,
+    }
+}
+
+fn memory(instruction: &Instruction) -> Memory {
+    let number = |r: Register| match r {
+        Register::RIP | Register::EIP => RIP_BASE,
+        r if r.is_gpr() => r.full_register().number() as u8,
+        _ => NO_REGISTER,
+    };
+    let kinds = (0..instruction.op_count()).map(|n| instruction.op_kind(n));
+    let string32 = kinds.clone().any(|k| matches!(k, OpKind::MemorySegESI | OpKind::MemoryESEDI));
+    let base = instruction.memory_base();
+    let narrow = base.is_gpr32()
+        || base == Register::EIP
+        || instruction.memory_index().is_gpr32()
+        || string32
+        || base == Register::None
+            && instruction.memory_index() == Register::None
+            && instruction.memory_displ_size() == 4
+            && kinds.clone().any(|k| k == OpKind::Memory)
+            && instruction.memory_displacement64() >> 31 == 1
+        || table::counts_in_ecx(instruction);
+    let segment = match instruction.memory_segment() {
+        Register::ES => SegmentName::Es,
+        Register::CS => SegmentName::Cs,
+        Register::SS => SegmentName::Ss,
+        Register::FS => SegmentName::Fs,
+        Register::GS => SegmentName::Gs,
+        _ => SegmentName::Ds,
+    };
+    Memory {
+        displacement: instruction.memory_displacement64(),
+        base: number(base),
+        index: number(instruction.memory_index()),
+        scale: instruction.memory_index_scale().trailing_zeros() as u8,
+        address_size: if narrow { 4 } else { 8 },
+        segment,
+    }
+}

@@ -1,0 +1,375 @@
+//! From mnemonic to semantic function: the table of what this engine executes.
+
+use crate::execute::{
+    Handler, alu, bits, control, data, descriptors, extension, multiply, ports, registers, shift, string,
+    system, transfer,
+};
+use crate::virtualization::Opcode;
+use iced_x86::{Code, CpuidFeature, Instruction, Mnemonic as M, OpKind};
+use rootmode_arch::{Feature, FeatureSet};
+
+/// What the handler needs to know beside the operands.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Detail {
+    /// Operand size, where the first operand does not tell.
+    pub(super) size: Option<u8>,
+    /// Tells variants of a handler apart.
+    pub(super) immediate: Option<u64>,
+    pub(super) extension: Option<Opcode>,
+    /// A string instruction: REP prefixes count.
+    pub(super) string: bool,
+    /// Nothing may follow in a block.
+    pub(super) ends_block: bool,
+}
+
+/// A row: the semantics and its details.
+type Row = (Handler, Detail);
+
+fn row(handler: Handler) -> Row {
+    (handler, Detail::default())
+}
+
+/// A row whose instruction ends its block: control flow, or a change of how what follows is decoded, translated or interrupted.
+fn end(handler: Handler) -> Row {
+    (handler, Detail { ends_block: true, ..Detail::default() })
+}
+
+fn variant((handler, detail): Row, immediate: u64) -> Row {
+    (handler, Detail { immediate: Some(immediate), ..detail })
+}
+
+fn sized((handler, detail): Row, size: u8) -> Row {
+    (handler, Detail { size: Some(size), ..detail })
+}
+
+fn string(handler: Handler, size: u8) -> Row {
+    (handler, Detail { size: Some(size), string: true, ..Detail::default() })
+}
+
+fn of_extension(handler: Handler, opcode: Opcode) -> Row {
+    (handler, Detail { extension: Some(opcode), ends_block: true, ..Detail::default() })
+}
+
+/// LOOP, JRCXZ with a 32-bit address size: they count in ECX.
+pub(super) fn counts_in_ecx(instruction: &Instruction) -> bool {
+    matches!(
+        instruction.code(),
+        Code::Jecxz_rel8_64
+            | Code::Jecxz_rel8_16
+            | Code::Loop_rel8_64_ECX
+            | Code::Loop_rel8_16_ECX
+            | Code::Loope_rel8_64_ECX
+            | Code::Loope_rel8_16_ECX
+            | Code::Loopne_rel8_64_ECX
+            | Code::Loopne_rel8_16_ECX
+    )
+}
+
+/// Bytes that a near branch pushes, pops or jumps with: 2 with an operand-size prefix on AMD's rules, else 8.
+fn branch_size(instruction: &Instruction) -> u8 {
+    if instruction.op0_kind() == OpKind::NearBranch16 { 2 } else { 8 }
+}
+
+/// Bytes that PUSH and POP move.
+fn stack_size(instruction: &Instruction) -> u8 {
+    instruction.stack_pointer_increment().unsigned_abs() as u8
+}
+
+/// The semantics of `instruction` on a processor with `features`.
+pub(super) fn handler(instruction: &Instruction, features: &FeatureSet) -> Row {
+    if instruction.is_invalid() {
+        return end(control::undefined);
+    }
+    for needed in instruction.cpuid_features() {
+        // Without their features TZCNT and LZCNT are BSF and BSR with an ignored prefix.
+        let prefixed_scan = matches!(instruction.mnemonic(), M::Tzcnt | M::Lzcnt);
+        if !prefixed_scan && lacks(*needed, features) {
+            return end(control::undefined);
+        }
+    }
+    integer(instruction)
+        .or_else(|| flow(instruction))
+        .or_else(|| privileged(instruction))
+        .unwrap_or_else(|| end(control::unmodelled))
+}
+
+/// Whether an encoding that needs `feature` is undefined on a processor with `features`.
+fn lacks(feature: CpuidFeature, features: &FeatureSet) -> bool {
+    use CpuidFeature as C;
+    let needs = match feature {
+        C::INTEL8086
+        | C::INTEL186
+        | C::INTEL286
+        | C::INTEL386
+        | C::INTEL486
+        | C::X64
+        | C::CPUID
+        | C::MULTIBYTENOP
+        | C::PAUSE
+        | C::SMM
+        | C::PREFETCHW
+        | C::CET_IBT
+        | C::RDPMC => return false,
+        C::TSC => Feature::Tsc,
+        C::MSR => Feature::Msr,
+        C::CX8 => Feature::Cx8,
+        C::CMPXCHG16B => Feature::Cmpxchg16b,
+        C::CMOV => Feature::Cmov,
+        C::SYSCALL => Feature::Syscall,
+        C::RDTSCP => Feature::Rdtscp,
+        C::RDPID => Feature::Rdpid,
+        C::RDRAND => Feature::Rdrand,
+        C::RDSEED => Feature::Rdseed,
+        C::FSGSBASE => Feature::Fsgsbase,
+        C::INVPCID => Feature::Invpcid,
+        C::PKU => Feature::Pku,
+        C::SMAP => Feature::Smap,
+        C::MOVBE => Feature::Movbe,
+        C::POPCNT => Feature::Popcnt,
+        C::CLFSH => Feature::Clflush,
+        C::XSAVE => Feature::Xsave,
+        C::WBNOINVD => Feature::Wbnoinvd,
+        C::VMX => Feature::Vmx,
+        C::SVM => Feature::Svm,
+        // Fences come with SSE and SSE2; 64-bit processors have them.
+        C::SSE | C::SSE2 => Feature::LongMode,
+        _ => return true,
+    };
+    !features.has(needs)
+}
+
+fn integer(i: &Instruction) -> Option<Row> {
+    let segment = |n: u32| i.op_kind(n) == OpKind::Register && i.op_register(n).is_segment_register();
+    let control = |n: u32| i.op_kind(n) == OpKind::Register && i.op_register(n).is_cr();
+    let debug = |n: u32| i.op_kind(n) == OpKind::Register && i.op_register(n).is_dr();
+    Some(match i.mnemonic() {
+        M::Mov if segment(0) => end(descriptors::write_segment),
+        M::Mov if segment(1) => row(data::read_segment),
+        M::Mov if control(0) => end(registers::mov_to_cr),
+        M::Mov if control(1) => end(registers::mov_from_cr),
+        M::Mov if debug(0) => end(registers::mov_to_dr),
+        M::Mov if debug(1) => end(registers::mov_from_dr),
+        M::Mov | M::Movzx | M::Movnti => row(data::mov),
+        M::Movsx | M::Movsxd => row(data::movsx),
+        M::Movbe => row(data::movbe),
+        M::Lea => row(data::lea),
+        M::Xchg => row(data::xchg),
+        M::Push => sized(row(data::push), stack_size(i)),
+        M::Pop if segment(0) => sized(end(descriptors::pop_segment), stack_size(i)),
+        M::Pop => sized(row(data::pop), stack_size(i)),
+        M::Leave => sized(row(data::leave), if i.code() == Code::Leavew { 2 } else { 8 }),
+        M::Add => row(alu::add),
+        M::Adc => row(alu::adc),
+        M::Sub => row(alu::sub),
+        M::Sbb => row(alu::sbb),
+        M::And => row(alu::and),
+        M::Or => row(alu::or),
+        M::Xor => row(alu::xor),
+        M::Cmp => row(alu::cmp),
+        M::Test => row(alu::test),
+        M::Inc => row(alu::inc),
+        M::Dec => row(alu::dec),
+        M::Neg => row(alu::neg),
+        M::Not => row(alu::not),
+        M::Xadd => row(alu::xadd),
+        M::Cmpxchg => row(alu::cmpxchg),
+        M::Cmpxchg8b => sized(row(alu::cmpxchg_pair), 4),
+        M::Cmpxchg16b => sized(row(alu::cmpxchg_pair), 8),
+        M::Clc => variant(row(alu::carry), 0),
+        M::Stc => variant(row(alu::carry), 1),
+        M::Cmc => variant(row(alu::carry), 2),
+        M::Lahf => row(alu::lahf),
+        M::Sahf => row(alu::sahf),
+        M::Mul => row(multiply::mul),
+        M::Imul if i.op_count() == 1 => row(multiply::imul_wide),
+        M::Imul => row(multiply::imul),
+        M::Div => row(multiply::div),
+        M::Idiv => row(multiply::idiv),
+        M::Cbw => sized(row(multiply::extend_accumulator), 2),
+        M::Cwde => sized(row(multiply::extend_accumulator), 4),
+        M::Cdqe => sized(row(multiply::extend_accumulator), 8),
+        M::Cwd => sized(row(multiply::extend_into_rdx), 2),
+        M::Cdq => sized(row(multiply::extend_into_rdx), 4),
+        M::Cqo => sized(row(multiply::extend_into_rdx), 8),
+        M::Shl | M::Sal => row(shift::shl),
+        M::Shr => row(shift::shr),
+        M::Sar => row(shift::sar),
+        M::Rol => row(shift::rol),
+        M::Ror => row(shift::ror),
+        M::Rcl => row(shift::rcl),
+        M::Rcr => row(shift::rcr),
+        M::Shld => row(shift::shld),
+        M::Shrd => row(shift::shrd),
+        M::Bt => row(bits::bt),
+        M::Bts => row(bits::bts),
+        M::Btr => row(bits::btr),
+        M::Btc => row(bits::btc),
+        M::Bsf | M::Tzcnt => row(bits::bsf),
+        M::Bsr | M::Lzcnt => row(bits::bsr),
+        M::Popcnt => row(bits::popcnt),
+        M::Bswap => row(bits::bswap),
+        M::Movsb => string(string::movs, 1),
+        M::Movsw => string(string::movs, 2),
+        M::Movsd if i.is_string_instruction() => string(string::movs, 4),
+        M::Movsq => string(string::movs, 8),
+        M::Stosb => string(string::stos, 1),
+        M::Stosw => string(string::stos, 2),
+        M::Stosd => string(string::stos, 4),
+        M::Stosq => string(string::stos, 8),
+        M::Lodsb => string(string::lods, 1),
+        M::Lodsw => string(string::lods, 2),
+        M::Lodsd => string(string::lods, 4),
+        M::Lodsq => string(string::lods, 8),
+        M::Scasb => string(string::scas, 1),
+        M::Scasw => string(string::scas, 2),
+        M::Scasd => string(string::scas, 4),
+        M::Scasq => string(string::scas, 8),
+        M::Cmpsb => string(string::cmps, 1),
+        M::Cmpsw => string(string::cmps, 2),
+        M::Cmpsd if i.is_string_instruction() => string(string::cmps, 4),
+        M::Cmpsq => string(string::cmps, 8),
+        M::Cld => variant(row(system::direction), 0),
+        M::Std => variant(row(system::direction), 1),
+        M::Nop
+        | M::Mfence
+        | M::Lfence
+        | M::Sfence
+        | M::Endbr64
+        | M::Endbr32
+        | M::Prefetchnta
+        | M::Prefetcht0
+        | M::Prefetcht1
+        | M::Prefetcht2
+        | M::Prefetchw
+        | M::Clflush
+        | M::Reservednop
+        | M::Wait => row(control::nop),
+        _ if i.is_jcc_short_or_near() => sized(end(control::jcc), branch_size(i)),
+        _ if is_setcc(i) => sized(row(data::setcc), 1),
+        _ if is_cmovcc(i) => row(data::cmov),
+        _ => return None,
+    })
+}
+
+fn is_setcc(i: &Instruction) -> bool {
+    i.condition_code() != iced_x86::ConditionCode::None
+        && i.op_count() == 1
+        && i.op0_kind() != OpKind::NearBranch64
+        && { matches!(i.op0_kind(), OpKind::Register | OpKind::Memory) }
+}
+
+fn is_cmovcc(i: &Instruction) -> bool {
+    i.condition_code() != iced_x86::ConditionCode::None && i.op_count() == 2
+}
+
+fn flow(i: &Instruction) -> Option<Row> {
+    let relative = matches!(i.op0_kind(), OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64);
+    let far = i.is_jmp_far_indirect() || i.is_call_far_indirect();
+    let indirect = |i: &Instruction| {
+        if i.op0_kind() == OpKind::Memory {
+            i.memory_size().size() as u8
+        } else {
+            i.op0_register().size() as u8
+        }
+    };
+    Some(match i.mnemonic() {
+        M::Jmp if relative => sized(end(control::jmp), branch_size(i)),
+        M::Jmp if !far => sized(end(control::jmp_indirect), indirect(i)),
+        M::Call if relative => sized(end(control::call), branch_size(i)),
+        M::Call if !far => sized(end(control::call_indirect), indirect(i)),
+        M::Ret => {
+            sized(end(control::ret), if matches!(i.code(), Code::Retnw | Code::Retnw_imm16) { 2 } else { 8 })
+        }
+        M::Jrcxz | M::Jecxz => sized(end(control::jrcxz), branch_size(i)),
+        M::Loop | M::Loope | M::Loopne => sized(end(control::loop_), branch_size(i)),
+        M::Int => end(control::int),
+        M::Int3 => variant(end(control::breakpoint), 3),
+        M::Int1 => variant(end(control::breakpoint), 1),
+        M::Ud0 | M::Ud1 | M::Ud2 => end(control::undefined),
+        M::Iretq => sized(end(transfer::iret), 8),
+        M::Iretd => sized(end(transfer::iret), 4),
+        M::Iret => sized(end(transfer::iret), 2),
+        M::Syscall => end(transfer::syscall),
+        M::Sysretq => sized(end(transfer::sysret), 8),
+        M::Sysret => sized(end(transfer::sysret), 4),
+        _ => return None,
+    })
+}
+
+fn privileged(i: &Instruction) -> Option<Row> {
+    let pushes = || if matches!(i.code(), Code::Pushfw | Code::Popfw) { 2 } else { 8 };
+    Some(match i.mnemonic() {
+        M::Pushf | M::Pushfq => sized(row(data::pushf), pushes()),
+        M::Popf | M::Popfq => sized(end(data::popf), pushes()),
+        M::Cli => end(system::cli),
+        M::Sti => end(system::sti),
+        M::Clac => variant(end(system::alignment_check), 0),
+        M::Stac => variant(end(system::alignment_check), 1),
+        M::Hlt => end(system::hlt),
+        M::Pause => end(system::pause),
+        M::Cpuid => end(system::cpuid),
+        M::Rdtsc => end(system::rdtsc),
+        M::Rdtscp => end(system::rdtscp),
+        M::Rdpid => row(system::rdpid),
+        M::Rdpmc => end(system::rdpmc),
+        M::Rdmsr => end(system::rdmsr),
+        M::Wrmsr => end(system::wrmsr),
+        M::Invlpg => end(system::invlpg),
+        M::Invpcid => end(system::invpcid),
+        M::Invd => variant(end(system::cache_control), 0),
+        M::Wbinvd => variant(end(system::cache_control), 1),
+        M::Wbnoinvd => variant(end(system::cache_control), 2),
+        M::Swapgs => end(system::swapgs),
+        M::Rdrand => variant(end(system::random), 0),
+        M::Rdseed => variant(end(system::random), 1),
+        M::Rdfsbase => variant(row(system::segment_base), 0),
+        M::Rdgsbase => variant(row(system::segment_base), 1),
+        M::Wrfsbase => variant(row(system::segment_base), 2),
+        M::Wrgsbase => variant(row(system::segment_base), 3),
+        M::Rdpkru => variant(row(system::protection_keys), 0),
+        M::Wrpkru => variant(end(system::protection_keys), 1),
+        M::Clts => end(registers::clts),
+        M::Lmsw => end(registers::lmsw),
+        M::Smsw => end(registers::smsw),
+        M::Xgetbv => end(registers::xgetbv),
+        M::Xsetbv => end(registers::xsetbv),
+        M::Lgdt => variant(end(descriptors::load_table), 0),
+        M::Lidt => variant(end(descriptors::load_table), 1),
+        M::Sgdt => variant(end(descriptors::store_table), 0),
+        M::Sidt => variant(end(descriptors::store_table), 1),
+        M::Sldt => variant(end(descriptors::store_selector), 0),
+        M::Str => variant(end(descriptors::store_selector), 1),
+        M::Lldt => variant(end(descriptors::load_system_segment), 0),
+        M::Ltr => variant(end(descriptors::load_system_segment), 1),
+        M::In => end(ports::in_),
+        M::Out => sized(end(ports::out), i.op1_register().size() as u8),
+        M::Insb => (ports::ins, Detail { ends_block: true, ..string(ports::ins, 1).1 }),
+        M::Insw => (ports::ins, Detail { ends_block: true, ..string(ports::ins, 2).1 }),
+        M::Insd => (ports::ins, Detail { ends_block: true, ..string(ports::ins, 4).1 }),
+        M::Outsb => (ports::outs, Detail { ends_block: true, ..string(ports::outs, 1).1 }),
+        M::Outsw => (ports::outs, Detail { ends_block: true, ..string(ports::outs, 2).1 }),
+        M::Outsd => (ports::outs, Detail { ends_block: true, ..string(ports::outs, 4).1 }),
+        M::Vmxon => of_extension(extension::vmx_pointer, Opcode::Vmxon),
+        M::Vmclear => of_extension(extension::vmx_pointer, Opcode::Vmclear),
+        M::Vmptrld => of_extension(extension::vmx_pointer, Opcode::Vmptrld),
+        M::Vmptrst => of_extension(extension::vmx_pointer, Opcode::Vmptrst),
+        M::Vmread => of_extension(extension::vmread, Opcode::Vmread),
+        M::Vmwrite => of_extension(extension::vmwrite, Opcode::Vmwrite),
+        M::Vmxoff => of_extension(extension::vmx_plain, Opcode::Vmxoff),
+        M::Vmlaunch => of_extension(extension::vmx_plain, Opcode::Vmlaunch),
+        M::Vmresume => of_extension(extension::vmx_plain, Opcode::Vmresume),
+        M::Vmcall => of_extension(extension::vmx_plain, Opcode::Vmcall),
+        M::Vmfunc => of_extension(extension::vmx_plain, Opcode::Vmfunc),
+        M::Invept => of_extension(extension::invalidate, Opcode::Invept),
+        M::Invvpid => of_extension(extension::invalidate, Opcode::Invvpid),
+        M::Vmrun => of_extension(extension::svm, Opcode::Vmrun),
+        M::Vmload => of_extension(extension::svm, Opcode::Vmload),
+        M::Vmsave => of_extension(extension::svm, Opcode::Vmsave),
+        M::Vmmcall => of_extension(extension::svm, Opcode::Vmmcall),
+        M::Stgi => of_extension(extension::svm, Opcode::Stgi),
+        M::Clgi => of_extension(extension::svm, Opcode::Clgi),
+        M::Invlpga => of_extension(extension::svm, Opcode::Invlpga),
+        M::Skinit => of_extension(extension::svm, Opcode::Skinit),
+        _ => return None,
+    })
+}

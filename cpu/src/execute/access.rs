@@ -1,0 +1,313 @@
+//! Operands: registers, and memory through translation. Faults come before any commit.
+
+use super::Exec;
+use super::flags::mask;
+use crate::decode::{Decoded, NO_REGISTER, Operand, RIP_BASE};
+use crate::fault::{Fault, Result};
+use crate::state::Attention;
+use rootmode_arch::event::{GuestPhysicalAccess, MemoryOperand};
+use rootmode_arch::{Event, EventClass, Gpr, Linear, RFlags, SegmentName, Stage, vector};
+use rootmode_mmu::{Access, AccessKind, Lookup, PageKind, WalkFault, translate};
+
+impl Exec<'_, '_> {
+    /// An explicit data access at the current privilege level.
+    pub(crate) const fn data(&self, kind: AccessKind) -> Access {
+        Access::data(kind, self.cpu.cpl, self.cpu.rflags().contains(RFlags::AC))
+    }
+
+    /// Translates one address, through the TLB.
+    #[inline]
+    pub(crate) fn translate(&mut self, linear: Linear, access: Access) -> Result<Lookup> {
+        let cpu = &*self.cpu;
+        match cpu.tlb.lookup(&cpu.paging, cpu.tag, linear, access) {
+            Some(found) => Ok(found),
+            None => self.translate_slowly(linear, access),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn translate_slowly(&mut self, linear: Linear, access: Access) -> Result<Lookup> {
+        let cpu = &mut *self.cpu;
+        let second = &cpu.published.second_stage;
+        match translate(self.ctx.memory, &cpu.paging, second, linear, access) {
+            Ok(translation) => {
+                let kind = self.ctx.memory.kind(translation.host);
+                cpu.tlb.fill(cpu.tag, linear, &translation, kind);
+                Ok(Lookup { host: translation.host, guest: translation.guest, kind })
+            }
+            Err(fault) => {
+                // A refused access drops what was cached for the page.
+                cpu.tlb.drop_entry(cpu.tag, linear);
+                Err(match fault {
+                    WalkFault::Page(code) => Fault::page(linear, code),
+                    WalkFault::SecondStage(refused) => Fault::SecondStage(refused),
+                })
+            }
+        }
+    }
+
+    /// Reads 1 to 8 bytes.
+    #[inline]
+    pub(crate) fn read(&mut self, linear: Linear, size: u8, access: Access) -> Result<u64> {
+        if linear.page_offset() + u64::from(size) <= 4096 {
+            let at = self.translate(linear, access)?;
+            if at.kind == PageKind::Ram && self.cpu.published.apic_access.is_none() {
+                let memory = &*self.ctx.memory;
+                return Ok(match size {
+                    1 => u64::from(memory.read_u8(at.host)),
+                    2 => u64::from(memory.read_u16(at.host)),
+                    4 => u64::from(memory.read_u32(at.host)),
+                    8 => memory.read_u64(at.host),
+                    _ => {
+                        let mut bytes = [0; 8];
+                        memory.read(at.host, &mut bytes[..usize::from(size)]);
+                        u64::from_le_bytes(bytes)
+                    }
+                });
+            }
+            return self.read_special(at, linear, size);
+        }
+        let low_size = (4096 - linear.page_offset()) as u8;
+        let high = Linear(linear.0.wrapping_add(u64::from(low_size)));
+        // Both pages are translated before a device sees anything.
+        let at_low = self.translate(linear, access)?;
+        let at_high = self.translate(high, access)?;
+        let low = self.read_special(at_low, linear, low_size)?;
+        let high = self.read_special(at_high, high, size - low_size)?;
+        Ok(low | high << (8 * low_size))
+    }
+
+    /// Writes 1 to 8 bytes.
+    #[inline]
+    pub(crate) fn write(&mut self, linear: Linear, size: u8, value: u64, access: Access) -> Result {
+        if linear.page_offset() + u64::from(size) <= 4096 {
+            let at = self.translate(linear, access)?;
+            if at.kind == PageKind::Ram && self.cpu.published.apic_access.is_none() {
+                let memory = &mut *self.ctx.memory;
+                match size {
+                    1 => memory.write_u8(at.host, value as u8),
+                    2 => memory.write_u16(at.host, value as u16),
+                    4 => memory.write_u32(at.host, value as u32),
+                    8 => memory.write_u64(at.host, value),
+                    _ => memory.write(at.host, &value.to_le_bytes()[..usize::from(size)]),
+                }
+                return Ok(());
+            }
+            return self.write_special(at, linear, size, value);
+        }
+        let low_size = (4096 - linear.page_offset()) as u8;
+        let high = Linear(linear.0.wrapping_add(u64::from(low_size)));
+        let at_low = self.translate(linear, access)?;
+        let at_high = self.translate(high, access)?;
+        self.write_special(at_low, linear, low_size, value)?;
+        self.write_special(at_high, high, size - low_size, value >> (8 * low_size))
+    }
+
+    /// Writes 8-byte words upwards from `linear`, all or nothing (at most 4096 bytes).
+    pub(crate) fn write_words(&mut self, linear: Linear, words: &[u64], access: Access) -> Result {
+        let last = linear.offset(words.len() as u64 * 8 - 1);
+        self.translate(linear, access)?;
+        self.translate(last, access)?;
+        for (index, word) in words.iter().enumerate() {
+            self.write(linear.offset(index as u64 * 8), 8, *word, access)?;
+        }
+        Ok(())
+    }
+
+    fn apic_access(&mut self, at: Lookup, linear: Linear, size: u8, write: bool) -> Result<Option<u64>> {
+        if self.cpu.published.apic_access != Some(at.host.page_base()) {
+            return Ok(None);
+        }
+        let access = GuestPhysicalAccess {
+            address: at.guest,
+            linear: Some(linear),
+            read: !write,
+            write,
+            permissions: 7,
+            ..GuestPhysicalAccess::default()
+        };
+        let in_delivery = self.cpu.delivering.is_some();
+        let event = Event::ApicAccess { access, size, in_delivery };
+        self.offer(EventClass::ApicAccess, Stage::AfterOperands, |_| event)
+    }
+
+    #[cold]
+    fn read_special(&mut self, at: Lookup, linear: Linear, size: u8) -> Result<u64> {
+        if let Some(value) = self.apic_access(at, linear, size, false)? {
+            return Ok(value & mask(size));
+        }
+        if at.kind == PageKind::Mmio {
+            let tick = self.cpu.tick;
+            let value = self.ctx.bus.read_mmio(at.host, size, tick, self.ctx.effects);
+            self.note_effects();
+            return Ok(value & mask(size));
+        }
+        let mut bytes = [0; 8];
+        self.ctx.memory.read(at.host, &mut bytes[..usize::from(size)]);
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    #[cold]
+    fn write_special(&mut self, at: Lookup, linear: Linear, size: u8, value: u64) -> Result {
+        if self.apic_access(at, linear, size, true)?.is_some() {
+            return Ok(());
+        }
+        if at.kind == PageKind::Mmio {
+            let tick = self.cpu.tick;
+            self.ctx.bus.write_mmio(at.host, size, value & mask(size), tick, self.ctx.effects);
+            self.note_effects();
+        } else {
+            self.ctx.memory.write(at.host, &value.to_le_bytes()[..usize::from(size)]);
+        }
+        Ok(())
+    }
+
+    /// After a device access: what it caused is applied at the next boundary.
+    pub(crate) fn note_effects(&mut self) {
+        if !self.ctx.effects.is_empty() {
+            self.cpu.attention.0 |= Attention::EFFECTS;
+        }
+    }
+
+    /// The effective address of the memory operand, before segmentation.
+    #[inline]
+    pub(crate) fn effective(&self, op: &Decoded) -> u64 {
+        let m = &op.memory;
+        let mut address = m.displacement;
+        if m.base < 16 {
+            address = address.wrapping_add(self.cpu.gpr[m.base as usize & 15]);
+        } else if m.base == RIP_BASE {
+            address = address.wrapping_add(self.cpu.rip);
+        }
+        if m.index != NO_REGISTER {
+            address = address.wrapping_add(self.cpu.gpr[m.index as usize & 15] << m.scale);
+        }
+        if m.address_size == 4 { address & 0xffff_ffff } else { address }
+    }
+
+    /// The linear address of the memory operand; `bytes` long.
+    ///
+    /// # Errors
+    /// #GP(0), or #SS(0) through the stack segment, if it is not canonical.
+    #[inline]
+    pub(crate) fn linear(&self, op: &Decoded, bytes: u64) -> Result<Linear> {
+        let offset = self.effective(op);
+        self.segmented(op.memory.segment, offset, bytes)
+    }
+
+    /// The linear address of `offset` in `segment`: in 64-bit mode only FS and GS have a base.
+    #[inline]
+    pub(crate) fn segmented(&self, segment: SegmentName, offset: u64, bytes: u64) -> Result<Linear> {
+        let base = match segment {
+            SegmentName::Fs | SegmentName::Gs => self.cpu.segment(segment).base,
+            _ => 0,
+        };
+        let linear = Linear(base.wrapping_add(offset));
+        let width = self.cpu.linear_width();
+        if linear.is_canonical(width) && linear.offset(bytes - 1).is_canonical(width) {
+            Ok(linear)
+        } else if segment == SegmentName::Ss {
+            Err(Fault::with_code(vector::SS, 0))
+        } else {
+            Err(Fault::GP0)
+        }
+    }
+
+    /// Operand `n` as a value of `size` bytes.
+    #[inline]
+    pub(crate) fn get(&mut self, op: &Decoded, n: usize, size: u8) -> Result<u64> {
+        Ok(match op.operands[n] {
+            Operand::Register(r) => self.cpu.gpr[r as usize & 15] & mask(size),
+            Operand::High(r) => self.cpu.gpr[r as usize & 15] >> 8 & 0xff,
+            Operand::Immediate => op.immediate & mask(size),
+            Operand::Memory => {
+                let linear = self.linear(op, u64::from(size))?;
+                let access = self.data(AccessKind::Read);
+                self.read(linear, size, access)?
+            }
+            Operand::Special(_) | Operand::None => return Err(Fault::UD),
+        })
+    }
+
+    /// Operand 0 as the value of a read-modify-write: a memory operand must be writable.
+    #[inline]
+    pub(crate) fn get_for_write(&mut self, op: &Decoded, size: u8) -> Result<u64> {
+        if op.operands[0] == Operand::Memory {
+            let linear = self.linear(op, u64::from(size))?;
+            let access = self.data(AccessKind::Write);
+            return self.read(linear, size, access);
+        }
+        self.get(op, 0, size)
+    }
+
+    /// Writes operand `n`. 32-bit register writes clear the upper half.
+    #[inline]
+    pub(crate) fn put(&mut self, op: &Decoded, n: usize, size: u8, value: u64) -> Result {
+        match op.operands[n] {
+            Operand::Register(r) => self.put_register(r, size, value),
+            Operand::High(r) => {
+                let register = &mut self.cpu.gpr[r as usize & 15];
+                *register = *register & !0xff00 | (value & 0xff) << 8;
+            }
+            Operand::Memory => {
+                let linear = self.linear(op, u64::from(size))?;
+                let access = self.data(AccessKind::Write);
+                self.write(linear, size, value, access)?;
+            }
+            Operand::Immediate | Operand::Special(_) | Operand::None => return Err(Fault::UD),
+        }
+        Ok(())
+    }
+
+    /// Writes the low `size` bytes of a register; 32-bit writes clear the upper half.
+    #[inline]
+    pub(crate) const fn put_register(&mut self, number: u8, size: u8, value: u64) {
+        let register = &mut self.cpu.gpr[number as usize & 15];
+        *register = match size {
+            8 => value,
+            4 => value & 0xffff_ffff,
+            _ => *register & !mask(size) | value & mask(size),
+        };
+    }
+
+    /// Pushes one stack slot of `size` bytes.
+    #[inline]
+    pub(crate) fn push(&mut self, value: u64, size: u8) -> Result {
+        let rsp = self.cpu.gpr[Gpr::Rsp as usize].wrapping_sub(u64::from(size));
+        let linear = self.segmented(SegmentName::Ss, rsp, u64::from(size))?;
+        let access = self.data(AccessKind::Write);
+        self.write(linear, size, value, access)?;
+        self.cpu.gpr[Gpr::Rsp as usize] = rsp;
+        Ok(())
+    }
+
+    /// Reads the stack slot at `offset` above RSP without moving RSP.
+    #[inline]
+    pub(crate) fn stack_slot(&mut self, offset: u64, size: u8) -> Result<u64> {
+        let at = self.cpu.gpr[Gpr::Rsp as usize].wrapping_add(offset);
+        let linear = self.segmented(SegmentName::Ss, at, u64::from(size))?;
+        let access = self.data(AccessKind::Read);
+        self.read(linear, size, access)
+    }
+
+    /// The memory operand as events report it.
+    pub(crate) fn memory_operand(&self, op: &Decoded) -> MemoryOperand {
+        let m = &op.memory;
+        let offset = self.effective(op);
+        let base = match m.segment {
+            SegmentName::Fs | SegmentName::Gs => self.cpu.segment(m.segment).base,
+            _ => 0,
+        };
+        let relative = if m.base == RIP_BASE { self.cpu.rip } else { 0 };
+        MemoryOperand {
+            segment: m.segment,
+            base: (m.base < 16).then(|| Gpr::from_number(m.base)),
+            index: (m.index != NO_REGISTER).then(|| Gpr::from_number(m.index)),
+            scale: m.scale,
+            address_size: m.address_size,
+            displacement: m.displacement.wrapping_add(relative),
+            linear: Linear(base.wrapping_add(offset)),
+        }
+    }
+}

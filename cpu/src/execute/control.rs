@@ -1,0 +1,162 @@
+//! Control flow: JMP, Jcc, CALL, RET, LOOP, JRCXZ, and the instructions that only raise: INT n, INT3, UD2.
+
+use super::flags::{ZF, condition, mask};
+use super::{Exec, Flow};
+use crate::decode::Decoded;
+use crate::fault::{Fault, Result};
+use crate::state::{Delivery, DeliveryKind};
+use rootmode_arch::event::{Exception, ExceptionSource};
+use rootmode_arch::{Event, EventClass, Gpr, Linear, Stage, vector};
+
+impl Exec<'_, '_> {
+    /// Where execution goes on behind the instruction.
+    pub(crate) const fn next_rip(&self, op: &Decoded) -> u64 {
+        self.cpu.rip.wrapping_add(op.current.length as u64)
+    }
+
+    /// Jumps, if `target` is canonical.
+    fn jump(&mut self, target: u64) -> Result<Flow> {
+        if !Linear(target).is_canonical(self.cpu.linear_width()) {
+            return Err(Fault::GP0);
+        }
+        self.cpu.rip = target;
+        Ok(Flow::Jumped)
+    }
+
+    /// A relative target: the immediate is relative to the instruction itself.
+    fn relative(&self, op: &Decoded) -> u64 {
+        let target = self.cpu.rip.wrapping_add(op.immediate);
+        if op.size == 2 { target & 0xffff } else { target }
+    }
+}
+
+/// JMP rel.
+pub(crate) fn jmp(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let target = x.relative(op);
+    x.jump(target)
+}
+
+/// JMP r/m.
+pub(crate) fn jmp_indirect(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let target = x.get(op, 0, op.size)?;
+    x.jump(target)
+}
+
+/// Jcc.
+pub(crate) fn jcc(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    if condition(x.cpu.rflags().0, op.condition) {
+        let target = x.relative(op);
+        x.jump(target)
+    } else {
+        Ok(Flow::Next)
+    }
+}
+
+/// JRCXZ, JECXZ.
+pub(crate) fn jrcxz(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    if x.cpu.gpr[Gpr::Rcx as usize] & mask(op.memory.address_size) == 0 {
+        let target = x.relative(op);
+        return x.jump(target);
+    }
+    Ok(Flow::Next)
+}
+
+/// LOOP, LOOPE (condition 4), LOOPNE (condition 5).
+pub(crate) fn loop_(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let size = op.memory.address_size;
+    let count = x.cpu.gpr[Gpr::Rcx as usize].wrapping_sub(1) & mask(size);
+    let zero = x.cpu.rflags().0 & ZF != 0;
+    let wanted = match op.condition {
+        4 => zero,
+        5 => !zero,
+        _ => true,
+    };
+    if count != 0 && wanted {
+        let target = x.relative(op);
+        let flow = x.jump(target)?;
+        x.put_register(Gpr::Rcx as u8, size, count);
+        return Ok(flow);
+    }
+    x.put_register(Gpr::Rcx as u8, size, count);
+    Ok(Flow::Next)
+}
+
+fn call_to(x: &mut Exec<'_, '_>, op: &Decoded, target: u64) -> Result<Flow> {
+    if !Linear(target).is_canonical(x.cpu.linear_width()) {
+        return Err(Fault::GP0);
+    }
+    let next = x.next_rip(op);
+    x.push(next, op.size)?;
+    x.jump(target)
+}
+
+/// CALL rel.
+pub(crate) fn call(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let target = x.relative(op);
+    call_to(x, op, target)
+}
+
+/// CALL r/m.
+pub(crate) fn call_indirect(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let target = x.get(op, 0, op.size)?;
+    call_to(x, op, target)
+}
+
+/// RET, RET imm16.
+pub(crate) fn ret(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let target = x.stack_slot(0, op.size)?;
+    let flow = x.jump(target)?;
+    let rsp = &mut x.cpu.gpr[Gpr::Rsp as usize];
+    *rsp = rsp.wrapping_add(u64::from(op.size)).wrapping_add(op.immediate);
+    Ok(flow)
+}
+
+/// INT n.
+pub(crate) fn int(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let number = op.immediate as u8;
+    let length = op.current.length;
+    let event = Event::SoftwareInterrupt { vector: number, instruction_length: length };
+    for stage in [Stage::BeforeExceptions, Stage::AfterPrivilege, Stage::AfterOperands] {
+        x.offer(EventClass::SoftwareInterrupt, stage, |_| event)?;
+    }
+    x.deliver(Delivery {
+        kind: DeliveryKind::Software,
+        vector: number,
+        error_code: None,
+        length,
+        return_rip: None,
+        detail: 0,
+    })?;
+    Ok(Flow::Jumped)
+}
+
+/// INT3 and INT1.
+pub(crate) fn breakpoint(_: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let source = if op.immediate == u64::from(vector::DB) {
+        ExceptionSource::Privileged
+    } else {
+        ExceptionSource::Software
+    };
+    Err(Fault::Exception(Exception {
+        vector: op.immediate as u8,
+        error_code: None,
+        detail: 0,
+        source,
+        instruction_length: op.current.length,
+    }))
+}
+
+/// UD0, UD1, UD2, and every encoding that the model does not have.
+pub(crate) fn undefined(_: &mut Exec<'_, '_>, _: &Decoded) -> Result<Flow> {
+    Err(Fault::UD)
+}
+
+/// An instruction of the model that this engine lacks: stops the machine.
+pub(crate) fn unmodelled(x: &mut Exec<'_, '_>, _: &Decoded) -> Result<Flow> {
+    Err(Fault::Stop(rootmode_arch::record::Stop::Unmodelled(Linear(x.cpu.rip))))
+}
+
+/// NOP, PREFETCH, ENDBR64, CLFLUSH's like: nothing happens.
+pub(crate) fn nop(_: &mut Exec<'_, '_>, _: &Decoded) -> Result<Flow> {
+    Ok(Flow::Next)
+}

@@ -1,0 +1,135 @@
+//! Data movement: MOV, MOVZX, MOVSX, MOVBE, LEA, XCHG, CMOVcc, SETcc, PUSH, POP, PUSHF, POPF, ENTER's counterpart LEAVE.
+
+use super::flags::{condition, sign_extend};
+use super::{Exec, Flow};
+use crate::decode::{Decoded, Operand};
+use crate::fault::{Fault, Result};
+use rootmode_arch::{Event, EventClass, Gpr, RFlags, SegmentName, Stage};
+use rootmode_mmu::AccessKind;
+
+/// MOV, MOVZX: the source is `op.source_size` bytes.
+pub(crate) fn mov(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let value = x.get(op, 1, op.source_size)?;
+    x.put(op, 0, op.size, value)?;
+    Ok(Flow::Next)
+}
+
+/// MOVSX, MOVSXD.
+pub(crate) fn movsx(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let value = x.get(op, 1, op.source_size)?;
+    x.put(op, 0, op.size, sign_extend(value, op.source_size))?;
+    Ok(Flow::Next)
+}
+
+/// MOVBE.
+pub(crate) fn movbe(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let value = x.get(op, 1, op.size)?;
+    x.put(op, 0, op.size, value.swap_bytes() >> (64 - 8 * op.size))?;
+    Ok(Flow::Next)
+}
+
+/// LEA: no access, no canonicality.
+pub(crate) fn lea(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let address = x.effective(op);
+    x.put(op, 0, op.size, address)?;
+    Ok(Flow::Next)
+}
+
+/// XCHG.
+pub(crate) fn xchg(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let a = x.get_for_write(op, op.size)?;
+    let b = x.get(op, 1, op.size)?;
+    x.put(op, 0, op.size, b)?;
+    x.put(op, 1, op.size, a)?;
+    Ok(Flow::Next)
+}
+
+/// CMOVcc: the source is read in any case, and a 32-bit destination is zero-extended in any case.
+pub(crate) fn cmov(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let source = x.get(op, 1, op.size)?;
+    let old = x.get(op, 0, op.size)?;
+    let value = if condition(x.cpu.rflags().0, op.condition) { source } else { old };
+    x.put(op, 0, op.size, value)?;
+    Ok(Flow::Next)
+}
+
+/// SETcc.
+pub(crate) fn setcc(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let value = u64::from(condition(x.cpu.rflags().0, op.condition));
+    x.put(op, 0, 1, value)?;
+    Ok(Flow::Next)
+}
+
+/// PUSH of a register, memory operand or immediate.
+pub(crate) fn push(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let value = match op.operands[0] {
+        Operand::Special(segment) => u64::from(x.cpu.segments[usize::from(segment)].selector.0),
+        _ => x.get(op, 0, op.size)?,
+    };
+    x.push(value, op.size)?;
+    Ok(Flow::Next)
+}
+
+/// POP: a memory operand's address uses RSP after the increment.
+pub(crate) fn pop(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let value = x.stack_slot(0, op.size)?;
+    let old = x.cpu.gpr[Gpr::Rsp as usize];
+    x.cpu.gpr[Gpr::Rsp as usize] = old.wrapping_add(u64::from(op.size));
+    if let Err(fault) = x.put(op, 0, op.size, value) {
+        if fault != Fault::Left {
+            x.cpu.gpr[Gpr::Rsp as usize] = old;
+        }
+        return Err(fault);
+    }
+    Ok(Flow::Next)
+}
+
+/// PUSHF, PUSHFQ: VM and RF are pushed as 0.
+pub(crate) fn pushf(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    x.offer(EventClass::Pushf, Stage::BeforeExceptions, |_| Event::Pushf)?;
+    x.offer(EventClass::Pushf, Stage::AfterPrivilege, |_| Event::Pushf)?;
+    let flags = x.cpu.rflags().without(RFlags::VM | RFlags::RF).0;
+    x.push(flags, op.size)?;
+    Ok(Flow::Next)
+}
+
+/// POPF, POPFQ: IOPL changes at CPL 0 only, IF when CPL <= IOPL; VM, VIF and VIP stay; RF is cleared.
+pub(crate) fn popf(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    x.offer(EventClass::Popf, Stage::BeforeExceptions, |_| Event::Popf)?;
+    x.offer(EventClass::Popf, Stage::AfterPrivilege, |_| Event::Popf)?;
+    let value = x.stack_slot(0, op.size)?;
+    let old = x.cpu.rflags();
+    let mut writable = 0x0024_4dd5;
+    if op.size == 2 {
+        writable &= 0xffff;
+    }
+    if x.cpu.cpl == 0 {
+        writable |= 0x3000;
+    }
+    if x.cpu.cpl <= old.iopl() {
+        writable |= RFlags::IF.0;
+    }
+    x.cpu.gpr[Gpr::Rsp as usize] = x.cpu.gpr[Gpr::Rsp as usize].wrapping_add(u64::from(op.size));
+    x.cpu.set_rflags(RFlags(old.0 & !writable & !RFlags::RF.0 | value & writable));
+    Ok(Flow::Next)
+}
+
+/// LEAVE.
+pub(crate) fn leave(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let frame = x.cpu.gpr[Gpr::Rbp as usize];
+    let linear = x.segmented(SegmentName::Ss, frame, u64::from(op.size))?;
+    let access = x.data(AccessKind::Read);
+    let value = x.read(linear, op.size, access)?;
+    x.cpu.gpr[Gpr::Rsp as usize] = frame.wrapping_add(u64::from(op.size));
+    x.put_register(Gpr::Rbp as u8, op.size, value);
+    Ok(Flow::Next)
+}
+
+/// MOV from a segment register, or PUSH's source: the selector, zero-extended into registers, 2 bytes into memory.
+pub(crate) fn read_segment(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let Operand::Special(segment) = op.operands[1] else { return Err(Fault::UD) };
+    let selector = u64::from(x.cpu.segments[usize::from(segment)].selector.0);
+    let size = if op.is_memory() { 2 } else { op.size };
+    x.put(op, 0, size, selector)?;
+    Ok(Flow::Next)
+}

@@ -1,0 +1,292 @@
+//! What happens between instructions: exceptions on their way to a handler or an exit, interrupts, pending debug exceptions.
+
+use super::Exec;
+use crate::fault::{Fault, Result};
+use crate::state::{Activity, Attention, Delivery, DeliveryKind, Gate};
+use crate::virtualization::Slot;
+use rootmode_arch::event::{Exception, ExceptionSource};
+use rootmode_arch::record::Stop;
+use rootmode_arch::{Dr7, Event, EventClass, Linear, RFlags, Reaction, Stage, vector};
+
+/// What the boundary decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Boundary {
+    /// Nothing (more) to do: execute an instruction.
+    Execute,
+    /// Something was delivered, or the guest was left: look again.
+    Again,
+    /// Nothing wakes the processor.
+    Asleep,
+}
+
+impl Exec<'_, '_> {
+    /// Settles a fault: exits, delivers (one tick), or stops the machine. Afterwards the state is at a boundary.
+    pub(crate) fn settle(&mut self, fault: Fault) -> Result<(), Stop> {
+        let mut fault = fault;
+        loop {
+            match fault {
+                Fault::Left => {
+                    self.cpu.refresh();
+                    return Ok(());
+                }
+                Fault::Stop(stop) => return Err(stop),
+                Fault::SecondStage(access) => {
+                    match self.raise(&Event::SecondStage(access), Stage::AfterOperands) {
+                        Err(next) => fault = next,
+                        // The extension repaired the cause: try again, with the event that was on its way.
+                        Ok(_) => {
+                            self.cpu.injected = self.cpu.delivering.take();
+                            self.cpu.update_attention();
+                            return Ok(());
+                        }
+                    }
+                }
+                Fault::Exception(exception) => match self.take_exception(exception) {
+                    Ok(()) => return Ok(()),
+                    Err(next) => fault = next,
+                },
+            }
+        }
+    }
+
+    /// Offers an exception to the extension, combines it with the event whose delivery it interrupted, and delivers it.
+    fn take_exception(&mut self, exception: Exception) -> Result {
+        if self.offer_exception(exception)? {
+            return Ok(());
+        }
+        let mut exception = exception;
+        if let Some(first) = self.cpu.delivering.take() {
+            match combine(first, exception) {
+                Combination::Serial => {}
+                Combination::DoubleFault => {
+                    exception = Exception {
+                        vector: vector::DF,
+                        error_code: Some(0),
+                        detail: 0,
+                        source: ExceptionSource::Hardware,
+                        instruction_length: 0,
+                    };
+                    if self.offer_exception(exception)? {
+                        return Ok(());
+                    }
+                }
+                Combination::TripleFault => {
+                    self.cpu.activity = Activity::Shutdown;
+                    self.cpu.update_attention();
+                    self.raise_if_guest(&Event::TripleFault)?;
+                    return Err(Fault::Stop(Stop::TripleFault));
+                }
+            }
+        }
+        match exception.vector {
+            vector::PF => self.cpu.cr2 = exception.detail,
+            vector::DB => {
+                self.cpu.dr6 = self.cpu.dr6 & !0xf | exception.detail;
+                self.cpu.dr7 &= !Dr7::GD.0;
+            }
+            _ => {}
+        }
+        let software = exception.source != ExceptionSource::Hardware;
+        self.deliver_counted(Delivery {
+            kind: exception.source.into(),
+            vector: exception.vector,
+            error_code: exception.error_code,
+            length: if software { exception.instruction_length } else { 0 },
+            return_rip: None,
+            detail: exception.detail,
+        })
+    }
+
+    fn offer_exception(&mut self, exception: Exception) -> Result<bool> {
+        let event = Event::Exception(exception);
+        Ok(self.offer(EventClass::Exception, Stage::AfterOperands, |_| event)?.is_some())
+    }
+
+    /// An event that always exits from a guest, whatever the mask says.
+    fn raise_if_guest(&mut self, event: &Event) -> Result {
+        if self.cpu.published.guest {
+            self.raise(event, Stage::AfterOperands)?;
+        }
+        Ok(())
+    }
+
+    /// A delivery that is a step of its own: one tick.
+    fn deliver_counted(&mut self, delivery: Delivery) -> Result {
+        self.cpu.current.length = delivery.length;
+        self.deliver(delivery)?;
+        self.cpu.tick += 1;
+        Ok(())
+    }
+
+    /// Everything that can happen at an instruction boundary, in the order of SDM Vol. 3A "Prioritization of Concurrent
+    /// Events". Call it while [`Attention`] is set or a deadline of the extension has come.
+    pub(crate) fn boundary(&mut self) -> Result<Boundary, Stop> {
+        self.cpu.current.length = 0;
+        match self.boundary_inner() {
+            Ok(boundary) => Ok(boundary),
+            Err(fault) => {
+                self.settle(fault)?;
+                Ok(Boundary::Again)
+            }
+        }
+    }
+
+    fn boundary_inner(&mut self) -> Result<Boundary> {
+        if let Some(delivery) = self.cpu.injected.take() {
+            self.cpu.update_attention();
+            self.deliver_counted(delivery)?;
+            return Ok(Boundary::Again);
+        }
+        if self.signals()? {
+            return Ok(Boundary::Again);
+        }
+        let deadline_came = self.cpu.published.deadline.is_some_and(|tick| self.cpu.tick >= tick);
+        let calls = self.cpu.published.boundary || deadline_came;
+        if calls && self.visit(Slot::BeforeDebug)? {
+            return Ok(Boundary::Again);
+        }
+        if self.cpu.pending_debug != 0 && !self.cpu.mov_ss_shadow {
+            let detail = std::mem::take(&mut self.cpu.pending_debug);
+            self.cpu.update_attention();
+            return Err(Fault::Exception(Exception {
+                vector: vector::DB,
+                error_code: None,
+                detail,
+                source: ExceptionSource::Hardware,
+                instruction_length: 0,
+            }));
+        }
+        if calls && self.visit(Slot::BeforeNmi)? {
+            return Ok(Boundary::Again);
+        }
+        if self.cpu.interrupts.nmi && self.nmi_possible() {
+            self.offer(EventClass::Nmi, Stage::AfterOperands, |_| Event::Nmi)?;
+            self.cpu.interrupts.nmi = false;
+            self.cpu.update_attention();
+            self.deliver_counted(interruption(DeliveryKind::Nmi, vector::NMI))?;
+            return Ok(Boundary::Again);
+        }
+        if calls && self.visit(Slot::BeforeInterrupt)? {
+            return Ok(Boundary::Again);
+        }
+        if let Some(vector) = self.acceptable_interrupt() {
+            let event = Event::ExternalInterrupt { vector };
+            self.offer(EventClass::ExternalInterrupt, Stage::AfterOperands, |_| event)?;
+            self.cpu.interrupts.acknowledge(vector);
+            self.cpu.update_attention();
+            self.deliver_counted(interruption(DeliveryKind::External, vector))?;
+            return Ok(Boundary::Again);
+        }
+        Ok(if self.cpu.activity == Activity::Active { Boundary::Execute } else { Boundary::Asleep })
+    }
+
+    /// Calls the extension. True: it injects something.
+    fn visit(&mut self, slot: Slot) -> Result<bool> {
+        let Some(extension) = self.extension.as_deref_mut() else { return Ok(false) };
+        match extension.boundary(self.cpu, self.ctx, slot) {
+            Reaction::Exit => Err(Fault::Left),
+            Reaction::Proceed | Reaction::Done(_) => {
+                self.cpu.update_attention();
+                Ok(self.cpu.injected.is_some())
+            }
+        }
+    }
+
+    /// SMI, INIT and start-up IPIs.
+    fn signals(&mut self) -> Result<bool> {
+        let held = self.cpu.published.nmi_gate == Gate::Closed;
+        if self.cpu.interrupts.smi && !held {
+            self.raise_if_guest(&Event::Smi)?;
+            // System-management mode is not modelled.
+            return Err(Fault::Stop(Stop::Unmodelled(Linear(self.cpu.rip))));
+        }
+        let blocked = self.extension.as_deref().is_some_and(|e| e.blocks_init(self.cpu));
+        if self.cpu.interrupts.init && !held && !blocked {
+            self.raise_if_guest(&Event::Init)?;
+            self.cpu.init();
+            return Ok(true);
+        }
+        if let Some(start) = self.cpu.interrupts.sipi.take() {
+            if self.cpu.activity == Activity::WaitForSipi {
+                self.raise_if_guest(&Event::Sipi { vector: start })?;
+                self.cpu.start(start);
+            }
+            self.cpu.update_attention();
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn nmi_possible(&self) -> bool {
+        let open = match self.cpu.published.nmi_gate {
+            Gate::Normal => !self.cpu.nmi_blocked,
+            Gate::Open => true,
+            Gate::Closed => false,
+        };
+        open && !self.cpu.mov_ss_shadow && self.accepts_events()
+    }
+
+    /// The vector that the processor would accept now.
+    fn acceptable_interrupt(&self) -> Option<u8> {
+        let open = match self.cpu.published.interrupt_gate {
+            Gate::Normal => self.cpu.rflags().contains(RFlags::IF),
+            Gate::Open => true,
+            Gate::Closed => false,
+        };
+        let shadow = self.cpu.sti_shadow || self.cpu.mov_ss_shadow;
+        let vector = self.cpu.interrupts.highest()?;
+        (open && !shadow && self.accepts_events() && vector >> 4 > self.cpu.cr8).then_some(vector)
+    }
+
+    fn accepts_events(&self) -> bool {
+        matches!(self.cpu.activity, Activity::Active | Activity::Halted)
+    }
+
+    /// After an instruction completed that began with these: shadows expire, TF traps.
+    pub(crate) fn after_instruction(&mut self, sti: bool, mov_ss: bool, trap: bool) {
+        if sti {
+            self.cpu.sti_shadow = false;
+        }
+        if mov_ss {
+            self.cpu.mov_ss_shadow = false;
+        }
+        if trap {
+            self.cpu.pending_debug |= rootmode_arch::Dr6::BS.0;
+        }
+        self.cpu.update_attention();
+    }
+}
+
+const fn interruption(kind: DeliveryKind, vector: u8) -> Delivery {
+    Delivery { kind, vector, error_code: None, length: 0, return_rip: None, detail: 0 }
+}
+
+/// What becomes of an exception during the delivery of another event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Combination {
+    /// The second is handled alone.
+    Serial,
+    DoubleFault,
+    TripleFault,
+}
+
+/// SDM Vol. 3A "Interrupt 8—Double Fault Exception (#DF)", table of conditions.
+fn combine(first: Delivery, second: Exception) -> Combination {
+    let contributory =
+        |v| matches!(v, vector::DE | vector::TS | vector::NP | vector::SS | vector::GP | vector::CP);
+    if first.kind != DeliveryKind::Hardware {
+        return Combination::Serial;
+    }
+    let second_serious = contributory(second.vector) || second.vector == vector::PF;
+    match first.vector {
+        vector::DF if second_serious => Combination::TripleFault,
+        vector::PF if second_serious => Combination::DoubleFault,
+        v if contributory(v) && contributory(second.vector) => Combination::DoubleFault,
+        _ => Combination::Serial,
+    }
+}
+
+/// Whether anything but instructions may happen at the next boundary.
+pub(crate) const fn is_eventful(attention: Attention) -> bool {
+    attention.0 & !Attention::EFFECTS != 0
+}

@@ -1,0 +1,306 @@
+//! Control and debug registers: MOV CR, MOV DR, CLTS, LMSW, SMSW, XGETBV, XSETBV.
+
+use super::{Exec, Flow};
+use crate::decode::{Decoded, Operand};
+use crate::fault::{Fault, Result};
+use rootmode_arch::event::Exception;
+use rootmode_arch::event::ExceptionSource;
+use rootmode_arch::{
+    AccessRights, Cr0, Cr3, Cr4, Dr6, Dr7, Efer, Event, EventClass, Feature, Gpr, SegmentName, Stage, vector,
+};
+
+impl Exec<'_, '_> {
+    /// The value of a control register. `cr` is 0, 2, 3, 4 or 8.
+    ///
+    /// # Errors
+    /// #UD for any other number.
+    pub(crate) fn read_cr(&self, cr: u8) -> Result<u64> {
+        Ok(match cr {
+            0 => self.cpu.cr0.0,
+            2 => self.cpu.cr2,
+            3 => self.cpu.cr3.0,
+            4 => self.cpu.cr4.0,
+            8 => u64::from(self.cpu.cr8),
+            _ => return Err(Fault::UD),
+        })
+    }
+
+    /// Writes a control register with the checks of MOV to CR.
+    ///
+    /// # Errors
+    /// #GP(0) for an illegal value, #UD for a register that does not exist.
+    pub(crate) fn write_cr(&mut self, cr: u8, value: u64) -> Result {
+        match cr {
+            0 => self.write_cr0(value)?,
+            2 => self.cpu.cr2 = value,
+            3 => self.write_cr3(value)?,
+            4 => self.write_cr4(value)?,
+            8 if value > 15 => return Err(Fault::GP0),
+            8 => self.cpu.cr8 = value as u8,
+            _ => return Err(Fault::UD),
+        }
+        self.cpu.refresh();
+        Ok(())
+    }
+
+    fn write_cr0(&mut self, value: u64) -> Result {
+        let cpu = &*self.cpu;
+        let new = Cr0(value & Cr0::NAMED.0) | Cr0::ET;
+        let old = cpu.cr0;
+        let without = |need: Cr0, of: Cr0| new.contains(of) && !new.contains(need);
+        if value >> 32 != 0 || without(Cr0::PE, Cr0::PG) || without(Cr0::CD, Cr0::NW) {
+            return Err(Fault::GP0);
+        }
+        if let Some(extension) = &self.extension {
+            extension.check_cr(cpu, 0, new.0)?;
+        }
+        let (turns_on, turns_off) = (
+            new.contains(Cr0::PG) && !old.contains(Cr0::PG),
+            old.contains(Cr0::PG) && !new.contains(Cr0::PG),
+        );
+        let long_code = cpu.segment(SegmentName::Cs).rights.contains(AccessRights::L);
+        if turns_off && (cpu.cr4.contains(Cr4::PCIDE) || cpu.efer.contains(Efer::LMA) && long_code) {
+            return Err(Fault::GP0);
+        }
+        if turns_on && cpu.efer.contains(Efer::LME) && (!cpu.cr4.contains(Cr4::PAE) || long_code) {
+            return Err(Fault::GP0);
+        }
+        let long = cpu.efer.contains(Efer::LME) && new.contains(Cr0::PG);
+        self.cpu.efer = cpu.efer.set(Efer::LMA, long);
+        self.cpu.cr0 = new;
+        if (new.0 ^ old.0) & (Cr0::PG | Cr0::WP | Cr0::PE).0 != 0 {
+            self.cpu.tlb.flush_space(self.cpu.published.space);
+        }
+        Ok(())
+    }
+
+    fn write_cr3(&mut self, value: u64) -> Result {
+        let cpu = &*self.cpu;
+        let pcide = cpu.cr4.contains(Cr4::PCIDE);
+        let keep = pcide && value >> 63 != 0;
+        let value = if pcide { value & !(1 << 63) } else { value };
+        if cpu.efer.contains(Efer::LMA) && value >> cpu.model.physical_width() != 0 {
+            return Err(Fault::GP0);
+        }
+        self.cpu.cr3 = Cr3(value);
+        if !keep {
+            let pcid = if pcide { (value & 0xfff) as u16 } else { 0 };
+            self.cpu.tlb.flush_pcid(self.cpu.published.space, pcid);
+        }
+        Ok(())
+    }
+
+    fn write_cr4(&mut self, value: u64) -> Result {
+        let cpu = &*self.cpu;
+        let (new, old) = (Cr4(value), cpu.cr4);
+        if value & !cpu.model.cr4_bits().0 != 0 {
+            return Err(Fault::GP0);
+        }
+        if let Some(extension) = &self.extension {
+            extension.check_cr(cpu, 4, value)?;
+        }
+        let long = cpu.efer.contains(Efer::LMA);
+        let changed = Cr4(new.0 ^ old.0);
+        if long && (!new.contains(Cr4::PAE) || changed.contains(Cr4::LA57)) {
+            return Err(Fault::GP0);
+        }
+        let pcide_on = new.contains(Cr4::PCIDE) && !old.contains(Cr4::PCIDE);
+        if pcide_on && (!long || cpu.cr3.0 & 0xfff != 0) {
+            return Err(Fault::GP0);
+        }
+        self.cpu.cr4 = new;
+        let flushing = Cr4::PGE | Cr4::PAE | Cr4::PSE | Cr4::SMEP | Cr4::LA57;
+        let pcide_off = old.contains(Cr4::PCIDE) && !new.contains(Cr4::PCIDE);
+        if changed.intersects(flushing) || pcide_off {
+            self.cpu.tlb.flush_space(self.cpu.published.space);
+        }
+        Ok(())
+    }
+
+    /// Which debug register `dr` really is: 4 and 5 are 6 and 7, unless CR4.DE makes them #UD.
+    fn debug_register(&self, dr: u8) -> Result<u8> {
+        match dr {
+            4 | 5 if self.cpu.cr4.contains(Cr4::DE) => Err(Fault::UD),
+            4 | 5 => Ok(dr + 2),
+            _ => Ok(dr),
+        }
+    }
+
+    /// DR7.GD: any access raises #DB.
+    fn general_detect(&self) -> Result {
+        if self.cpu.dr7 & Dr7::GD.0 == 0 {
+            return Ok(());
+        }
+        Err(Fault::Exception(Exception {
+            vector: vector::DB,
+            error_code: None,
+            detail: Dr6::BD.0,
+            source: ExceptionSource::Hardware,
+            instruction_length: 0,
+        }))
+    }
+
+    /// A debug register.
+    ///
+    /// # Errors
+    /// #UD, or #DB with DR7.GD.
+    pub(crate) fn read_dr(&self, dr: u8) -> Result<u64> {
+        let dr = self.debug_register(dr)?;
+        self.general_detect()?;
+        Ok(match dr {
+            6 => self.cpu.dr6,
+            7 => self.cpu.dr7,
+            n => self.cpu.dr[usize::from(n & 3)],
+        })
+    }
+
+    /// Writes a debug register.
+    ///
+    /// # Errors
+    /// #UD, #DB with DR7.GD, #GP(0) for upper bits of DR6 and DR7.
+    pub(crate) fn write_dr(&mut self, dr: u8, value: u64) -> Result {
+        let dr = self.debug_register(dr)?;
+        self.general_detect()?;
+        if dr >= 6 && value >> 32 != 0 {
+            return Err(Fault::GP0);
+        }
+        match dr {
+            6 => self.cpu.dr6 = value & 0xe00f | 0xffff_0ff0,
+            7 => self.cpu.dr7 = value & 0xffff_2bff | 0x400,
+            n => self.cpu.dr[usize::from(n & 3)] = value,
+        }
+        Ok(())
+    }
+}
+
+fn special(operand: Operand) -> Result<u8> {
+    if let Operand::Special(number) = operand { Ok(number) } else { Err(Fault::UD) }
+}
+
+fn register(operand: Operand) -> Result<Gpr> {
+    if let Operand::Register(number) = operand { Ok(Gpr::from_number(number)) } else { Err(Fault::UD) }
+}
+
+/// MOV r64, CRn.
+pub(crate) fn mov_from_cr(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let (cr, gpr) = (special(op.operands[1])?, register(op.operands[0])?);
+    x.read_cr(cr)?;
+    let done = x.privileged(Event::CrRead { cr, gpr })?;
+    let value = match done {
+        Some(value) => value,
+        None => x.read_cr(cr)?,
+    };
+    x.cpu.gpr[gpr as usize] = value;
+    Ok(Flow::Next)
+}
+
+/// MOV CRn, r64.
+pub(crate) fn mov_to_cr(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let (cr, gpr) = (special(op.operands[0])?, register(op.operands[1])?);
+    x.read_cr(cr)?;
+    let value = x.cpu.register(gpr);
+    let value = x.privileged(Event::CrWrite { cr, gpr, value })?.unwrap_or(value);
+    x.write_cr(cr, value)?;
+    Ok(Flow::Next)
+}
+
+/// MOV r64, DRn.
+pub(crate) fn mov_from_dr(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let (dr, gpr) = (special(op.operands[1])?, register(op.operands[0])?);
+    let done = x.privileged(Event::DrRead { dr, gpr })?;
+    let value = match done {
+        Some(value) => value,
+        None => x.read_dr(dr)?,
+    };
+    x.cpu.gpr[gpr as usize] = value;
+    Ok(Flow::Next)
+}
+
+/// MOV DRn, r64.
+pub(crate) fn mov_to_dr(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let (dr, gpr) = (special(op.operands[0])?, register(op.operands[1])?);
+    let value = x.cpu.register(gpr);
+    if x.privileged(Event::DrWrite { dr, gpr, value })?.is_none() {
+        x.write_dr(dr, value)?;
+    }
+    Ok(Flow::Next)
+}
+
+/// CLTS.
+pub(crate) fn clts(x: &mut Exec<'_, '_>, _: &Decoded) -> Result<Flow> {
+    match x.privileged(Event::Clts)? {
+        Some(value) => x.write_cr(0, value)?,
+        None => {
+            x.cpu.cr0 = x.cpu.cr0.without(Cr0::TS);
+        }
+    }
+    Ok(Flow::Next)
+}
+
+/// LMSW: sets PE, MP, EM, TS; cannot clear PE.
+pub(crate) fn lmsw(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let event = |x: &Exec<'_, '_>, source| Event::Lmsw {
+        source,
+        memory: op.is_memory().then(|| x.memory_operand(op).linear),
+    };
+    x.offer(EventClass::Lmsw, Stage::BeforeExceptions, |x| event(x, 0))?;
+    x.require_cpl0()?;
+    x.offer(EventClass::Lmsw, Stage::AfterPrivilege, |x| event(x, 0))?;
+    let source = x.get(op, 0, 2)? as u16;
+    let done = x.offer(EventClass::Lmsw, Stage::AfterOperands, |x| event(x, source))?;
+    let old = x.cpu.cr0.0;
+    let value = done.unwrap_or(old & !0xe | u64::from(source) & 0xf | old & 1);
+    x.write_cr(0, value)?;
+    Ok(Flow::Next)
+}
+
+/// SMSW.
+pub(crate) fn smsw(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let event = Event::Smsw { register: register(op.operands[0]).ok() };
+    x.offer(EventClass::Smsw, Stage::BeforeExceptions, |_| event)?;
+    x.check_umip()?;
+    let value = x.offer_rest(event)?.unwrap_or(x.cpu.cr0.0);
+    x.put(op, 0, if op.is_memory() { 2 } else { op.size }, value)?;
+    Ok(Flow::Next)
+}
+
+impl Exec<'_, '_> {
+    fn require_xsave(&self) -> Result {
+        if self.cpu.model.has(Feature::Xsave) && self.cpu.cr4.contains(Cr4::OSXSAVE) {
+            Ok(())
+        } else {
+            Err(Fault::UD)
+        }
+    }
+
+    /// XSETBV's last step: only XCR0, with x87 state, and AVX only with SSE.
+    pub(crate) fn write_xcr(&mut self, index: u32, value: u64) -> Result {
+        let supported = if self.cpu.model.has(Feature::Avx) { 7 } else { 3 };
+        if index != 0 || value & 1 == 0 || value & 6 == 4 || value & !supported != 0 {
+            return Err(Fault::GP0);
+        }
+        self.cpu.xcr0 = value;
+        Ok(())
+    }
+}
+
+/// XGETBV.
+pub(crate) fn xgetbv(x: &mut Exec<'_, '_>, _: &Decoded) -> Result<Flow> {
+    x.require_xsave()?;
+    if x.cpu.gpr[Gpr::Rcx as usize] as u32 != 0 {
+        return Err(Fault::GP0);
+    }
+    let value = x.cpu.xcr0;
+    x.put_edx_eax(value);
+    Ok(Flow::Next)
+}
+
+/// XSETBV.
+pub(crate) fn xsetbv(x: &mut Exec<'_, '_>, _: &Decoded) -> Result<Flow> {
+    x.require_xsave()?;
+    let (index, value) = (x.cpu.gpr[Gpr::Rcx as usize] as u32, x.edx_eax());
+    if x.privileged(Event::Xsetbv { index, value })?.is_none() {
+        x.write_xcr(index, value)?;
+    }
+    Ok(Flow::Next)
+}

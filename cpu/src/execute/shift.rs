@@ -1,0 +1,156 @@
+//! Shifts and rotates: SHL, SHR, SAR, ROL, ROR, RCL, RCR, SHLD, SHRD.
+
+use super::flags::{CF, OF, STATUS, mask, of_result, sign_extend, top};
+use super::{Exec, Flow};
+use crate::decode::Decoded;
+use crate::fault::Result;
+
+/// The count as the processor uses it: 5 bits, or 6 for 64-bit operands.
+fn count(x: &mut Exec<'_, '_>, op: &Decoded, operand: usize) -> Result<u32> {
+    let raw = x.get(op, operand, 1)? as u32;
+    Ok(raw & if op.size == 8 { 63 } else { 31 })
+}
+
+/// Reads, checks for a count of 0 (nothing happens, but a memory operand was still accessed for writing), computes,
+/// writes, sets the flags of the given mask.
+fn apply(
+    x: &mut Exec<'_, '_>,
+    op: &Decoded,
+    touched: u64,
+    compute: impl FnOnce(u64, u32, u64) -> (u64, u64),
+) -> Result<Flow> {
+    let n = count(x, op, 1)?;
+    let a = x.get_for_write(op, op.size)?;
+    let carry = x.cpu.rflags().0 & CF;
+    if n == 0 {
+        // A 32-bit register destination is still zero-extended.
+        x.put(op, 0, op.size, a)?;
+        return Ok(Flow::Next);
+    }
+    let (result, flags) = compute(a, n, carry);
+    x.put(op, 0, op.size, result & mask(op.size))?;
+    x.cpu.set_status(touched, flags);
+    Ok(Flow::Next)
+}
+
+const fn bit(value: u128, n: u32) -> u64 {
+    (value >> n & 1) as u64
+}
+
+/// SHL.
+pub(crate) fn shl(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let (size, sign) = (op.size, top(op.size));
+    apply(x, op, STATUS, |a, n, _| {
+        let wide = u128::from(a) << n;
+        let result = wide as u64 & mask(size);
+        let carry = bit(wide, sign + 1);
+        (result, of_result(result, size) | carry * CF | (result >> sign & 1 ^ carry) * OF)
+    })
+}
+
+/// SHR.
+pub(crate) fn shr(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let (size, sign) = (op.size, top(op.size));
+    apply(x, op, STATUS, |a, n, _| {
+        let result = (u128::from(a) >> n) as u64;
+        (result, of_result(result, size) | bit(u128::from(a), n - 1) * CF | (a >> sign & 1) * OF)
+    })
+}
+
+/// SAR: OF is 0.
+pub(crate) fn sar(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let size = op.size;
+    apply(x, op, STATUS, |a, n, _| {
+        let wide = i128::from(sign_extend(a, size) as i64);
+        let result = (wide >> n) as u64 & mask(size);
+        (result, of_result(result, size) | (wide >> (n - 1) & 1) as u64 * CF)
+    })
+}
+
+/// ROL: only CF and OF change.
+pub(crate) fn rol(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let (size, sign) = (op.size, top(op.size));
+    apply(x, op, CF | OF, |a, n, _| {
+        let n = n % (sign + 1);
+        let result = if n == 0 { a } else { (a << n | a >> (sign + 1 - n)) & mask(size) };
+        (result, (result & 1) * CF | (result >> sign & 1 ^ result & 1) * OF)
+    })
+}
+
+/// ROR: only CF and OF change.
+pub(crate) fn ror(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let (size, sign) = (op.size, top(op.size));
+    apply(x, op, CF | OF, |a, n, _| {
+        let n = n % (sign + 1);
+        let result = if n == 0 { a } else { (a >> n | a << (sign + 1 - n)) & mask(size) };
+        let msb = result >> sign & 1;
+        (result, msb * CF | (msb ^ result >> (sign - 1) & 1) * OF)
+    })
+}
+
+/// RCL: rotates through CF; only CF and OF change.
+pub(crate) fn rcl(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let (size, sign) = (op.size, top(op.size));
+    apply(x, op, CF | OF, |a, n, carry| {
+        let (mut a, mut carry) = (a, carry);
+        for _ in 0..n % (sign + 2) {
+            let out = a >> sign & 1;
+            a = (a << 1 | carry) & mask(size);
+            carry = out;
+        }
+        (a, carry * CF | (a >> sign & 1 ^ carry) * OF)
+    })
+}
+
+/// RCR: rotates through CF; only CF and OF change.
+pub(crate) fn rcr(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let sign = top(op.size);
+    apply(x, op, CF | OF, |a, n, carry| {
+        let (mut a, mut carry) = (a, carry);
+        for _ in 0..n % (sign + 2) {
+            let out = a & 1;
+            a = a >> 1 | carry << sign;
+            carry = out;
+        }
+        (a, carry * CF | (a >> sign & 1 ^ a >> (sign - 1) & 1) * OF)
+    })
+}
+
+/// SHLD and SHRD: the source fills from the side. A count above a 16-bit operand's width is undefined: it wraps.
+fn double(
+    x: &mut Exec<'_, '_>,
+    op: &Decoded,
+    compute: impl FnOnce(u64, u64, u32, u32) -> (u64, u64),
+) -> Result<Flow> {
+    let bits = top(op.size) + 1;
+    let n = count(x, op, 2)?;
+    let a = x.get_for_write(op, op.size)?;
+    let b = x.get(op, 1, op.size)?;
+    let n = if n > bits { n - bits } else { n };
+    if n == 0 {
+        x.put(op, 0, op.size, a)?;
+        return Ok(Flow::Next);
+    }
+    let (result, carry) = compute(a, b, n, bits);
+    let result = result & mask(op.size);
+    x.put(op, 0, op.size, result)?;
+    let overflow = (result ^ a) >> top(op.size) & 1;
+    x.cpu.set_status(STATUS, of_result(result, op.size) | carry * CF | overflow * OF);
+    Ok(Flow::Next)
+}
+
+/// SHLD.
+pub(crate) fn shld(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    double(x, op, |a, b, n, bits| {
+        let wide = (u128::from(a) << bits | u128::from(b)) << n;
+        ((wide >> bits) as u64, a >> (bits - n) & 1)
+    })
+}
+
+/// SHRD.
+pub(crate) fn shrd(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    double(x, op, |a, b, n, bits| {
+        let wide = u128::from(b) << bits | u128::from(a);
+        ((wide >> n) as u64, a >> (n - 1) & 1)
+    })
+}

@@ -1,0 +1,117 @@
+//! String instructions: MOVS, STOS, LODS, SCAS, CMPS. One call is one iteration; a REP instruction repeats in place, so an
+//! interrupt, a fault or a limit can come between any two iterations.
+
+use super::flags::{self, STATUS, ZF, mask};
+use super::{Exec, Flow};
+use crate::decode::{Decoded, Repeat};
+use crate::fault::Result;
+use rootmode_arch::{Gpr, Linear, RFlags, SegmentName};
+use rootmode_mmu::AccessKind;
+
+impl Exec<'_, '_> {
+    /// Whether a REP instruction has iterations left.
+    pub(crate) const fn repeats(&self, op: &Decoded) -> bool {
+        let count = self.cpu.gpr[Gpr::Rcx as usize] & mask(op.memory.address_size);
+        matches!(op.repeat, Repeat::None) || count != 0
+    }
+
+    /// The linear address that `register` points to in `segment`.
+    pub(crate) fn string_address(&self, op: &Decoded, register: Gpr, segment: SegmentName) -> Result<Linear> {
+        let offset = self.cpu.gpr[register as usize] & mask(op.memory.address_size);
+        self.segmented(segment, offset, u64::from(op.size))
+    }
+
+    /// Moves `register` on by one element.
+    pub(crate) const fn advance(&mut self, op: &Decoded, register: Gpr) {
+        let size = op.size as u64;
+        let backwards = self.cpu.rflags().contains(RFlags::DF);
+        let old = self.cpu.gpr[register as usize];
+        let new = if backwards { old.wrapping_sub(size) } else { old.wrapping_add(size) };
+        self.put_register(register as u8, op.memory.address_size, new);
+    }
+
+    /// Counts an iteration down; `compare` is ZF's say in REPE and REPNE.
+    pub(crate) fn iterate(&mut self, op: &Decoded, compares: bool) -> Flow {
+        if op.repeat == Repeat::None {
+            return Flow::Next;
+        }
+        let size = op.memory.address_size;
+        let count = self.cpu.gpr[Gpr::Rcx as usize].wrapping_sub(1) & mask(size);
+        self.put_register(Gpr::Rcx as u8, size, count);
+        let zero = self.cpu.rflags().0 & ZF != 0;
+        let done = compares && zero != (op.repeat == Repeat::WhileEqual);
+        if count == 0 || done { Flow::Next } else { Flow::Repeat }
+    }
+}
+
+/// MOVS.
+pub(crate) fn movs(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    if !x.repeats(op) {
+        return Ok(Flow::Next);
+    }
+    let from = x.string_address(op, Gpr::Rsi, op.memory.segment)?;
+    let to = x.string_address(op, Gpr::Rdi, SegmentName::Es)?;
+    let (read, write) = (x.data(AccessKind::Read), x.data(AccessKind::Write));
+    let value = x.read(from, op.size, read)?;
+    x.write(to, op.size, value, write)?;
+    x.advance(op, Gpr::Rsi);
+    x.advance(op, Gpr::Rdi);
+    Ok(x.iterate(op, false))
+}
+
+/// STOS.
+pub(crate) fn stos(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    if !x.repeats(op) {
+        return Ok(Flow::Next);
+    }
+    let to = x.string_address(op, Gpr::Rdi, SegmentName::Es)?;
+    let write = x.data(AccessKind::Write);
+    let value = x.cpu.gpr[Gpr::Rax as usize];
+    x.write(to, op.size, value & mask(op.size), write)?;
+    x.advance(op, Gpr::Rdi);
+    Ok(x.iterate(op, false))
+}
+
+/// LODS.
+pub(crate) fn lods(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    if !x.repeats(op) {
+        return Ok(Flow::Next);
+    }
+    let from = x.string_address(op, Gpr::Rsi, op.memory.segment)?;
+    let read = x.data(AccessKind::Read);
+    let value = x.read(from, op.size, read)?;
+    x.put_register(Gpr::Rax as u8, op.size, value);
+    x.advance(op, Gpr::Rsi);
+    Ok(x.iterate(op, false))
+}
+
+/// SCAS.
+pub(crate) fn scas(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    if !x.repeats(op) {
+        return Ok(Flow::Next);
+    }
+    let at = x.string_address(op, Gpr::Rdi, SegmentName::Es)?;
+    let read = x.data(AccessKind::Read);
+    let value = x.read(at, op.size, read)?;
+    let (_, flags) = flags::sub(x.cpu.gpr[Gpr::Rax as usize] & mask(op.size), value, 0, op.size);
+    x.cpu.set_status(STATUS, flags);
+    x.advance(op, Gpr::Rdi);
+    Ok(x.iterate(op, true))
+}
+
+/// CMPS.
+pub(crate) fn cmps(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    if !x.repeats(op) {
+        return Ok(Flow::Next);
+    }
+    let first = x.string_address(op, Gpr::Rsi, op.memory.segment)?;
+    let second = x.string_address(op, Gpr::Rdi, SegmentName::Es)?;
+    let read = x.data(AccessKind::Read);
+    let a = x.read(first, op.size, read)?;
+    let b = x.read(second, op.size, read)?;
+    let (_, flags) = flags::sub(a, b, 0, op.size);
+    x.cpu.set_status(STATUS, flags);
+    x.advance(op, Gpr::Rsi);
+    x.advance(op, Gpr::Rdi);
+    Ok(x.iterate(op, true))
+}
