@@ -6,6 +6,8 @@ pub mod bitmap;
 pub mod context;
 pub mod decide;
 pub mod definitions;
+#[cfg(feature = "drive")]
+pub mod drive;
 pub mod information;
 pub mod qualification;
 pub mod rules;

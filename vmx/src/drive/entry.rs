@@ -1,0 +1,206 @@
+//! VM entry: what happens after the rules have been asked
+//! (SDM Vol. 3C (326019-083, Mar 2024), chapter "VM Entries").
+
+use super::{Vmx, region, state, view};
+use crate::context::{EntryContext, Item, Memory, Processor};
+use crate::information::{Interruption, InterruptionType};
+use crate::rules::{Report, check_entry};
+use crate::{ExitReason, Field, PinControls, PrimaryControls, SecondaryControls};
+use rootmode_arch::record::Payload;
+use rootmode_arch::{Efer, EventClass, EventClasses, Feature, HostPhysical, Vendor};
+use rootmode_cpu::{Context, Cpu, Delivery, DeliveryKind, Fault, Gate, Outcome, Published, Result, TscRatio};
+use rootmode_mmu::{Ept, PhysicalMemory, SecondStage};
+
+struct SimulatedMemory<'a>(&'a PhysicalMemory);
+
+impl Memory for SimulatedMemory<'_> {
+    fn read_u64(&self, address: HostPhysical) -> Option<u64> {
+        Some(self.0.read_u64(address))
+    }
+}
+
+impl Vmx {
+    /// VMLAUNCH or VMRESUME.
+    pub(super) fn enter(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, resume: bool) -> Result<Outcome> {
+        let processor = self.entry_processor(cpu, ctx, resume);
+        let context = EntryContext {
+            vmcs: &self.vmcs,
+            capabilities: &self.capabilities,
+            processor: &processor,
+            memory: &SimulatedMemory(ctx.memory),
+        };
+        if let Err(refusal) = check_entry(&context) {
+            return self.refuse(cpu, ctx, refusal.report);
+        }
+        let Some(current) = self.current else { return self.refuse(cpu, ctx, Report::FailInvalid) };
+        let before = cpu.published;
+        state::load_guest(cpu, &self.vmcs);
+        if let Err(number) = self.load_msrs(cpu, ctx, Field::EntryMsrLoadAddress, Field::EntryMsrLoadCount) {
+            let report = Report::Exit { reason: ExitReason::MSR_LOADING, qualification: number };
+            return self.refuse(cpu, ctx, report);
+        }
+        if !resume {
+            region::set_launched(ctx.memory, current, true);
+        }
+        self.guest = true;
+        self.controls = view::controls(self);
+        self.pause_loop = Default::default();
+        self.entry_steps = cpu.steps;
+        self.flush_on_transition(cpu);
+        self.inject(cpu);
+        cpu.published = self.publish(cpu, &before);
+        cpu.published.deadline = self.timer_deadline(cpu);
+        cpu.refresh();
+        let injection = self.vmcs.value(Field::EntryInterruptionInfo);
+        ctx.emit(cpu, Payload::Entry { vendor: Vendor::Intel, rip: cpu.rip, injection });
+        Ok(Outcome::Entered)
+    }
+
+    /// What the rules may ask about the processor.
+    fn entry_processor(&self, cpu: &Cpu, ctx: &Context<'_>, resume: bool) -> Processor {
+        let launched = self.current.is_some_and(|current| region::is_launched(ctx.memory, current));
+        let shadow = self.current.is_some_and(|current| region::revision(ctx.memory, current) >> 31 != 0);
+        let la57 = cpu.model.has(Feature::La57);
+        let mut processor = Processor::unknown()
+            .with(Item::PhysicalWidth, cpu.model.physical_width().into())
+            .with(Item::LinearWidth, if la57 { 57 } else { 48 })
+            .with(Item::LongModeActive, cpu.efer.contains(Efer::LMA).into())
+            .with(Item::InVmxRoot, 1)
+            .with(Item::CompatibilityOrVirtual, 0)
+            .with(Item::Cpl, cpu.cpl.into())
+            .with(Item::CurrentVmcs, self.current.map_or(u64::MAX, |current| current.0))
+            .with(Item::CurrentIsShadow, shadow.into())
+            .with(Item::MovSsBlocking, cpu.mov_ss_shadow.into())
+            .with(Item::IsResume, resume.into())
+            .with(Item::Launched, launched.into())
+            .with(Item::InSmm, 0)
+            .with(Item::TraceEnabled, 0)
+            .with(Item::NmiNeedsNoSti, 0)
+            .with(Item::PerfGlobalMask, 0)
+            .with(Item::RtitCtlMask, 0);
+        processor.set_features(*cpu.model.features());
+        processor
+    }
+
+    /// Reports a refused entry as the rule says: an exception, VMfail, or an exit with bit 31 of the reason set.
+    fn refuse(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, report: Report) -> Result<Outcome> {
+        let (code, detail) = match report {
+            Report::Exception(vector) => {
+                return Err(if vector == rootmode_arch::vector::GP {
+                    Fault::GP0
+                } else {
+                    Fault::exception(vector)
+                });
+            }
+            Report::FailInvalid => (0, 0),
+            Report::Fail(error) => (error.0.into(), 0),
+            Report::Exit { reason, qualification } => {
+                (u64::from(reason.0) | u64::from(ExitReason::ENTRY_FAILURE), qualification)
+            }
+        };
+        ctx.emit(cpu, Payload::EntryFailed { vendor: Vendor::Intel, code, detail });
+        match report {
+            Report::Exit { .. } => {
+                self.leave_failed_entry(cpu, ctx, code, detail);
+                Ok(Outcome::Entered)
+            }
+            Report::Fail(error) => {
+                self.fail_valid(cpu, ctx, error);
+                Ok(Outcome::Done)
+            }
+            _ => {
+                super::instructions::fail_invalid(cpu);
+                Ok(Outcome::Done)
+            }
+        }
+    }
+
+    /// Hands the event to inject to the core.
+    fn inject(&mut self, cpu: &mut Cpu) {
+        cpu.injected = None;
+        let Some(event) = Interruption::decode(self.vmcs.value(Field::EntryInterruptionInfo) as u32) else {
+            return;
+        };
+        let kind = match event.kind {
+            InterruptionType::External => DeliveryKind::External,
+            InterruptionType::Nmi => DeliveryKind::Nmi,
+            InterruptionType::HardwareException => DeliveryKind::Hardware,
+            InterruptionType::SoftwareInterrupt => DeliveryKind::Software,
+            InterruptionType::PrivilegedSoftwareException => DeliveryKind::Privileged,
+            InterruptionType::SoftwareException => DeliveryKind::SoftwareException,
+            InterruptionType::Other | InterruptionType::Reserved => {
+                self.pending_mtf = true;
+                return;
+            }
+        };
+        let software = matches!(
+            kind,
+            DeliveryKind::Software | DeliveryKind::Privileged | DeliveryKind::SoftwareException
+        );
+        let length = if software { self.vmcs.value(Field::EntryInstructionLength) as u8 } else { 0 };
+        let error_code = event.error_code.then(|| self.vmcs.value(Field::EntryErrorCode) as u32);
+        // An injected #PF does not write CR2: it has its value.
+        let detail = if event.vector == rootmode_arch::vector::PF { cpu.cr2 } else { 0 };
+        cpu.injected =
+            Some(Delivery { kind, vector: event.vector, error_code, length, return_rip: None, detail });
+    }
+
+    /// What the core may know while the guest runs.
+    fn publish(&self, cpu: &Cpu, before: &Published) -> Published {
+        let controls = &self.controls;
+        let pin = controls.pin;
+        let ept = controls.has_secondary(SecondaryControls::ENABLE_EPT);
+        let second_stage = if ept { SecondStage::Ept(self.ept(cpu)) } else { SecondStage::None };
+        let offsetting = controls.primary.contains(PrimaryControls::USE_TSC_OFFSETTING);
+        let scaling = offsetting && controls.has_secondary(SecondaryControls::USE_TSC_SCALING);
+        let open = |on| if on { Gate::Open } else { Gate::Normal };
+        Published {
+            intercepts: REGISTERS.into_iter().fold(crate::decide::interest(controls), EventClasses::with),
+            guest: true,
+            level: self.guest_level(),
+            second_stage,
+            space: self.space(),
+            tsc_offset: if offsetting { self.vmcs.value(Field::TscOffset) } else { 0 },
+            tsc_ratio: if scaling {
+                TscRatio { multiplier: self.vmcs.value(Field::TscMultiplier), shift: 48 }
+            } else {
+                TscRatio::default()
+            },
+            interrupt_gate: open(pin.contains(PinControls::EXTERNAL_INTERRUPT_EXITING)),
+            nmi_gate: open(pin.contains(PinControls::VIRTUAL_NMIS)),
+            boundary: self.wants_boundaries(),
+            ..*before
+        }
+    }
+
+    /// VPID, 0 if not enabled.
+    pub(super) fn space(&self) -> u32 {
+        if self.controls.has_secondary(SecondaryControls::ENABLE_VPID) {
+            self.vmcs.value(Field::Vpid) as u32
+        } else {
+            0
+        }
+    }
+
+    fn ept(&self, cpu: &Cpu) -> Ept {
+        let eptp = self.vmcs.value(Field::Eptp);
+        Ept {
+            root: HostPhysical(eptp & 0x000f_ffff_ffff_f000),
+            accessed_dirty: eptp >> 6 & 1 != 0,
+            mode_based_execute: self.controls.has_secondary(SecondaryControls::MODE_BASED_EXECUTE),
+            huge_pages: true,
+            physical_width: cpu.model.physical_width(),
+        }
+    }
+
+    /// Without VPID, transitions drop linear and combined mappings.
+    pub(super) fn flush_on_transition(&self, cpu: &mut Cpu) {
+        if !self.controls.has_secondary(SecondaryControls::ENABLE_VPID) {
+            cpu.tlb.flush_space(0);
+        }
+    }
+}
+
+/// Classes that the core must offer whatever the controls say, because the masks and shadows change what they do.
+const REGISTERS: [EventClass; 5] =
+    [EventClass::CrRead, EventClass::CrWrite, EventClass::Clts, EventClass::Lmsw, EventClass::Smsw];

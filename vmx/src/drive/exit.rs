@@ -1,0 +1,163 @@
+//! VM exit: what is recorded, saved and loaded
+//! (SDM Vol. 3C (326019-083, Mar 2024), chapter "VM Exits").
+
+use super::{Vmx, region, state};
+use crate::decide::Exit;
+use crate::information::{Interruption, InterruptionType};
+use crate::{ExitControls, ExitReason, Field, PinControls};
+use rootmode_arch::record::{Payload, Stop};
+use rootmode_arch::{Event, Vendor, vector};
+use rootmode_cpu::{Context, Cpu, Delivery, DeliveryKind, Published};
+
+/// VMX-abort indicators (SDM Vol. 3C "VMX Aborts").
+const ABORT_SAVING_MSRS: u32 = 1;
+const ABORT_LOADING_MSRS: u32 = 4;
+
+impl Vmx {
+    /// Leaves the guest. `event` is what the core offered; `None` between instructions.
+    pub(super) fn leave(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, exit: &Exit, event: Option<&Event>) {
+        self.record(cpu, ctx, exit, event);
+        if let Some(Event::ExternalInterrupt { vector }) = event
+            && self.controls.exit.contains(ExitControls::ACKNOWLEDGE_INTERRUPT)
+        {
+            cpu.interrupts.acknowledge(*vector);
+        }
+        self.save(cpu, ctx);
+        let info2 = exit.guest_physical.map_or(0, |address| address.0);
+        ctx.emit(
+            cpu,
+            Payload::Exit {
+                vendor: Vendor::Intel,
+                code: exit.reason.0.into(),
+                info1: exit.qualification,
+                info2,
+                rip: cpu.rip,
+            },
+        );
+        let nmi = exit.reason == ExitReason::EXCEPTION_OR_NMI && matches!(event, Some(Event::Nmi));
+        self.go_to_host(cpu, ctx);
+        cpu.nmi_blocked |= nmi;
+    }
+
+    /// The VM-exit information fields. Those that the manual leaves undefined for an exit keep their values.
+    fn record(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, exit: &Exit, event: Option<&Event>) {
+        // An event that exits directly, as a double or triple fault of the first one does too, is no longer delivered.
+        let direct = matches!(event, Some(Event::TripleFault))
+            || matches!(event, Some(Event::Exception(e)) if e.vector == vector::DF);
+        let delivering = cpu.delivering.take().filter(|_| !direct);
+        let vectoring = delivering.map_or(0, |delivery| interruption(&delivery).encode());
+        self.write(ctx, Field::ExitReason, exit.reason.0.into());
+        self.write(ctx, Field::ExitQualification, exit.qualification);
+        self.write(ctx, Field::ExitInterruptionInfo, exit.interruption_information.into());
+        self.write(ctx, Field::IdtVectoringInfo, vectoring.into());
+        if let Some(code) = exit.error_code {
+            self.write(ctx, Field::ExitInterruptionErrorCode, code.into());
+        }
+        if let Some(code) = delivering.and_then(|delivery| delivery.error_code) {
+            self.write(ctx, Field::IdtVectoringErrorCode, code.into());
+        }
+        if let Some(information) = exit.instruction_information {
+            self.write(ctx, Field::ExitInstructionInfo, information.into());
+        }
+        if let Some(linear) = exit.guest_linear {
+            self.write(ctx, Field::GuestLinearAddress, linear.0);
+        }
+        if let Some(physical) = exit.guest_physical {
+            self.write(ctx, Field::GuestPhysicalAddress, physical.0);
+        }
+        if let Some(length) = instruction_length(cpu, event, delivering.as_ref()) {
+            self.write(ctx, Field::ExitInstructionLength, length.into());
+        }
+    }
+
+    /// Saves guest state and MSRs, and makes the injected event invalid.
+    fn save(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>) {
+        let mut values = Vec::with_capacity(64);
+        state::save_guest(cpu, &self.vmcs, |field, value| values.push((field, value)));
+        for (field, value) in values {
+            self.write(ctx, field, value);
+        }
+        let timer = PinControls::PREEMPTION_TIMER;
+        if self.controls.pin.contains(timer)
+            && self.controls.exit.contains(ExitControls::SAVE_PREEMPTION_TIMER)
+        {
+            let value = self.timer_value(cpu);
+            self.write(ctx, Field::PreemptionTimer, value);
+        }
+        let injected = self.vmcs.value(Field::EntryInterruptionInfo);
+        self.write(ctx, Field::EntryInterruptionInfo, injected & !u64::from(Interruption::VALID));
+        if self.store_msrs(cpu, ctx).is_err() {
+            self.abort(ctx, ABORT_SAVING_MSRS);
+        }
+    }
+
+    /// Loads host state, out of a guest or out of a failed entry.
+    fn go_to_host(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>) {
+        state::load_host(cpu, &self.vmcs);
+        self.flush_on_transition(cpu);
+        if self.load_msrs(cpu, ctx, Field::ExitMsrLoadAddress, Field::ExitMsrLoadCount).is_err() {
+            self.abort(ctx, ABORT_LOADING_MSRS);
+        }
+        self.guest = false;
+        self.pending_mtf = false;
+        cpu.published = Published { level: self.host_level, ..Published::default() };
+        cpu.injected = None;
+        cpu.delivering = None;
+        cpu.refresh();
+    }
+
+    /// An entry that failed after the checks of controls and host state: only reason and qualification are recorded.
+    pub(super) fn leave_failed_entry(
+        &mut self,
+        cpu: &mut Cpu,
+        ctx: &mut Context<'_>,
+        reason: u64,
+        detail: u64,
+    ) {
+        self.write(ctx, Field::ExitReason, reason);
+        self.write(ctx, Field::ExitQualification, detail);
+        self.controls = super::view::controls(self);
+        self.go_to_host(cpu, ctx);
+    }
+
+    fn abort(&mut self, ctx: &mut Context<'_>, indicator: u32) {
+        if let Some(current) = self.current {
+            region::set_abort(ctx.memory, current, indicator);
+        }
+        ctx.effects.stop = Some(Stop::VmxAbort(indicator));
+    }
+}
+
+/// The event as IDT-vectoring information has it.
+fn interruption(delivery: &Delivery) -> Interruption {
+    let kind = match delivery.kind {
+        DeliveryKind::External => InterruptionType::External,
+        DeliveryKind::Nmi => InterruptionType::Nmi,
+        DeliveryKind::Hardware => InterruptionType::HardwareException,
+        DeliveryKind::Software => InterruptionType::SoftwareInterrupt,
+        DeliveryKind::Privileged => InterruptionType::PrivilegedSoftwareException,
+        DeliveryKind::SoftwareException => InterruptionType::SoftwareException,
+    };
+    Interruption { error_code: delivery.error_code.is_some(), ..Interruption::new(kind, delivery.vector) }
+}
+
+/// VM-exit instruction length, where it is defined: for instructions that exit, for software events, and for exits while
+/// those are delivered (SDM Vol. 3C "Information for VM Exits Due to Instruction Execution").
+fn instruction_length(cpu: &Cpu, event: Option<&Event>, delivering: Option<&Delivery>) -> Option<u8> {
+    if let Some(delivery) = delivering {
+        return (delivery.length != 0).then_some(delivery.length);
+    }
+    match event? {
+        Event::Exception(exception) => {
+            (exception.instruction_length != 0).then_some(exception.instruction_length)
+        }
+        Event::SecondStage(_)
+        | Event::ExternalInterrupt { .. }
+        | Event::Nmi
+        | Event::Smi
+        | Event::Init
+        | Event::Sipi { .. }
+        | Event::TripleFault => None,
+        _ => Some(cpu.current.length),
+    }
+}

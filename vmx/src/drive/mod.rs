@@ -1,0 +1,208 @@
+//! The half that drives the CPU: VMX operation, VM entries and VM exits.
+//!
+//! [`Vmx`] implements the core's [`Virtualization`] seam. What is allowed and what exits is not decided here: entries
+//! ask the table of [rules](crate::rules), guest events ask [`decide`]. Here is what the
+//! processor does about the answers.
+//!
+//! - [`region`]: the layout of a VMCS region in simulated memory.
+//! - [`offered`]: the capability MSRs of this processor.
+//! - `instructions`: the VMX instructions with their VMsucceed and VMfail; `entry`, `exit`, `state`, `lists`: the
+//!   transitions; `timers`: what happens at instruction boundaries; `registers`: control registers as the guest
+//!   sees them; `view`: what decisions read.
+
+mod entry;
+mod exit;
+mod instructions;
+mod lists;
+pub mod offered;
+pub mod region;
+mod registers;
+mod state;
+mod timers;
+mod view;
+
+use crate::decide::{Controls, PauseLoop, View, decide};
+use crate::{Capabilities, Field, FieldSet, SecondaryControls, Vmcs};
+use rootmode_arch::record::Level;
+use rootmode_arch::{Cr4, Efer, Event, HostPhysical, Reaction, Stage, Vendor, msr};
+use rootmode_cpu::{Context, Cpu, Fault, Instruction, Opcode, Outcome, Result, Slot, Virtualization};
+use rootmode_mmu::Digest;
+
+/// VMX of one logical processor.
+#[derive(Clone, Debug)]
+pub struct Vmx {
+    capabilities: Capabilities,
+    fields: FieldSet,
+    /// What runs outside guests.
+    host_level: Level,
+    /// In VMX operation, with this VMXON pointer.
+    vmxon: Option<HostPhysical>,
+    /// The current-VMCS pointer.
+    current: Option<HostPhysical>,
+    /// Data of the current VMCS, held on-chip; memory has the same.
+    vmcs: Box<Vmcs>,
+    /// In VMX non-root operation.
+    guest: bool,
+    /// The current VMCS's controls, while the guest runs.
+    controls: Controls,
+    pause_loop: PauseLoop,
+    pending_mtf: bool,
+    /// [`Cpu::steps`] at the last entry.
+    entry_steps: u64,
+}
+
+impl Vmx {
+    /// VMX of a processor whose CR4 can have the bits `cr4`, outside VMX operation. `host_level` is what records say
+    /// about software in VMX root operation.
+    pub fn new(cr4: Cr4, host_level: Level) -> Self {
+        let capabilities = offered::capabilities(cr4);
+        Self {
+            fields: offered::fields(&capabilities),
+            capabilities,
+            host_level,
+            vmxon: None,
+            current: None,
+            vmcs: Box::new(Vmcs::zeroed()),
+            guest: false,
+            controls: Controls::default(),
+            pause_loop: PauseLoop::default(),
+            pending_mtf: false,
+            entry_steps: 0,
+        }
+    }
+
+    /// The capability MSRs.
+    pub const fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// The current-VMCS pointer, if there is one.
+    pub const fn current(&self) -> Option<HostPhysical> {
+        self.current
+    }
+
+    /// Writes a field on-chip and through to memory.
+    fn write(&mut self, ctx: &mut Context<'_>, field: Field, value: u64) {
+        if let Some(region) = self.current
+            && self.vmcs.value(field) != value & field.width().mask()
+        {
+            self.vmcs.set(field, value);
+            region::store(ctx.memory, region, field, self.vmcs.value(field));
+        }
+    }
+
+    /// The level that runs as a guest of this processor's host.
+    const fn guest_level(&self) -> Level {
+        match self.host_level {
+            Level::L0 => Level::L1,
+            Level::L1 | Level::L2 => Level::L2,
+        }
+    }
+}
+
+impl Virtualization for Vmx {
+    fn vendor(&self) -> Vendor {
+        Vendor::Intel
+    }
+
+    fn raise(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, event: &Event, stage: Stage) -> Reaction {
+        let processor = view::processor(self, cpu);
+        let bitmaps = view::MemoryBitmaps { memory: ctx.memory, vmcs: &self.vmcs };
+        let view = View { controls: &self.controls, processor: &processor, bitmaps: &bitmaps };
+        if let Some(exit) = crate::decide::Table::BUILT_IN.decide_at(stage, &view, event) {
+            self.leave(cpu, ctx, &exit, Some(event));
+            return Reaction::Exit;
+        }
+        if let Event::Pause { cpl: 0, tsc } = *event {
+            self.pause_loop = self.pause_loop.after(self.controls.ple_gap, tsc);
+        }
+        registers::virtualize(&self.controls, cpu, event)
+    }
+
+    fn permit(&self, cpu: &Cpu, opcode: Opcode) -> Result {
+        if self.guest {
+            return match opcode {
+                Opcode::Vmfunc if !self.controls.has_secondary(SecondaryControls::ENABLE_VM_FUNCTIONS) => {
+                    Err(Fault::UD)
+                }
+                _ => Ok(()),
+            };
+        }
+        let compatibility = cpu.efer.contains(Efer::LMA) && !cpu.is_64_bit();
+        if compatibility || opcode == Opcode::Vmfunc {
+            return Err(Fault::UD);
+        }
+        if opcode == Opcode::Vmxon {
+            return self.permit_vmxon(cpu);
+        }
+        match self.vmxon {
+            None => Err(Fault::UD),
+            Some(_) if cpu.cpl != 0 => Err(Fault::GP0),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn execute(
+        &mut self,
+        cpu: &mut Cpu,
+        ctx: &mut Context<'_>,
+        instruction: &Instruction,
+    ) -> Result<Outcome> {
+        self.execute_instruction(cpu, ctx, instruction)
+    }
+
+    fn boundary(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, slot: Slot) -> Reaction {
+        for event in self.due(cpu, slot).into_iter().flatten() {
+            let processor = view::processor(self, cpu);
+            let bitmaps = view::MemoryBitmaps { memory: ctx.memory, vmcs: &self.vmcs };
+            let view = View { controls: &self.controls, processor: &processor, bitmaps: &bitmaps };
+            if let Some(exit) = decide(&view, &event) {
+                self.leave(cpu, ctx, &exit, None);
+                return Reaction::Exit;
+            }
+        }
+        Reaction::Proceed
+    }
+
+    fn read_msr(&mut self, _: &Cpu, index: u32) -> Option<Result<u64>> {
+        match index {
+            msr::IA32_VMX_VMFUNC | msr::IA32_VMX_PROCBASED_CTLS3 | msr::IA32_VMX_EXIT_CTLS2 => {
+                Some(Err(Fault::GP0))
+            }
+            msr::IA32_VMX_BASIC..=msr::IA32_VMX_EXIT_CTLS2 => {
+                Some(self.capabilities.get(index).ok_or(Fault::GP0))
+            }
+            _ => None,
+        }
+    }
+
+    fn write_msr(&mut self, _: &mut Cpu, index: u32, _: u64) -> Option<Result> {
+        matches!(index, msr::IA32_VMX_BASIC..=msr::IA32_VMX_EXIT_CTLS2).then_some(Err(Fault::GP0))
+    }
+
+    fn check_cr(&self, _: &Cpu, cr: u8, value: u64) -> Result {
+        self.check_fixed(cr, value)
+    }
+
+    fn efer_bits(&self, _: &Cpu) -> u64 {
+        0
+    }
+
+    fn blocks_init(&self, _: &Cpu) -> bool {
+        self.vmxon.is_some() && !self.guest
+    }
+
+    fn digest(&self, digest: &mut Digest) {
+        let pointer = |p: Option<HostPhysical>| p.map_or(u64::MAX, |p| p.0);
+        digest.all(&[pointer(self.vmxon), pointer(self.current), self.guest.into(), self.pending_mtf.into()]);
+        let time = |t: Option<u64>| t.map_or(u64::MAX, |t| t);
+        digest.all(&[time(self.pause_loop.first), time(self.pause_loop.last)]);
+        for field in Field::ALL {
+            digest.u64(self.vmcs.value(field));
+        }
+    }
+
+    fn clone_box(&self) -> Box<dyn Virtualization> {
+        Box::new(self.clone())
+    }
+}

@@ -1,0 +1,203 @@
+//! Guest and host state on its way between the VMCS and the processor
+//! (SDM Vol. 3C (326019-083, Mar 2024) "Loading Guest State", "Saving Guest State", "Loading Host State").
+
+use crate::information::Interruptibility;
+use crate::{EntryControls, ExitControls, Field, Vmcs};
+use rootmode_arch::{
+    AccessRights, Cr0, Cr3, Cr4, DescriptorTable, Efer, Gpr, RFlags, Segment, SegmentName, Selector,
+};
+use rootmode_cpu::{Activity, Cpu};
+
+/// Bits of CR0 that entries and exits leave as they are: 63:32, CD, NW, 28:19, 17, 15:6, ET.
+const CR0_KEPT: u64 = !0xffff_ffff | 0x6000_0000 | 0x1ff8_0000 | 1 << 17 | 0xffc0 | 1 << 4;
+/// Bits of DR7 that are always 0 (15:14, 12, 11) and always 1 (10).
+const DR7_ZERO: u64 = 0xd800;
+const DR7_ONE: u64 = 0x400;
+
+/// Selector, limit, access rights and base of a guest segment register.
+pub(super) const fn segment_fields(name: SegmentName) -> [Field; 4] {
+    use Field as F;
+    match name {
+        SegmentName::Es => [F::GuestEsSelector, F::GuestEsLimit, F::GuestEsRights, F::GuestEsBase],
+        SegmentName::Cs => [F::GuestCsSelector, F::GuestCsLimit, F::GuestCsRights, F::GuestCsBase],
+        SegmentName::Ss => [F::GuestSsSelector, F::GuestSsLimit, F::GuestSsRights, F::GuestSsBase],
+        SegmentName::Ds => [F::GuestDsSelector, F::GuestDsLimit, F::GuestDsRights, F::GuestDsBase],
+        SegmentName::Fs => [F::GuestFsSelector, F::GuestFsLimit, F::GuestFsRights, F::GuestFsBase],
+        SegmentName::Gs => [F::GuestGsSelector, F::GuestGsLimit, F::GuestGsRights, F::GuestGsBase],
+        SegmentName::Ldtr => [F::GuestLdtrSelector, F::GuestLdtrLimit, F::GuestLdtrRights, F::GuestLdtrBase],
+        SegmentName::Tr => [F::GuestTrSelector, F::GuestTrLimit, F::GuestTrRights, F::GuestTrBase],
+    }
+}
+
+fn load_cr0(cpu: &mut Cpu, value: u64) {
+    cpu.cr0 = Cr0(cpu.cr0.0 & CR0_KEPT | value & !CR0_KEPT);
+}
+
+/// Loads the guest-state area. What it holds was checked.
+pub(super) fn load_guest(cpu: &mut Cpu, vmcs: &Vmcs) {
+    let entry = EntryControls(vmcs.value(Field::EntryControls) as u32);
+    load_cr0(cpu, vmcs.value(Field::GuestCr0));
+    cpu.cr3 = Cr3(vmcs.value(Field::GuestCr3));
+    cpu.cr4 = Cr4(vmcs.value(Field::GuestCr4));
+    if entry.contains(EntryControls::LOAD_DEBUG_CONTROLS) {
+        cpu.dr7 = vmcs.value(Field::GuestDr7) & !DR7_ZERO & 0xffff_ffff | DR7_ONE;
+        cpu.msrs.debugctl = vmcs.value(Field::GuestDebugCtl);
+    }
+    cpu.efer = if entry.contains(EntryControls::LOAD_EFER) {
+        Efer(vmcs.value(Field::GuestEfer))
+    } else {
+        let long = entry.contains(EntryControls::IA32E_MODE_GUEST);
+        let lme = if cpu.cr0.contains(Cr0::PG) { long } else { cpu.efer.contains(Efer::LME) };
+        cpu.efer.set(Efer::LMA, long).set(Efer::LME, lme)
+    };
+    if entry.contains(EntryControls::LOAD_PAT) {
+        cpu.msrs.pat = vmcs.value(Field::GuestPat);
+    }
+    cpu.msrs.sysenter_cs = vmcs.value(Field::GuestSysenterCs);
+    cpu.msrs.sysenter_esp = vmcs.value(Field::GuestSysenterEsp);
+    cpu.msrs.sysenter_eip = vmcs.value(Field::GuestSysenterEip);
+    for name in SegmentName::ALL {
+        let [selector, limit, rights, base] = segment_fields(name).map(|field| vmcs.value(field));
+        *cpu.segment_mut(name) = Segment {
+            selector: Selector(selector as u16),
+            rights: AccessRights(rights as u32),
+            limit: limit as u32,
+            base,
+        };
+    }
+    cpu.cpl = cpu.segment(SegmentName::Ss).rights.dpl();
+    let table = |base, limit| DescriptorTable { base: vmcs.value(base), limit: vmcs.value(limit) as u16 };
+    cpu.gdtr = table(Field::GuestGdtrBase, Field::GuestGdtrLimit);
+    cpu.idtr = table(Field::GuestIdtrBase, Field::GuestIdtrLimit);
+    cpu.gpr[Gpr::Rsp as usize] = vmcs.value(Field::GuestRsp);
+    cpu.rip = vmcs.value(Field::GuestRip);
+    cpu.set_rflags(RFlags(vmcs.value(Field::GuestRflags)));
+    let blocking = Interruptibility(vmcs.value(Field::GuestInterruptibility) as u32);
+    cpu.sti_shadow = blocking.contains(Interruptibility::STI);
+    cpu.mov_ss_shadow = blocking.contains(Interruptibility::MOV_SS);
+    cpu.nmi_blocked = blocking.contains(Interruptibility::NMI);
+    cpu.activity = match vmcs.value(Field::GuestActivity) {
+        1 => Activity::Halted,
+        2 => Activity::Shutdown,
+        3 => Activity::WaitForSipi,
+        _ => Activity::Active,
+    };
+    cpu.pending_debug = vmcs.value(Field::GuestPendingDebug);
+}
+
+/// The interruptibility state as the guest-state area and decisions have it.
+pub(super) fn interruptibility(cpu: &Cpu) -> Interruptibility {
+    let pick = |on, bit: Interruptibility| if on { bit } else { Interruptibility(0) };
+    pick(cpu.sti_shadow, Interruptibility::STI)
+        .with(pick(cpu.mov_ss_shadow, Interruptibility::MOV_SS))
+        .with(pick(cpu.nmi_blocked, Interruptibility::NMI))
+}
+
+/// The guest-state area that an exit saves, given to `write` field by field.
+pub(super) fn save_guest(cpu: &Cpu, vmcs: &Vmcs, mut write: impl FnMut(Field, u64)) {
+    let exit = ExitControls(vmcs.value(Field::ExitControls) as u32);
+    write(Field::GuestCr0, cpu.cr0.0);
+    write(Field::GuestCr3, cpu.cr3.0);
+    write(Field::GuestCr4, cpu.cr4.0);
+    if exit.contains(ExitControls::SAVE_DEBUG_CONTROLS) {
+        write(Field::GuestDr7, cpu.dr7);
+        write(Field::GuestDebugCtl, cpu.msrs.debugctl);
+    }
+    if exit.contains(ExitControls::SAVE_EFER) {
+        write(Field::GuestEfer, cpu.efer.0);
+    }
+    if exit.contains(ExitControls::SAVE_PAT) {
+        write(Field::GuestPat, cpu.msrs.pat);
+    }
+    write(Field::GuestSysenterCs, cpu.msrs.sysenter_cs);
+    write(Field::GuestSysenterEsp, cpu.msrs.sysenter_esp);
+    write(Field::GuestSysenterEip, cpu.msrs.sysenter_eip);
+    for name in SegmentName::ALL {
+        let [selector, limit, rights, base] = segment_fields(name);
+        let segment = cpu.segment(name);
+        write(selector, segment.selector.0.into());
+        write(limit, segment.limit.into());
+        write(rights, (segment.rights.0 & !AccessRights::RESERVED).into());
+        write(base, segment.base);
+    }
+    write(Field::GuestGdtrBase, cpu.gdtr.base);
+    write(Field::GuestGdtrLimit, cpu.gdtr.limit.into());
+    write(Field::GuestIdtrBase, cpu.idtr.base);
+    write(Field::GuestIdtrLimit, cpu.idtr.limit.into());
+    write(Field::GuestRsp, cpu.register(Gpr::Rsp));
+    write(Field::GuestRip, cpu.rip);
+    write(Field::GuestRflags, cpu.rflags().0);
+    write(Field::GuestInterruptibility, interruptibility(cpu).0.into());
+    write(Field::GuestActivity, cpu.activity as u64);
+    write(Field::GuestPendingDebug, cpu.pending_debug);
+    // IA32_VMX_MISC bit 5: EFER.LMA goes into "IA-32e mode guest".
+    let entry = EntryControls(vmcs.value(Field::EntryControls) as u32);
+    write(
+        Field::EntryControls,
+        entry.set(EntryControls::IA32E_MODE_GUEST, cpu.efer.contains(Efer::LMA)).0.into(),
+    );
+}
+
+/// Loads the host-state area.
+pub(super) fn load_host(cpu: &mut Cpu, vmcs: &Vmcs) {
+    let exit = ExitControls(vmcs.value(Field::ExitControls) as u32);
+    let long = exit.contains(ExitControls::HOST_ADDRESS_SPACE_SIZE);
+    load_cr0(cpu, vmcs.value(Field::HostCr0));
+    cpu.cr3 = Cr3(vmcs.value(Field::HostCr3));
+    let cr4 = Cr4(vmcs.value(Field::HostCr4));
+    cpu.cr4 = if long { cr4.with(Cr4::PAE) } else { cr4.without(Cr4::PCIDE) };
+    cpu.dr7 = DR7_ONE;
+    cpu.msrs.debugctl = 0;
+    cpu.efer = if exit.contains(ExitControls::LOAD_EFER) {
+        Efer(vmcs.value(Field::HostEfer))
+    } else {
+        cpu.efer.set(Efer::LMA, long).set(Efer::LME, long)
+    };
+    if exit.contains(ExitControls::LOAD_PAT) {
+        cpu.msrs.pat = vmcs.value(Field::HostPat);
+    }
+    cpu.msrs.sysenter_cs = vmcs.value(Field::HostSysenterCs);
+    cpu.msrs.sysenter_esp = vmcs.value(Field::HostSysenterEsp);
+    cpu.msrs.sysenter_eip = vmcs.value(Field::HostSysenterEip);
+    load_host_segments(cpu, vmcs, long);
+    cpu.gdtr = DescriptorTable { base: vmcs.value(Field::HostGdtrBase), limit: 0xffff };
+    cpu.idtr = DescriptorTable { base: vmcs.value(Field::HostIdtrBase), limit: 0xffff };
+    cpu.gpr[Gpr::Rsp as usize] = vmcs.value(Field::HostRsp);
+    cpu.rip = vmcs.value(Field::HostRip);
+    cpu.set_rflags(RFlags::ONE);
+    cpu.sti_shadow = false;
+    cpu.mov_ss_shadow = false;
+    cpu.pending_debug = 0;
+    cpu.activity = Activity::Active;
+    cpu.cpl = 0;
+}
+
+/// SDM Vol. 3C "Loading Host Segment and Descriptor-Table Registers".
+fn load_host_segments(cpu: &mut Cpu, vmcs: &Vmcs, long: bool) {
+    let selector = |field| Selector(vmcs.value(field) as u16);
+    let code = AccessRights(0x809b).set(AccessRights::L, long).set(AccessRights::DB, !long);
+    *cpu.segment_mut(SegmentName::Cs) =
+        Segment { selector: selector(Field::HostCsSelector), rights: code, limit: u32::MAX, base: 0 };
+    let data = [
+        (SegmentName::Ss, Field::HostSsSelector, 0),
+        (SegmentName::Ds, Field::HostDsSelector, 0),
+        (SegmentName::Es, Field::HostEsSelector, 0),
+        (SegmentName::Fs, Field::HostFsSelector, vmcs.value(Field::HostFsBase)),
+        (SegmentName::Gs, Field::HostGsSelector, vmcs.value(Field::HostGsBase)),
+    ];
+    for (name, field, base) in data {
+        let selector = selector(field);
+        // In 64-bit mode SS stays usable even with a null selector.
+        let usable = selector.0 != 0 || name == SegmentName::Ss && long;
+        let rights = AccessRights(0xc093).set(AccessRights::UNUSABLE, !usable);
+        *cpu.segment_mut(name) = Segment { selector, rights, limit: u32::MAX, base };
+    }
+    *cpu.segment_mut(SegmentName::Tr) = Segment {
+        selector: selector(Field::HostTrSelector),
+        rights: AccessRights(0x8b),
+        limit: 0x67,
+        base: vmcs.value(Field::HostTrBase),
+    };
+    *cpu.segment_mut(SegmentName::Ldtr) =
+        Segment { rights: AccessRights(0x82).with(AccessRights::UNUSABLE), ..Segment::default() };
+}

@@ -1,0 +1,68 @@
+//! What is due at an instruction boundary: monitor trap flag, preemption timer, windows
+//! (SDM Vol. 3C (326019-083, Mar 2024) "VMX-Preemption Timer", "Monitor Trap Flag").
+
+use super::Vmx;
+use crate::definitions::capabilities::Misc;
+use crate::{Field, PinControls, PrimaryControls};
+use rootmode_arch::{Event, RFlags, msr};
+use rootmode_cpu::{Cpu, Slot};
+
+impl Vmx {
+    fn timer_shift(&self) -> u8 {
+        Misc(self.capabilities.value(msr::IA32_VMX_MISC)).timer_shift()
+    }
+
+    /// The tick at which the preemption timer reaches 0, if it is active. It counts changes of a TSC bit, not ticks since
+    /// the entry.
+    pub(super) fn timer_deadline(&self, cpu: &Cpu) -> Option<u64> {
+        if !self.controls.pin.contains(PinControls::PREEMPTION_TIMER) {
+            return None;
+        }
+        let shift = self.timer_shift();
+        let tsc = cpu.host_tsc();
+        let expires = (tsc >> shift).wrapping_add(self.vmcs.value(Field::PreemptionTimer)) << shift;
+        Some(cpu.tick.wrapping_add(expires.saturating_sub(tsc)))
+    }
+
+    /// The timer's value now.
+    pub(super) fn timer_value(&self, cpu: &Cpu) -> u64 {
+        let Some(deadline) = cpu.published.deadline else { return 0 };
+        let shift = self.timer_shift();
+        let tsc = cpu.host_tsc();
+        let expires = tsc.wrapping_add(deadline.saturating_sub(cpu.tick));
+        (expires >> shift) - (tsc >> shift)
+    }
+
+    /// Whether the core must ask at every boundary.
+    pub(super) fn wants_boundaries(&self) -> bool {
+        let windows = PrimaryControls::INTERRUPT_WINDOW_EXITING
+            | PrimaryControls::NMI_WINDOW_EXITING
+            | PrimaryControls::MONITOR_TRAP_FLAG;
+        self.controls.primary.intersects(windows) || self.pending_mtf
+    }
+
+    /// What may exit at this place of the boundary. Whether it does is the table's decision.
+    pub(super) fn due(&self, cpu: &Cpu, slot: Slot) -> [Option<Event>; 2] {
+        let primary = self.controls.primary;
+        let pick = |on: bool, event| if on { Some(event) } else { None };
+        match slot {
+            Slot::BeforeDebug => {
+                let stepped =
+                    primary.contains(PrimaryControls::MONITOR_TRAP_FLAG) && cpu.steps > self.entry_steps;
+                [pick(stepped || self.pending_mtf, Event::MonitorTrap), None]
+            }
+            Slot::BeforeNmi => {
+                let expired = cpu.published.deadline.is_some_and(|deadline| cpu.tick >= deadline);
+                let window = primary.contains(PrimaryControls::NMI_WINDOW_EXITING)
+                    && !cpu.nmi_blocked
+                    && !cpu.mov_ss_shadow;
+                [pick(expired, Event::PreemptionTimer), pick(window, Event::NmiWindow)]
+            }
+            Slot::BeforeInterrupt => {
+                let open = cpu.rflags().contains(RFlags::IF) && !cpu.sti_shadow && !cpu.mov_ss_shadow;
+                let window = primary.contains(PrimaryControls::INTERRUPT_WINDOW_EXITING) && open;
+                [pick(window, Event::InterruptWindow), None]
+            }
+        }
+    }
+}
