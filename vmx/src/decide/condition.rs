@@ -5,7 +5,7 @@ use super::view::{Controls, Processor, View};
 use crate::bitmap::{Access, BitmapPage, Bitmaps, IoBitmaps, MsrBitmap, VmcsBitmap};
 use crate::information::Interruptibility;
 use crate::{PinControls, SecondaryControls};
-use rootmode_arch::event::{TableInstruction, VmxInstruction};
+use rootmode_arch::event::{Exception, TableInstruction, VmxInstruction};
 use rootmode_arch::{Cr0, Cr4, Event, RFlags, vector};
 
 /// What must hold, beyond the gates, for a row to apply. Section titles are of SDM Vol. 3C.
@@ -92,6 +92,17 @@ fn mode_allows_vmx(processor: &Processor) -> bool {
         && (!processor.efer.contains(rootmode_arch::Efer::LMA) || processor.cs_long)
 }
 
+/// "Exceptions" of "Other Causes of VM Exits": the vector's bit decides; for #PF it is inverted unless the error code,
+/// masked, equals the match.
+fn exception_exits(controls: &Controls, exception: &Exception) -> bool {
+    let bit = controls.exception_bitmap >> (exception.vector & 31) & 1 != 0;
+    if exception.vector != vector::PF {
+        return bit;
+    }
+    let code = exception.error_code.unwrap_or(0);
+    (code & controls.page_fault_mask == controls.page_fault_match) == bit
+}
+
 fn shadowed_access_exits<B: Bitmaps + ?Sized>(view: &View<'_, B>, page: BitmapPage, encoding: u64) -> bool {
     VmcsBitmap::position(encoding).is_none_or(|position| view.bitmaps.test(page, position))
 }
@@ -100,108 +111,168 @@ impl Condition {
     /// Whether the condition holds for `event`. For an event of a class that it is not about, it does not.
     #[inline]
     pub fn holds<B: Bitmaps + ?Sized>(self, view: &View<'_, B>, event: &Event) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Instruction(which) => {
+                matches!(event, Event::Vmx { instruction, .. } if *instruction == which)
+            }
+            Self::InstructionInMode(which) => {
+                matches!(event, Event::Vmx { instruction, .. } if *instruction == which)
+                    && mode_allows_vmx(view.processor)
+            }
+            _ => self.holds_beyond(view, event),
+        }
+    }
+
+    /// The one instruction of VMX operation that the condition is about.
+    pub(super) const fn instruction(self) -> Option<VmxInstruction> {
+        match self {
+            Self::Instruction(which) | Self::InstructionInMode(which) => Some(which),
+            Self::VmreadBitmap => Some(VmxInstruction::Vmread),
+            Self::VmwriteBitmap => Some(VmxInstruction::Vmwrite),
+            Self::VmFunction => Some(VmxInstruction::Vmfunc),
+            _ => None,
+        }
+    }
+
+    /// The rest of [`Self::holds`], apart so that the rows before the one that applies cost little. The condition is
+    /// looked at before the event: the other way round, the compiler computes every condition on every event.
+    #[inline(never)]
+    fn holds_beyond<B: Bitmaps + ?Sized>(self, view: &View<'_, B>, event: &Event) -> bool {
         let (controls, processor) = (view.controls, view.processor);
-        match (self, *event) {
-            (Self::Always, _) => true,
-            (Self::ExceptionBitmap, Event::Exception(exception)) => {
-                let bit = controls.exception_bitmap >> (exception.vector & 31) & 1 != 0;
-                if exception.vector == vector::PF {
-                    let code = exception.error_code.unwrap_or(0);
-                    (code & controls.page_fault_mask == controls.page_fault_match) == bit
-                } else {
-                    bit
-                }
-            }
-            (Self::NotPosted, Event::ExternalInterrupt { vector }) => {
-                !controls.pin.contains(PinControls::POSTED_INTERRUPTS)
-                    || vector != controls.posted_interrupt_vector as u8
-            }
-            (Self::InterruptsOpen, _) => {
+        match self {
+            Self::Always | Self::Instruction(_) | Self::InstructionInMode(_) => self.holds(view, event),
+            Self::InterruptsOpen => {
                 processor.rflags.contains(RFlags::IF)
                     && !processor
                         .interruptibility
                         .intersects(Interruptibility::STI.with(Interruptibility::MOV_SS))
             }
-            (Self::NmisOpen, _) => {
+            Self::NmisOpen => {
                 let none = Interruptibility::default();
                 let sti = if controls.traits.sti_blocks_nmi_window { Interruptibility::STI } else { none };
                 let blocking = Interruptibility::NMI.with(Interruptibility::MOV_SS).with(sti);
                 !processor.interruptibility.intersects(blocking)
             }
-            (Self::PendingMtf, _) => processor.pending_mtf,
-            (Self::TprBelowThreshold, _) => (controls.tpr_threshold & 15) as u8 > processor.vtpr >> 4,
-            (Self::EptViolation, Event::SecondStage(access)) => {
-                !access.misconfigured && !converts_to_virtualization_exception(controls, processor, &access)
+            Self::PendingMtf => processor.pending_mtf,
+            Self::TprBelowThreshold => (controls.tpr_threshold & 15) as u8 > processor.vtpr >> 4,
+            Self::SmxEnabled => processor.cr4.contains(Cr4::SMXE),
+            Self::Clts => controls.cr0_mask & controls.cr0_shadow & Cr0::TS.0 != 0,
+            Self::ExceptionBitmap => {
+                matches!(event, Event::Exception(exception) if exception_exits(controls, exception))
             }
-            (Self::EptMisconfiguration, Event::SecondStage(access)) => access.misconfigured,
-            (Self::ApicAccess, Event::ApicAccess { access, size, .. }) => {
-                !apic_access_is_virtualized(controls, processor, &access, size)
+            Self::NotPosted => match event {
+                Event::ExternalInterrupt { vector } => {
+                    !controls.pin.contains(PinControls::POSTED_INTERRUPTS)
+                        || *vector != controls.posted_interrupt_vector as u8
+                }
+                _ => false,
+            },
+            Self::EptViolation => match event {
+                Event::SecondStage(access) => {
+                    !access.misconfigured
+                        && !converts_to_virtualization_exception(controls, processor, access)
+                }
+                _ => false,
+            },
+            Self::EptMisconfiguration => matches!(event, Event::SecondStage(access) if access.misconfigured),
+            Self::ApicAccess => match event {
+                Event::ApicAccess { access, size, .. } => {
+                    !apic_access_is_virtualized(controls, processor, access, *size)
+                }
+                _ => false,
+            },
+            Self::EoiExitBitmap => match event {
+                Event::VirtualizedEoi { vector } => {
+                    controls.eoi_exit_bitmap[usize::from(vector >> 6)] >> (vector & 63) & 1 != 0
+                }
+                _ => false,
+            },
+            Self::VmreadBitmap => match event {
+                Event::Vmx { instruction: VmxInstruction::Vmread, value, .. } => {
+                    mode_allows_vmx(processor) && shadowed_access_exits(view, BitmapPage::Vmread, *value)
+                }
+                _ => false,
+            },
+            Self::VmwriteBitmap => match event {
+                Event::Vmx { instruction: VmxInstruction::Vmwrite, value, .. } => {
+                    mode_allows_vmx(processor) && shadowed_access_exits(view, BitmapPage::Vmwrite, *value)
+                }
+                _ => false,
+            },
+            Self::VmFunction => match event {
+                Event::Vmx { instruction: VmxInstruction::Vmfunc, value, .. } => {
+                    let (function, ecx) = (value & 0xffff_ffff, value >> 32);
+                    function < 64
+                        && (controls.vm_functions >> function & 1 == 0 || function == 0 && ecx > 511)
+                }
+                _ => false,
+            },
+            Self::Register(number) => {
+                matches!(event, Event::CrRead { cr, .. } | Event::CrWrite { cr, .. } if *cr == number)
             }
-            (Self::EoiExitBitmap, Event::VirtualizedEoi { vector }) => {
-                controls.eoi_exit_bitmap[usize::from(vector >> 6)] >> (vector & 63) & 1 != 0
+            Self::Cr0Differs => match event {
+                Event::CrWrite { cr: 0, value, .. } => (value ^ controls.cr0_shadow) & controls.cr0_mask != 0,
+                _ => false,
+            },
+            Self::Cr4Differs => match event {
+                Event::CrWrite { cr: 4, value, .. } => (value ^ controls.cr4_shadow) & controls.cr4_mask != 0,
+                _ => false,
+            },
+            Self::Cr3NotTarget => match event {
+                Event::CrWrite { cr: 3, value, .. } => {
+                    let count = controls.cr3_target_count.min(4) as usize;
+                    !controls.cr3_targets[..count].contains(value)
+                }
+                _ => false,
+            },
+            Self::Lmsw => match event {
+                Event::Lmsw { source, .. } => {
+                    let differs = (u64::from(*source) ^ controls.cr0_shadow) & controls.cr0_mask;
+                    let sets_pe = differs & u64::from(*source) & Cr0::PE.0;
+                    sets_pe | differs & 0xe != 0
+                }
+                _ => false,
+            },
+            Self::IoBitmap => {
+                matches!(event, Event::PortIo(access) if IoBitmaps::access_exits(view.bitmaps, access.port, access.size))
             }
-            (Self::SmxEnabled, _) => processor.cr4.contains(Cr4::SMXE),
-            (Self::Instruction(which), Event::Vmx { instruction, .. }) => which == instruction,
-            (Self::InstructionInMode(which), Event::Vmx { instruction, .. }) => {
-                which == instruction && mode_allows_vmx(processor)
-            }
-            (Self::VmreadBitmap, Event::Vmx { instruction: VmxInstruction::Vmread, value, .. }) => {
-                mode_allows_vmx(processor) && shadowed_access_exits(view, BitmapPage::Vmread, value)
-            }
-            (Self::VmwriteBitmap, Event::Vmx { instruction: VmxInstruction::Vmwrite, value, .. }) => {
-                mode_allows_vmx(processor) && shadowed_access_exits(view, BitmapPage::Vmwrite, value)
-            }
-            (Self::VmFunction, Event::Vmx { instruction: VmxInstruction::Vmfunc, value, .. }) => {
-                let (function, ecx) = (value & 0xffff_ffff, value >> 32);
-                function < 64 && (controls.vm_functions >> function & 1 == 0 || function == 0 && ecx > 511)
-            }
-            (Self::Register(number), Event::CrRead { cr, .. } | Event::CrWrite { cr, .. }) => cr == number,
-            (Self::Cr0Differs, Event::CrWrite { cr: 0, value, .. }) => {
-                (value ^ controls.cr0_shadow) & controls.cr0_mask != 0
-            }
-            (Self::Cr4Differs, Event::CrWrite { cr: 4, value, .. }) => {
-                (value ^ controls.cr4_shadow) & controls.cr4_mask != 0
-            }
-            (Self::Cr3NotTarget, Event::CrWrite { cr: 3, value, .. }) => {
-                let count = controls.cr3_target_count.min(4) as usize;
-                !controls.cr3_targets[..count].contains(&value)
-            }
-            (Self::Clts, _) => controls.cr0_mask & controls.cr0_shadow & Cr0::TS.0 != 0,
-            (Self::Lmsw, Event::Lmsw { source, .. }) => {
-                let differs = (u64::from(source) ^ controls.cr0_shadow) & controls.cr0_mask;
-                let sets_pe = differs & u64::from(source) & Cr0::PE.0;
-                sets_pe | differs & 0xe != 0
-            }
-            (Self::IoBitmap, Event::PortIo(access)) => {
-                IoBitmaps::access_exits(view.bitmaps, access.port, access.size)
-            }
-            (Self::MsrBitmap(access), Event::Rdmsr { index } | Event::Wrmsr { index, .. }) => {
-                MsrBitmap::position(index, access)
-                    .is_none_or(|position| view.bitmaps.test(BitmapPage::Msr, position))
-            }
-            (Self::PauseLoop, Event::Pause { cpl, tsc }) => {
-                cpl == 0 && processor.pause_loop.exits(controls.ple_gap, controls.ple_window, tsc)
-            }
-            (Self::GdtrOrIdtr, Event::DescriptorTable { instruction, .. }) => {
+            Self::MsrBitmap(access) => match event {
+                Event::Rdmsr { index } | Event::Wrmsr { index, .. } => MsrBitmap::position(*index, access)
+                    .is_none_or(|position| view.bitmaps.test(BitmapPage::Msr, position)),
+                _ => false,
+            },
+            Self::PauseLoop => match event {
+                Event::Pause { cpl, tsc } => {
+                    *cpl == 0 && processor.pause_loop.exits(controls.ple_gap, controls.ple_window, *tsc)
+                }
+                _ => false,
+            },
+            Self::GdtrOrIdtr => {
                 use TableInstruction::{Lgdt, Lidt, Sgdt, Sidt};
-                matches!(instruction, Lgdt | Lidt | Sgdt | Sidt)
+                matches!(event, Event::DescriptorTable { instruction: Lgdt | Lidt | Sgdt | Sidt, .. })
             }
-            (Self::LdtrOrTr, Event::DescriptorTable { instruction, .. }) => {
+            Self::LdtrOrTr => {
                 use TableInstruction::{Lldt, Ltr, Sldt, Str};
-                matches!(instruction, Lldt | Ltr | Sldt | Str)
+                matches!(event, Event::DescriptorTable { instruction: Lldt | Ltr | Sldt | Str, .. })
             }
-            (Self::XssBitmap, Event::Xsaves { mask, .. } | Event::Xrstors { mask, .. }) => {
-                controls.xss_bitmap.exits(mask, processor.xss)
+            Self::XssBitmap => match event {
+                Event::Xsaves { mask, .. } | Event::Xrstors { mask, .. } => {
+                    controls.xss_bitmap.exits(*mask, processor.xss)
+                }
+                _ => false,
+            },
+            Self::EnclsBitmap => matches!(event, Event::Encls { leaf } if controls.encls_bitmap.test(*leaf)),
+            Self::EnclvBitmap => matches!(event, Event::Enclv { leaf } if controls.enclv_bitmap.test(*leaf)),
+            Self::PconfigBitmap => {
+                matches!(event, Event::Pconfig { leaf } if controls.pconfig_bitmap.test(*leaf))
             }
-            (Self::EnclsBitmap, Event::Encls { leaf }) => controls.encls_bitmap.test(leaf),
-            (Self::EnclvBitmap, Event::Enclv { leaf }) => controls.enclv_bitmap.test(leaf),
-            (Self::PconfigBitmap, Event::Pconfig { leaf }) => controls.pconfig_bitmap.test(leaf),
-            (Self::PasidFailed(which), Event::Enqcmd { supervisor, .. }) => {
-                which == supervisor && processor.pasid_translation_failed
+            Self::PasidFailed(which) => {
+                processor.pasid_translation_failed
+                    && matches!(event, Event::Enqcmd { supervisor, .. } if *supervisor == which)
             }
-            (Self::Seamcall, Event::Seam { tdcall }) => !tdcall && processor.is_64_bit(),
-            (Self::Tdcall, Event::Seam { tdcall }) => tdcall && processor.is_64_bit(),
-            _ => false,
+            Self::Seamcall => processor.is_64_bit() && matches!(event, Event::Seam { tdcall: false }),
+            Self::Tdcall => processor.is_64_bit() && matches!(event, Event::Seam { tdcall: true }),
         }
     }
 

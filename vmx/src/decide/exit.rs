@@ -35,33 +35,68 @@ pub struct Exit {
 impl Exit {
     /// The exit that `row` makes of `event`.
     pub fn new<B: Bitmaps + ?Sized>(view: &View<'_, B>, event: &Event, row: &Row) -> Self {
-        let mut exit = Self::plain(row.reason, qualification(view, event));
+        let (controls, processor) = (view.controls, view.processor);
+        let mut exit = Self::plain(row.reason, 0);
         if let Some(format) = row.information
-            && (format != Format::InsOuts || view.controls.traits.ins_outs_information)
+            && (format != Format::InsOuts || controls.traits.ins_outs_information)
         {
             exit.instruction_information =
                 InstructionInformation::of(format, event).map(|information| information.encode(format));
         }
-        match *event {
+        exit.qualification = match *event {
             Event::Exception(exception) => exit.report_exception(view, &exception),
             Event::Nmi => {
                 exit.interruption_information =
                     Interruption::new(InterruptionType::Nmi, vector::NMI).encode();
+                0
             }
-            Event::ExternalInterrupt { vector }
-                if view.controls.exit.contains(ExitControls::ACKNOWLEDGE_INTERRUPT) =>
-            {
-                exit.interruption_information =
-                    Interruption::new(InterruptionType::External, vector).encode();
+            Event::ExternalInterrupt { vector } => {
+                if controls.exit.contains(ExitControls::ACKNOWLEDGE_INTERRUPT) {
+                    exit.interruption_information =
+                        Interruption::new(InterruptionType::External, vector).encode();
+                }
+                0
             }
             Event::SecondStage(access) => {
                 exit.guest_physical = Some(access.address);
-                exit.guest_linear = if access.misconfigured { None } else { access.linear };
+                if access.misconfigured {
+                    0
+                } else {
+                    exit.guest_linear = access.linear;
+                    ept_violation(controls, processor, &access).encode()
+                }
             }
-            Event::Lmsw { memory, .. } => exit.guest_linear = memory,
-            Event::PortIo(access) if access.string => exit.guest_linear = Some(access.linear),
-            _ => {}
-        }
+            Event::Sipi { vector } | Event::VirtualizedEoi { vector } => vector.into(),
+            Event::TaskSwitch { selector, source, .. } => TaskSwitch { selector, source }.encode(),
+            Event::ApicAccess { access, in_delivery, .. } => {
+                apic_access(processor, &access, in_delivery).encode()
+            }
+            Event::ApicWrite { offset } => u64::from(offset & 0xfff),
+            Event::PageModificationLogFull => {
+                LogFull { nmi_unblocking: nmi_unblocking(controls, processor) }.encode()
+            }
+            Event::Invlpg { linear } => linear.0,
+            Event::CrRead { cr, gpr } => CrAccess { cr, kind: CrAccessKind::MovFrom(gpr) }.encode(),
+            Event::CrWrite { cr, gpr, .. } => CrAccess { cr, kind: CrAccessKind::MovTo(gpr) }.encode(),
+            Event::Clts => CrAccess { cr: 0, kind: CrAccessKind::Clts }.encode(),
+            Event::Lmsw { source, memory } => {
+                exit.guest_linear = memory;
+                CrAccess { cr: 0, kind: CrAccessKind::Lmsw { source, memory: memory.is_some() } }.encode()
+            }
+            Event::DrRead { dr, gpr } => MovDr { dr, read: true, gpr }.encode(),
+            Event::DrWrite { dr, gpr, .. } => MovDr { dr, read: false, gpr }.encode(),
+            Event::PortIo(access) => {
+                exit.guest_linear = access.string.then_some(access.linear);
+                Io::from(&access).encode()
+            }
+            Event::Mwait { armed } => Mwait { armed }.encode(),
+            Event::Invpcid { operand, .. }
+            | Event::Xsaves { operand, .. }
+            | Event::Xrstors { operand, .. } => displacement(processor, &operand),
+            Event::DescriptorTable { operand: Operand::Memory(operand), .. }
+            | Event::Vmx { operand: Some(Operand::Memory(operand)), .. } => displacement(processor, &operand),
+            _ => 0,
+        };
         exit
     }
 
@@ -78,7 +113,8 @@ impl Exit {
         }
     }
 
-    fn report_exception<B: Bitmaps + ?Sized>(&mut self, view: &View<'_, B>, exception: &Exception) {
+    /// Fills in the interruption information, and answers the qualification.
+    fn report_exception<B: Bitmaps + ?Sized>(&mut self, view: &View<'_, B>, exception: &Exception) -> u64 {
         let kind = match exception.source {
             ExceptionSource::Hardware => InterruptionType::HardwareException,
             ExceptionSource::Software => InterruptionType::SoftwareException,
@@ -92,6 +128,11 @@ impl Exit {
             ..Interruption::new(kind, exception.vector)
         }
         .encode();
+        match exception.vector {
+            vector::DB => DebugQualification::new(exception.detail).encode(),
+            vector::PF => exception.detail,
+            _ => 0,
+        }
     }
 }
 
@@ -102,47 +143,6 @@ fn nmi_unblocking(controls: &Controls, processor: &Processor) -> bool {
         || controls.pin.contains(PinControls::NMI_EXITING)
             && !controls.pin.contains(PinControls::VIRTUAL_NMIS);
     processor.iret_unblocks_nmi && !undefined
-}
-
-/// The exit qualification of `event`; 0 where it has none.
-fn qualification<B: Bitmaps + ?Sized>(view: &View<'_, B>, event: &Event) -> u64 {
-    let (controls, processor) = (view.controls, view.processor);
-    match *event {
-        Event::Exception(exception) => match exception.vector {
-            vector::DB => DebugQualification::new(exception.detail).encode(),
-            vector::PF => exception.detail,
-            _ => 0,
-        },
-        Event::Sipi { vector } | Event::VirtualizedEoi { vector } => vector.into(),
-        Event::TaskSwitch { selector, source, .. } => TaskSwitch { selector, source }.encode(),
-        Event::SecondStage(access) if !access.misconfigured => {
-            ept_violation(controls, processor, &access).encode()
-        }
-        Event::ApicAccess { access, in_delivery, .. } => {
-            apic_access(processor, &access, in_delivery).encode()
-        }
-        Event::ApicWrite { offset } => u64::from(offset & 0xfff),
-        Event::PageModificationLogFull => {
-            LogFull { nmi_unblocking: nmi_unblocking(controls, processor) }.encode()
-        }
-        Event::Invlpg { linear } => linear.0,
-        Event::CrRead { cr, gpr } => CrAccess { cr, kind: CrAccessKind::MovFrom(gpr) }.encode(),
-        Event::CrWrite { cr, gpr, .. } => CrAccess { cr, kind: CrAccessKind::MovTo(gpr) }.encode(),
-        Event::Clts => CrAccess { cr: 0, kind: CrAccessKind::Clts }.encode(),
-        Event::Lmsw { source, memory } => {
-            CrAccess { cr: 0, kind: CrAccessKind::Lmsw { source, memory: memory.is_some() } }.encode()
-        }
-        Event::DrRead { dr, gpr } => MovDr { dr, read: true, gpr }.encode(),
-        Event::DrWrite { dr, gpr, .. } => MovDr { dr, read: false, gpr }.encode(),
-        Event::PortIo(access) => Io::from(&access).encode(),
-        Event::Mwait { armed } => Mwait { armed }.encode(),
-        Event::Invpcid { operand, .. } | Event::Xsaves { operand, .. } | Event::Xrstors { operand, .. } => {
-            displacement(processor, &operand)
-        }
-        Event::DescriptorTable { operand: Operand::Memory(operand), .. }
-        | Event::Vmx { operand: Some(Operand::Memory(operand)), .. } => displacement(processor, &operand),
-        _ => 0,
-    }
 }
 
 /// The displacement, sign-extended. Bits beyond the address size are undefined: outside 64-bit mode they are 0 here.

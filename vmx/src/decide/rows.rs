@@ -98,7 +98,8 @@ use ExitReason as R;
 /// Number of rows.
 pub(super) const COUNT: usize = 83;
 
-/// The rows, by class in the order of [`EventClass`]; within a class, the first that applies decides.
+/// The rows, by class in the order of [`EventClass`]; rows of `Vmx`
+/// by instruction in the order of [`VmxInstruction`](V). Among those of one event, the first that applies decides.
 pub(super) const ROWS: [Row; COUNT] = [
     event(E::Exception, "exception", R::EXCEPTION_OR_NMI, OTHER).when(C::ExceptionBitmap),
     event(E::ExternalInterrupt, "external-interrupt", R::EXTERNAL_INTERRUPT, OTHER)
@@ -153,28 +154,28 @@ pub(super) const ROWS: [Row; COUNT] = [
         .secondary(S::ENABLE_RDTSCP)
         .primary(P::RDTSC_EXITING),
     instruction(E::Rsm, "rsm", R::RSM, SOMETIMES),
+    vmx("vmcall", C::Instruction(V::Vmcall), R::VMCALL, REFERENCE),
+    vmx("vmclear", C::InstructionInMode(V::Vmclear), R::VMCLEAR, ALWAYS).reports(Format::Memory),
+    vmx("vmlaunch", C::InstructionInMode(V::Vmlaunch), R::VMLAUNCH, ALWAYS),
+    vmx("vmptrld", C::InstructionInMode(V::Vmptrld), R::VMPTRLD, ALWAYS).reports(Format::Memory),
+    vmx("vmptrst", C::InstructionInMode(V::Vmptrst), R::VMPTRST, ALWAYS).reports(Format::Memory),
     vmx("vmread", C::InstructionInMode(V::Vmread), R::VMREAD, SOMETIMES)
         .unless_secondary(S::VMCS_SHADOWING)
         .reports(Format::VmcsField),
     vmx("vmread-bitmap", C::VmreadBitmap, R::VMREAD, SOMETIMES)
         .secondary(S::VMCS_SHADOWING)
         .reports(Format::VmcsField),
+    vmx("vmresume", C::InstructionInMode(V::Vmresume), R::VMRESUME, ALWAYS),
     vmx("vmwrite", C::InstructionInMode(V::Vmwrite), R::VMWRITE, SOMETIMES)
         .unless_secondary(S::VMCS_SHADOWING)
         .reports(Format::VmcsField),
     vmx("vmwrite-bitmap", C::VmwriteBitmap, R::VMWRITE, SOMETIMES)
         .secondary(S::VMCS_SHADOWING)
         .reports(Format::VmcsField),
-    vmx("vmresume", C::InstructionInMode(V::Vmresume), R::VMRESUME, ALWAYS),
-    vmx("vmcall", C::Instruction(V::Vmcall), R::VMCALL, REFERENCE),
-    vmx("vmlaunch", C::InstructionInMode(V::Vmlaunch), R::VMLAUNCH, ALWAYS),
-    vmx("vmptrld", C::InstructionInMode(V::Vmptrld), R::VMPTRLD, ALWAYS).reports(Format::Memory),
-    vmx("vmclear", C::InstructionInMode(V::Vmclear), R::VMCLEAR, ALWAYS).reports(Format::Memory),
-    vmx("invept", C::InstructionInMode(V::Invept), R::INVEPT, ALWAYS).reports(Format::Invalidate),
-    vmx("invvpid", C::InstructionInMode(V::Invvpid), R::INVVPID, ALWAYS).reports(Format::Invalidate),
-    vmx("vmptrst", C::InstructionInMode(V::Vmptrst), R::VMPTRST, ALWAYS).reports(Format::Memory),
     vmx("vmxoff", C::InstructionInMode(V::Vmxoff), R::VMXOFF, ALWAYS),
     vmx("vmxon", C::InstructionInMode(V::Vmxon), R::VMXON, ALWAYS).reports(Format::Memory),
+    vmx("invept", C::InstructionInMode(V::Invept), R::INVEPT, ALWAYS).reports(Format::Invalidate),
+    vmx("invvpid", C::InstructionInMode(V::Invvpid), R::INVVPID, ALWAYS).reports(Format::Invalidate),
     vmx("vmfunc", C::VmFunction, R::VMFUNC, VMFUNC).secondary(S::ENABLE_VM_FUNCTIONS),
     instruction(E::CrRead, "mov-from-cr3", R::CR_ACCESS, SOMETIMES)
         .primary(P::CR3_STORE_EXITING)

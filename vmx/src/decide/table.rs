@@ -8,6 +8,7 @@ use crate::bitmap::Bitmaps;
 use crate::definitions::controls::Word;
 use crate::information::Format;
 use crate::{Control, ExitReason, PinControls, PrimaryControls, SecondaryControls, TertiaryControls};
+use rootmode_arch::event::VmxInstruction;
 use rootmode_arch::{Event, EventClass, EventClasses, Stage};
 
 /// A control and the value that it must have for a row to apply.
@@ -55,7 +56,8 @@ impl Gate {
 pub struct Row {
     /// Stable identifier.
     pub id: &'static str,
-    /// Class of event. Changing it in a copy of the table has no effect: rows are found by their place.
+    /// Class of event. Changing it in a copy of the table changes only the interest: rows are found by their place,
+    /// those of VMX instructions by instruction.
     pub class: EventClass,
     /// Controls that must have a value; none: unconditional as far as single control bits go.
     pub gates: [Option<Gate>; 2],
@@ -103,6 +105,7 @@ impl Stages {
 }
 
 const CLASSES: usize = EventClass::ALL.len();
+const INSTRUCTIONS: usize = VmxInstruction::Vmfunc as usize + 1;
 
 /// The rules, rows of one class side by side. A copy can be changed at run time through [`Table::rows_mut`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,11 +113,14 @@ pub struct Table {
     rows: [Row; COUNT],
     /// Index of the first row of each class, and the number of rows behind the last.
     first: [u8; CLASSES + 1],
+    /// The same within the class of VMX instructions, by instruction: most hypervisors' most frequent exits.
+    first_vmx: [u8; INSTRUCTIONS + 1],
 }
 
 impl Table {
     /// The manual's rules.
-    pub const BUILT_IN: &'static Self = &Self { rows: ROWS, first: index(&ROWS) };
+    pub const BUILT_IN: &'static Self =
+        &Self { rows: ROWS, first: index(&ROWS), first_vmx: index_vmx(&ROWS) };
 
     /// All rows.
     pub const fn rows(&self) -> &[Row] {
@@ -131,10 +137,26 @@ impl Table {
         &self.rows[usize::from(from)..usize::from(to)]
     }
 
+    /// The rows that can apply to `event`, in order.
+    #[inline]
+    fn of_event(&self, event: &Event) -> &[Row] {
+        let (from, to) = match event {
+            Event::Vmx { instruction, .. } => {
+                let instruction = *instruction as usize;
+                (self.first_vmx[instruction], self.first_vmx[instruction + 1])
+            }
+            _ => {
+                let class = event.class() as usize;
+                (self.first[class], self.first[class + 1])
+            }
+        };
+        &self.rows[usize::from(from)..usize::from(to)]
+    }
+
     /// Whether `event` makes the guest exit.
     #[inline]
     pub fn decide<B: Bitmaps + ?Sized>(&self, view: &View<'_, B>, event: &Event) -> Option<Exit> {
-        let row = self.of(event.class()).iter().find(|row| row.applies(view, event))?;
+        let row = self.of_event(event).iter().find(|row| row.applies(view, event))?;
         Some(Exit::new(view, event, row))
     }
 
@@ -146,7 +168,7 @@ impl Table {
         view: &View<'_, B>,
         event: &Event,
     ) -> Option<Exit> {
-        let mut rows = self.of(event.class()).iter().filter(|row| row.stage.is_none_or(|at| at == stage));
+        let mut rows = self.of_event(event).iter().filter(|row| row.stage.is_none_or(|at| at == stage));
         let row = rows.find(|row| row.applies(view, event))?;
         Some(Exit::new(view, event, row))
     }
@@ -176,5 +198,29 @@ const fn index(rows: &[Row; COUNT]) -> [u8; CLASSES + 1] {
     }
     assert!(row == COUNT, "rows are sorted by class");
     first[CLASSES] = row as u8;
+    first
+}
+
+const fn index_vmx(rows: &[Row; COUNT]) -> [u8; INSTRUCTIONS + 1] {
+    let mut first = [0; INSTRUCTIONS + 1];
+    let mut row = 0;
+    while rows[row].class as usize != EventClass::Vmx as usize {
+        row += 1;
+    }
+    let mut instruction = 0;
+    while instruction < INSTRUCTIONS {
+        first[instruction] = row as u8;
+        while let Some(at) = rows[row].condition.instruction()
+            && at as usize == instruction
+        {
+            row += 1;
+        }
+        instruction += 1;
+    }
+    assert!(
+        rows[row].class as usize != EventClass::Vmx as usize,
+        "rows of VMX instructions are sorted by instruction"
+    );
+    first[INSTRUCTIONS] = row as u8;
     first
 }
