@@ -48,7 +48,7 @@ pub(super) fn after_heading(text: &str) -> &str {
 }
 
 pub(super) fn looks_like_qemu(text: &str) -> bool {
-    !matches!(qemu::classify(text, false), Seen::Other)
+    !matches!(qemu::classify(text, true), Seen::Other | Seen::Garbled)
 }
 
 /// Where the next strong label begins in a text that begins with something else, and how many words stand before it.

@@ -81,25 +81,23 @@ fn decode_entities(raw: &str) -> String {
 
 /// Decodes the `=3D` of mails in quoted-printable; soft line breaks are the caller's.
 pub(crate) fn decode_quoted_printable(raw: &str) -> String {
-    let mut out = String::with_capacity(raw.len());
-    let mut rest = raw;
-    while let Some(at) = rest.find('=') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at..];
-        match rest.get(1..3).and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            // Bytes of a longer character mean nothing to a dump.
-            Some(byte) => {
-                out.push(if byte.is_ascii() { char::from(byte) } else { '?' });
-                rest = &rest[3..];
+    let mut out = Vec::with_capacity(raw.len());
+    let mut rest = raw.as_bytes();
+    while let Some((byte, tail)) = rest.split_first() {
+        let code = if *byte == b'=' { tail.first_chunk::<2>() } else { None };
+        let digit = |b: u8| char::from(b).to_digit(16);
+        match code.and_then(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)) {
+            Some(decoded) => {
+                out.push(decoded as u8);
+                rest = &tail[2..];
             }
             None => {
-                out.push('=');
-                rest = &rest[1..];
+                out.push(*byte);
+                rest = tail;
             }
         }
     }
-    out.push_str(rest);
-    out
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// Takes quotation marks of mail, log levels, time stamps, the host's name and the module's name off a line.
@@ -107,7 +105,7 @@ pub(crate) fn decode_quoted_printable(raw: &str) -> String {
 fn strip_prefix(line: &str) -> (&str, &str) {
     let mut rest = line;
     let mut caller = "";
-    if let Some(after) = after_syslog_tag(rest) {
+    if let Some(after) = after_syslog_tag(rest).or_else(|| after_syslog_header(rest)) {
         rest = after;
     }
     loop {
@@ -160,6 +158,32 @@ fn after_syslog_tag(line: &str) -> Option<&str> {
         None => after,
     };
     after.strip_prefix(": ").or_else(|| after.strip_prefix(":\t"))
+}
+
+/// The text after `Jun 24 17:25:51 host QEMU[2997]: `, or after the same with an ISO 8601 time.
+fn after_syslog_header(line: &str) -> Option<&str> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let is_clock = |word: &str| word.len() >= 8 && word.as_bytes()[2] == b':' && word.as_bytes()[5] == b':';
+    let is_iso = |word: &str| word.len() >= 19 && word.as_bytes()[4] == b'-' && word.as_bytes()[10] == b'T';
+    let (first, rest) = next_word(line)?;
+    let rest = if MONTHS.contains(&first) {
+        let (_day, rest) = next_word(rest)?;
+        let (clock, rest) = next_word(rest)?;
+        is_clock(clock).then_some(rest)?
+    } else {
+        is_iso(first).then_some(rest)?
+    };
+    let (_host, rest) = next_word(rest)?;
+    let (tag, after) = next_word(rest)?;
+    Some(if tag.ends_with(':') { after } else { rest })
+}
+
+/// The first word of a text and what follows it.
+fn next_word(text: &str) -> Option<(&str, &str)> {
+    let text = text.trim_start_matches(' ');
+    let end = text.find(' ')?;
+    (end <= 64).then(|| (&text[..end], &text[end..]))
 }
 
 /// The end of a short HTML tag whose `<` was taken off.
@@ -229,6 +253,8 @@ mod tests {
             "Sep  8 22:52:20 xubuntu2004 kernel: [10639.238051] CR3 = 0x0000000077aad000",
             "2024-01-02T03:04:05.678901+00:00 host kernel: CR3 = 0x0000000077aad000\r",
             "Jan 02 03:04:05 host kernel[77]: CR3 = 0x0000000077aad000",
+            "Jun 24 17:25:51 testhost QEMU[2997]: CR3 = 0x0000000077aad000",
+            "2024-01-02T03:04:05+0000 host qemu-system-x86[1]: CR3 = 0x0000000077aad000",
             "> > [10639.238051] CR3 = 0x0000000077aad000",
             ">> &gt; CR3 = 0x0000000077aad000",
             "    | CR3\t=  0x0000000077aad000  ",

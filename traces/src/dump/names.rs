@@ -62,6 +62,10 @@ const VMCS_ALIASES: &[(&str, u32)] = &[
     ("VM_INSTRUCTION_ERROR_FIELD", 0x4400),
     ("EXIT_REASON", 0x4402),
     ("GUEST_INTERRUPTIBILITY_STATE", 0x4824),
+    // KVM's own words, where a line of its dump is quoted in part.
+    ("INTERRUPTIBILITY", 0x4824),
+    ("ACTIVITYSTATE", 0x4826),
+    ("DEBUGEXCEPTIONS", 0x6822),
     ("GUEST_IA32_SYSENTER_CS", 0x482a),
     ("GUEST_PENDING_DEBUG_EXCEPTIONS", 0x6822),
     ("GUEST_IA32_SYSENTER_ESP", 0x6824),

@@ -98,6 +98,8 @@ pub(super) struct Reader {
     /// Words before the message on lines whose prefix is not known to [`line`]; learned from strong labels.
     prefix_words: usize,
     amd: bool,
+    /// The last line that was understood is one of QEMU's registers.
+    in_registers: bool,
 }
 
 impl Reader {
@@ -245,17 +247,18 @@ impl Reader {
 
     /// Lines that are taken as a whole: QEMU's registers, entries of an MSR list, `FIELD = value`.
     fn whole_line(&mut self, stream: &mut Stream, text: &str, line: u32) -> bool {
-        self.msr_entry(stream, text, line) || self.qemu_line(stream, text, line) || self.list_line(text, line)
+        self.msr_entry(stream, text, line) || self.qemu_line(text, line) || self.list_line(text, line)
     }
 
-    fn qemu_line(&mut self, stream: &Stream, text: &str, line: u32) -> bool {
-        let inside = self.registers.last().is_some_and(|r| line.saturating_sub(r.lines.1) < 4);
-        let seen = qemu::classify(text, inside && stream.section.is_none());
+    fn qemu_line(&mut self, text: &str, line: u32) -> bool {
+        let near = self.registers.last().is_some_and(|r| line.saturating_sub(r.lines.1) < 4);
+        let seen = qemu::classify(text, near && self.in_registers);
         match &seen {
             Seen::Other => return false,
             Seen::Begin => self.registers.push(Registers::new(line)),
             Seen::Garbled => {
-                self.name(line, text, Reason::NotANumber { found: text.chars().take(24).collect() });
+                let (register, rest) = text.split_once('=').unwrap_or((text, ""));
+                self.name(line, register, Reason::NotANumber { found: rest.chars().take(24).collect() });
             }
             Seen::Values(_) | Seen::Segment(..) => {
                 if self.registers.last().is_none_or(|r| r.has(&seen)) {
@@ -266,6 +269,7 @@ impl Reader {
                 }
             }
         }
+        self.in_registers = true;
         true
     }
 
@@ -354,6 +358,9 @@ impl Reader {
         if first.strong {
             return Some(first);
         }
+        if self.in_registers && looks_like_qemu(text) {
+            return None;
+        }
         let open = stream.dump.is_some_and(|d| {
             line.saturating_sub(self.dumps[d].lines.1) < DUMP_REACH
                 && (self.dumps[d].vendor() == Vendor::Amd) == first.section.is_amd()
@@ -366,9 +373,7 @@ impl Reader {
                 Some(_) => Some(second),
                 None => {
                     let reading = template::read(first, text);
-                    // QEMU's EFER line looks the same; it belongs to the register dump before it.
-                    let qemu = self.registers.last().is_some_and(|r| line.saturating_sub(r.lines.1) < 4);
-                    if reading.good() > 0 && !qemu {
+                    if reading.good() > 0 {
                         self.name(line, first.label, Reason::SectionUnknown);
                     }
                     None
@@ -423,6 +428,7 @@ impl Reader {
             _ => self.open(stream, vendor, line),
         };
         stream.section = Some(section);
+        self.in_registers = false;
         self.dumps[index].lines.1 = line;
         index
     }
@@ -448,7 +454,8 @@ impl Reader {
             let rest = text[at + key.len()..].trim_start_matches([' ', ':', '=', '(', '"', '\'', ',']);
             let end = rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
             if let Ok(n) = number::either(&rest[..end]) {
-                self.failures.push(Sourced { value: n.value, line, source: Source::Kernel });
+                let source = if *key == QEMU_FAILURE { Source::Qemu } else { Source::Kernel };
+                self.failures.push(Sourced { value: n.value, line, source });
                 break;
             }
         }
@@ -487,9 +494,12 @@ impl Reader {
 /// What stands between the pieces of a line.
 const SEPARATORS: [char; 3] = [' ', ',', ';'];
 
+/// What QEMU says, as in `KVM: entry failed, hardware error 0x80000021`.
+const QEMU_FAILURE: &str = "hardware error";
+
 /// What stands before a failure code: QEMU, KVM clients written in Rust, Xen.
 const FAILURES: &[&str] = &[
-    "hardware error",
+    QEMU_FAILURE,
     "hardware_entry_failure_reason",
     "hardware entry failure reason",
     "hardware exit reason",

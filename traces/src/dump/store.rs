@@ -34,9 +34,13 @@ pub(super) fn store(
             None => Ok(()),
         },
         (DumpState::Vmcs(vmcs), Target::GuestEfer) => {
-            let origin = [("(autoload)", EferOrigin::Autoload), ("(effective)", EferOrigin::Effective)];
-            match origin.into_iter().find(|(word, _)| text.contains(word)) {
-                Some((_, origin)) => {
+            // Cut short, the words still say that this is not the field.
+            let origin = text.split_once('(').map(|(_, word)| match word.as_bytes().first() {
+                Some(b'a') => EferOrigin::Autoload,
+                _ => EferOrigin::Effective,
+            });
+            match origin {
+                Some(origin) => {
                     vmcs.effective_efer = Some((sourced, origin));
                     Ok(())
                 }

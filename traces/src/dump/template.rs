@@ -145,7 +145,7 @@ pub(crate) fn read(template: &Template, text: &str) -> Reading {
             }
             Err(_) if part.optional && part.key.is_empty() => {}
             Err(reason) => {
-                let empty = text[start..].is_empty();
+                let empty = matches!(&text[start..], "" | "0x");
                 open |= empty;
                 at = start;
                 let value = Err(if empty { Reason::CutOff { digits: 0, expected: least } } else { reason });

@@ -93,7 +93,11 @@ pub(crate) const LINES: &[Template] = &[
     strong("BndCfgS=", Guest, &[part("", 0x2812, 16)]),
     strong("Interruptibility=", Guest, &[part("", 0x4824, 8), part("ActivityState=", 0x4826, 8)]),
     strong("InterruptStatus=", Guest, &[part("", 0x0810, 4)]),
-    weak("S_CET=", Guest, &[part("", 0x6828, 16), part("SSP=", 0x682a, 16), part("SSP TABLE=", 0x682c, 16)]),
+    weak(
+        "S_CET=",
+        Guest,
+        &[part("", 0x6828, 16), newer("SSP=", 0x682a, 16), newer("SSP TABLE=", 0x682c, 16)],
+    ),
     weak("RIP=", Host, &[part("", 0x6c16, 16), part("RSP=", 0x6c14, 16)]),
     weak(
         "CS=",
@@ -119,7 +123,7 @@ pub(crate) const LINES: &[Template] = &[
     weak("EFER=", Host, &[part("", 0x2c02, 16), newer("PAT=", 0x2c00, 16)]),
     weak("PAT=", Host, &[part("", 0x2c00, 16)]),
     weak("PerfGlobCtl=", Host, &[part("", 0x2c04, 16)]),
-    weak("S_CET=", Host, &[part("", 0x6c18, 16), part("SSP=", 0x6c1a, 16), part("SSP TABLE=", 0x6c1c, 16)]),
+    weak("S_CET=", Host, &[part("", 0x6c18, 16), newer("SSP=", 0x6c1a, 16), newer("SSP TABLE=", 0x6c1c, 16)]),
     strong(
         "PinBased=",
         Control,
