@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bitmap;
+pub mod boundary;
 pub mod context;
 pub mod decide;
 pub mod definitions;

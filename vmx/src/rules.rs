@@ -26,6 +26,7 @@ mod non_register;
 mod pdptes;
 mod view;
 
+pub(crate) use nearest::candidates;
 pub use nearest::{Correction, Place, corrections, nearest};
 pub use view::{Missing, Reads, View};
 

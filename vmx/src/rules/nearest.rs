@@ -1,7 +1,7 @@
 //! What to change so that a broken rule holds: a search around the values that the rule read, each answer verified by asking the
 //! rule again.
 
-use super::{RULES, Rule};
+use super::{Judgement, RULES, Rule};
 use crate::context::{EntryContext, Item, Memory};
 use crate::definitions::controls::Word;
 use crate::definitions::field::Field;
@@ -132,14 +132,21 @@ fn search(
         }
     });
     let mut broken = |value: u64| {
-        let mut count = 0;
+        let (mut count, mut unknown) = (0, 0);
         change(value, &mut |context| {
-            count = RULES.iter().filter(|other| other.judge(context).is_violated()).count();
+            for other in &RULES {
+                match other.judge(context) {
+                    Judgement::Satisfied => {}
+                    Judgement::Violated { .. } => count += 1,
+                    Judgement::Unknown(_) => unknown += 1,
+                }
+            }
         });
-        (value, count)
+        (value, count, unknown)
     };
     let (first, second) = (broken(by_bits?), broken(by_distance?));
-    Some(if second.1 < first.1 { second } else { first })
+    let best = if (second.1, second.2) < (first.1, first.2) { second } else { first };
+    Some((best.0, best.1))
 }
 
 /// Values that the rule may want, taken from capabilities and from the other fields that it reads.
