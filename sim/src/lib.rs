@@ -13,6 +13,8 @@
 
 #[cfg(feature = "tools")]
 pub mod campaign;
+#[cfg(feature = "tools")]
+pub mod explain;
 pub mod guests;
 #[cfg(feature = "tools")]
 pub mod strategies;

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use rootmode::explain::rules_page;
 
 use crate::table::{Row, from_markdown};
 
@@ -26,7 +27,10 @@ const QUOTING: [&str; 2] = ["README.md", "SPECIFICATION.md"];
 pub fn run(arguments: &Arguments) -> Result<bool, String> {
     let root = root();
     let rows = from_markdown(&read(&root.join("docs/full.md"))?);
-    let mut wanted: Vec<(PathBuf, String)> = Vec::new();
+    let mut wanted = vec![
+        (root.join("docs/rules-vmx.md"), rules_page("Rules of VM entry", "vmx.")),
+        (root.join("docs/rules-svm.md"), rules_page("Rules of VMRUN", "svm.")),
+    ];
     for name in QUOTING {
         let path = root.join(name);
         let text = quoted(&read(&path)?, &rows).map_err(|e| format!("{name}: {e}"))?;

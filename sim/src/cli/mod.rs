@@ -1,6 +1,8 @@
 //! The command line: arguments, dispatch, exit status (0 fine, 1 something was found, 2 bad input).
 
 mod campaign;
+mod explain;
+mod rules;
 mod table;
 
 use std::process::ExitCode;
@@ -31,6 +33,10 @@ struct Cli {
 enum Command {
     /// Check properties over generated cases; hunt known bugs; run a counterexample again.
     Campaign(campaign::Arguments),
+    /// Say why a VM entry or VMRUN was refused: every broken rule, with the nearest valid values.
+    Explain(explain::Arguments),
+    /// Show the entry rules of both vendors.
+    Rules(rules::Arguments),
 }
 
 /// What a command found.
@@ -47,6 +53,8 @@ pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Some(Command::Campaign(arguments)) => campaign::run(&arguments),
+        Some(Command::Explain(arguments)) => explain::run(&arguments),
+        Some(Command::Rules(arguments)) => rules::run(&arguments),
         None => Ok(help()),
     };
     match result {
