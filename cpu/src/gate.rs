@@ -24,7 +24,7 @@ pub const fn gate_address(n: u32) -> Linear {
 /// The gate at `rip`, if it is one.
 pub const fn gate_at(rip: u64) -> Option<u32> {
     let offset = rip.wrapping_sub(GATE_BASE.0);
-    if offset < GATE_COUNT as u64 * GATE_STRIDE && offset % GATE_STRIDE == 0 {
+    if offset < GATE_COUNT as u64 * GATE_STRIDE && offset.is_multiple_of(GATE_STRIDE) {
         Some((offset / GATE_STRIDE) as u32)
     } else {
         None

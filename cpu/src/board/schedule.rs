@@ -139,9 +139,11 @@ impl Board {
             }
             match ended {
                 RunEnd::Budget | RunEnd::Asleep => {
-                    self.slice = Some(Slice { end: self.cut(end), next: next + 1 })
+                    self.slice = Some(Slice { end: self.cut(end), next: next + 1 });
                 }
-                RunEnd::Effects => self.slice = Some(Slice { end: self.cut(end), next }),
+                RunEnd::Effects => {
+                    self.slice = Some(Slice { end: self.cut(end), next });
+                }
                 RunEnd::Stop(stop) => return Some((stop, source)),
             }
         }
