@@ -59,7 +59,7 @@ pub enum Condition {
 
 impl Condition {
     /// Whether the condition holds for `event`. For an event of a class that it is not about, it does not.
-    #[inline]
+    #[inline(always)]
     pub fn holds<M: PermissionMaps + ?Sized>(self, view: &View<'_, M>, event: &Event) -> bool {
         let (controls, state) = (view.controls, view.state);
         match (self, event) {
@@ -101,7 +101,7 @@ impl Condition {
     }
 
     /// The conditions that are about controls alone.
-    #[inline]
+    #[inline(always)]
     const fn holds_for_controls(self, controls: &Controls) -> bool {
         match self {
             Self::Forced => controls.forces_interrupts(),

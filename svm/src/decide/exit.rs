@@ -61,7 +61,7 @@ pub struct Exit {
 }
 
 impl Exit {
-    #[inline]
+    #[inline(always)]
     pub(super) fn new<M: PermissionMaps + ?Sized>(view: &View<'_, M>, event: &Event, row: &Row) -> Self {
         let (info1, info2) = infos(view, event, row.info);
         let next_rip = if view.controls.traits.nrip_save && saves_next_rip(event, row) {
@@ -84,6 +84,7 @@ impl Exit {
 }
 
 /// BOUND's #BR and INTO's #OF have no other source than those instructions.
+#[inline(always)]
 fn saves_next_rip(event: &Event, row: &Row) -> bool {
     match event {
         Event::Exception(e) => match e.source {
@@ -94,34 +95,34 @@ fn saves_next_rip(event: &Event, row: &Row) -> bool {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn infos<M: PermissionMaps + ?Sized>(view: &View<'_, M>, event: &Event, kind: Info) -> (u64, u64) {
     let (controls, state) = (view.controls, view.state);
     let assist = |value| if controls.traits.decode_assists { value } else { 0 };
-    match (kind, *event) {
+    match (kind, event) {
         (Info::Exception, Event::Exception(e)) => {
             let address = if e.vector == vector::PF { e.detail } else { 0 };
-            (e.error_code.unwrap_or(0).into(), address)
+            (u64::from(e.error_code.unwrap_or(0)), address)
         }
         (Info::Smi, _) => (SmiInfo::EXTERNAL.0, 0),
         (Info::TaskSwitch, Event::TaskSwitch { selector, source, error_code }) => {
             let resume_flag = state.rflags.contains(rootmode_arch::RFlags::RF);
-            TaskSwitchInfo::new(selector, source, error_code, resume_flag).encode()
+            TaskSwitchInfo::new(*selector, *source, *error_code, resume_flag).encode()
         }
         (Info::NestedPageFault, Event::SecondStage(access)) => {
             let read_only =
                 controls.traits.read_only_tables && controls.nested.contains(NestedControl::ROGPT_ENABLE);
-            (NpfInfo::new(&access, read_only).0, access.address.0)
+            (NpfInfo::new(access, read_only).0, access.address.0)
         }
         (Info::NoAcceleration, Event::ApicAccess { access, .. }) => {
             let offset = access.address.page_offset() as u16;
             NoAcceleration { offset, write: access.write, vector: 0 }.encode()
         }
         (Info::NoAcceleration, Event::ApicWrite { offset }) => {
-            NoAcceleration { offset, write: true, vector: 0 }.encode()
+            NoAcceleration { offset: *offset, write: true, vector: 0 }.encode()
         }
         (Info::NoAcceleration, Event::VirtualizedEoi { vector }) => {
-            NoAcceleration { offset: 0xb0, write: true, vector }.encode()
+            NoAcceleration { offset: 0xb0, write: true, vector: *vector }.encode()
         }
         (Info::IncompleteIpi, _) => {
             let cause = state.ipi.failure.unwrap_or(IpiFailure::InvalidType);
@@ -129,17 +130,17 @@ fn infos<M: PermissionMaps + ?Sized>(view: &View<'_, M>, event: &Event, kind: In
         }
         (Info::Linear, Event::Invlpg { linear }) => (assist(linear.0), 0),
         (Info::MovCr, Event::CrRead { gpr, .. } | Event::CrWrite { gpr, .. }) => {
-            (assist(MovCr { gpr: Some(gpr) }.encode()), 0)
+            (assist(MovCr { gpr: Some(*gpr) }.encode()), 0)
         }
         (Info::MovDr, Event::DrRead { gpr, .. } | Event::DrWrite { gpr, .. }) => {
-            (assist(MovDr { gpr }.encode()), 0)
+            (assist(MovDr { gpr: *gpr }.encode()), 0)
         }
         (Info::Ioio, Event::PortIo(access)) => {
-            (IoioInfo::new(&access, state.address_size).encode(), state.next_rip)
+            (IoioInfo::new(access, state.address_size).encode(), state.next_rip)
         }
         (Info::Msr, Event::Wrmsr { .. }) => (1, 0),
-        (Info::Vector, Event::SoftwareInterrupt { vector, .. }) => (assist(vector.into()), 0),
-        (Info::NewValue, Event::EferWritten { value } | Event::CrWritten { value, .. }) => (value, 0),
+        (Info::Vector, Event::SoftwareInterrupt { vector, .. }) => (assist(u64::from(*vector)), 0),
+        (Info::NewValue, Event::EferWritten { value } | Event::CrWritten { value, .. }) => (*value, 0),
         _ => (0, 0),
     }
 }

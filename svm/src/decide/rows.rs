@@ -2,21 +2,44 @@
 //! (APM Vol. 2 (24593 rev. 3.43) "Instruction Intercepts", "SVM Intercept Exit Codes" and the sections named).
 
 use super::condition::Condition;
-use super::exit::Info;
+use super::exit::{Exit, Info};
 use super::table::{Gate, Row};
-use crate::bitmap::Access;
+use super::view::View;
+use crate::bitmap::{Access, PermissionMaps};
 use crate::encode::ExitCode;
 use crate::vmcb::Intercept;
 use rootmode_arch::event::TableInstruction;
-use rootmode_arch::{EventClass, Stage};
+use rootmode_arch::{Event, EventClass, Stage};
 
-/// The row's columns by name: identifier, class, gate, condition, code, stage, information, section.
+/// Rows by class; columns: identifier, gate, condition, stage, information, section. Yields the rows as data, and
+/// [`decide_built_in`], in which each row is a constant that the compiler can see through.
 macro_rules! rows {
-    ($($id:literal $class:ident $gate:tt $condition:expr, $stage:ident $info:ident $source:expr;)*) => {
+    ($($class:ident { $($id:literal $gate:tt $condition:expr, $stage:ident $info:ident $source:expr;)+ })*) => {
         /// Number of rows.
-        pub(super) const COUNT: usize = [$($id),*].len();
+        pub(super) const COUNT: usize = [$($($id),+),*].len();
         /// All rows.
-        pub(super) const ROWS: [Row; COUNT] = [$(Row {
+        pub(super) const ROWS: [Row; COUNT] =
+            [$($(rows!(@row $class $id $gate $condition, $stage $info $source)),+),*];
+
+        /// What the table of all rows answers.
+        #[inline]
+        pub(super) fn decide_built_in<M: PermissionMaps + ?Sized>(view: &View<'_, M>, event: &Event) -> Option<Exit> {
+            match event {
+                $(Event::$class { .. } => {
+                    $({
+                        const ROW: Row = rows!(@row $class $id $gate $condition, $stage $info $source);
+                        if ROW.applies(view, event) {
+                            return Some(Exit::new(view, event, &ROW));
+                        }
+                    })+
+                    None
+                })*
+                _ => None,
+            }
+        }
+    };
+    (@row $class:ident $id:literal $gate:tt $condition:expr, $stage:ident $info:ident $source:expr) => {
+        Row {
             id: $id,
             class: EventClass::$class,
             gate: rows!(@gate $gate),
@@ -27,7 +50,7 @@ macro_rules! rows {
             source: $source,
             enabled: true,
             negated: false,
-        }),*];
+        }
     };
     (@gate [$bit:ident]) => { Gate::Bit(Intercept::$bit) };
     (@gate [$bit:ident; $count:literal]) => { Gate::Numbered { first: Intercept::$bit, count: $count } };
@@ -46,92 +69,209 @@ macro_rules! rows {
 const INSTRUCTIONS: &str = "Instruction Intercepts";
 const FORCED: &str = "Interrupt Injection Restrictions";
 const TRAPS: &str = "Control Register Write Traps";
-const TABLES: &str = "Instruction Intercepts";
 const REGISTERS: &str = "Virtual APIC Register Accesses";
 
 rows! {
-    "icebp" Exception [ICEBP] Int1, Event Nothing INSTRUCTIONS;
-    "machine-check.forced" Exception [=> of EXCP_MC] ForcedMachineCheck, Event Nothing FORCED;
-    "exception" Exception [EXCP_DE; 32] NotInt1, Event Exception "Exception Intercepts";
-    "intr" ExternalInterrupt [INTR] Always, Event Nothing "INTR Intercept";
-    "intr.forced" ExternalInterrupt [=> of INTR] Forced, Event Nothing FORCED;
-    "nmi" Nmi [NMI] Always, Event Nothing "NMI Intercept";
-    "nmi.forced" Nmi [=> of NMI] Forced, Event Nothing FORCED;
-    "smi" Smi [SMI] SmmUnlocked, Event Smi "SMI Intercept";
-    "smi.sev-es" Smi [=> of SMI] SevEs, Event Smi "Interaction with SMI and #MC";
-    "init" Init [INIT] Always, Event Nothing "INIT Intercept";
-    "init.forced" Init [=> of INIT] Forced, Event Nothing FORCED;
-    "shutdown" TripleFault [SHUTDOWN] Always, Event Nothing "Shutdown Intercept";
-    "task-switch" TaskSwitch [TASK_SWITCH] Always, Event TaskSwitch "Task Switch Intercept";
-    "vintr" VirtualInterrupt [VINTR] Always, Event Nothing "Virtual Interrupt Intercept";
-    "ferr-freeze" FerrFreeze [FERR_FREEZE] Always, Event Nothing "Ferr_Freeze Intercept";
-    "bus-lock" BusLock [BUSLOCK] BusLocksExhausted, Event Nothing "Bus Lock Threshold";
-    "nested-page-fault" SecondStage [=> NPF] Always, Event NestedPageFault "Nested versus Guest Page Faults, Fault Ordering";
-    "avic.fault" ApicAccess [=> AVIC_NOACCEL] ApicFault, Event NoAcceleration REGISTERS;
-    "avic.ipi" ApicWrite [=> AVIC_INCOMPLETE_IPI] IpiFailed, Event IncompleteIpi "AVIC IPI Delivery Not Completed";
-    "avic.trap" ApicWrite [=> AVIC_NOACCEL] ApicTrap, Event NoAcceleration REGISTERS;
-    "avic.level-eoi" VirtualizedEoi [=> AVIC_NOACCEL] Avic, Event NoAcceleration "AVIC Access to Un-accelerated vAPIC register";
-    "cpuid" Cpuid [CPUID] Always, First Nothing INSTRUCTIONS;
-    "cpuid.snp" Cpuid [=> of CPUID] Snp, First Nothing "Running SNP-Active Virtual Machines";
-    "hlt" Hlt [HLT] Always, Checked Nothing INSTRUCTIONS;
-    "hlt.idle" Hlt [IDLE_HLT] NoVirtualInterrupt, Checked Nothing INSTRUCTIONS;
-    "idle-hlt.hlt" IdleHlt [HLT] Always, Checked Nothing INSTRUCTIONS;
-    "idle-hlt" IdleHlt [IDLE_HLT] Always, Checked Nothing INSTRUCTIONS;
-    "invd" Invd [INVD] Always, Checked Nothing INSTRUCTIONS;
-    "wbinvd" Wbinvd [WBINVD] Always, Checked Nothing INSTRUCTIONS;
-    "invlpg" Invlpg [INVLPG] Always, Checked Linear INSTRUCTIONS;
-    "invlpga" Invlpga [INVLPGA] Always, Checked Nothing INSTRUCTIONS;
-    "invlpgb" Invlpgb [INVLPGB] Always, Checked Nothing INSTRUCTIONS;
-    "invlpgb.illegal" Invlpgb [INVLPGB_ILLEGAL] IllegalOperands, Checked Nothing INSTRUCTIONS;
-    "tlbsync" Tlbsync [TLBSYNC] Always, Checked Nothing INSTRUCTIONS;
-    "invpcid" Invpcid [INVPCID] Always, Checked Nothing INSTRUCTIONS;
-    "rdpmc" Rdpmc [RDPMC] Always, Checked Nothing INSTRUCTIONS;
-    "rdtsc" Rdtsc [RDTSC] Always, Checked Nothing INSTRUCTIONS;
-    "rdtscp" Rdtscp [RDTSCP] Always, Checked Nothing INSTRUCTIONS;
-    "rsm" Rsm [RSM] Always, First Nothing INSTRUCTIONS;
-    "cr-read" CrRead [CR0_READ; 16] Always, Checked MovCr INSTRUCTIONS;
-    "cr-write" CrWrite [CR0_WRITE; 16] Always, Checked MovCr INSTRUCTIONS;
-    "cr0-selective-write" CrWrite [CR0_SEL_WRITE] Cr0Changes, Checked MovCr INSTRUCTIONS;
-    "clts" Clts [CR0_WRITE] Always, Checked Nothing INSTRUCTIONS;
-    "lmsw" Lmsw [CR0_WRITE] Always, Checked Nothing INSTRUCTIONS;
-    "lmsw.selective" Lmsw [CR0_SEL_WRITE] Always, Checked Nothing INSTRUCTIONS;
-    "smsw" Smsw [CR0_READ] Always, Checked Nothing INSTRUCTIONS;
-    "dr-read" DrRead [DR0_READ; 16] Always, Checked MovDr INSTRUCTIONS;
-    "dr-write" DrWrite [DR0_WRITE; 16] Always, Checked MovDr INSTRUCTIONS;
-    "ioio" PortIo [IOIO_PROT] PortMap, Checked Ioio "IN and OUT Behavior";
-    "ioio.snp" PortIo [=> of IOIO_PROT] Snp, Checked Ioio "Running SNP-Active Virtual Machines";
-    "rdmsr" Rdmsr [MSR_PROT] MsrMap(Access::Read), Checked Msr "MSR Intercepts";
-    "wrmsr" Wrmsr [MSR_PROT] MsrMap(Access::Write), Checked Msr "MSR Intercepts";
-    "mwait.armed" Mwait [MWAIT_CONDITIONAL] Armed, Checked Nothing INSTRUCTIONS;
-    "mwait" Mwait [MWAIT] Always, Checked Nothing INSTRUCTIONS;
-    "monitor" Monitor [MONITOR] Always, Operands Nothing INSTRUCTIONS;
-    "pause" Pause [PAUSE] PauseFilter, First Nothing "Pause Intercept Filtering";
-    "sgdt" DescriptorTable [GDTR_READ] Table(TableInstruction::Sgdt), Checked Nothing TABLES;
-    "sidt" DescriptorTable [IDTR_READ] Table(TableInstruction::Sidt), Checked Nothing TABLES;
-    "lgdt" DescriptorTable [GDTR_WRITE] Table(TableInstruction::Lgdt), Checked Nothing TABLES;
-    "lidt" DescriptorTable [IDTR_WRITE] Table(TableInstruction::Lidt), Checked Nothing TABLES;
-    "sldt" DescriptorTable [LDTR_READ] Table(TableInstruction::Sldt), Checked Nothing TABLES;
-    "str" DescriptorTable [TR_READ] Table(TableInstruction::Str), Checked Nothing TABLES;
-    "lldt" DescriptorTable [LDTR_WRITE] Table(TableInstruction::Lldt), Checked Nothing TABLES;
-    "ltr" DescriptorTable [TR_WRITE] Table(TableInstruction::Ltr), Checked Nothing TABLES;
-    "xsetbv" Xsetbv [XSETBV] Always, First Nothing INSTRUCTIONS;
-    "swint" SoftwareInterrupt [SWINT] Always, First Vector INSTRUCTIONS;
-    "iret" Iret [IRET] Always, First Nothing INSTRUCTIONS;
-    "pushf" Pushf [PUSHF] Always, First Nothing INSTRUCTIONS;
-    "popf" Popf [POPF] Always, First Nothing INSTRUCTIONS;
-    "vmrun" Vmrun [VMRUN] Always, Checked Nothing INSTRUCTIONS;
-    "vmload" Vmload [VMLOAD] Always, Checked Nothing INSTRUCTIONS;
-    "vmload.refused" Vmload [=> of VMLOAD] VirtualizationRefused, Checked Nothing "VMSAVE and VMLOAD Virtualization";
-    "vmsave" Vmsave [VMSAVE] Always, Checked Nothing INSTRUCTIONS;
-    "vmsave.refused" Vmsave [=> of VMSAVE] VirtualizationRefused, Checked Nothing "VMSAVE and VMLOAD Virtualization";
-    "vmmcall" Vmmcall [VMMCALL] Always, First Nothing INSTRUCTIONS;
-    "vmgexit" Vmgexit [=> VMGEXIT] SevEs, First Nothing "VMGEXIT";
-    "vmgexit.vmmcall" Vmgexit [VMMCALL] NotSevEs, First Nothing "VMGEXIT";
-    "stgi" Stgi [STGI] Always, Checked Nothing INSTRUCTIONS;
-    "clgi" Clgi [CLGI] Always, Checked Nothing INSTRUCTIONS;
-    "skinit" Skinit [SKINIT] Always, Checked Nothing INSTRUCTIONS;
-    "rdpru" Rdpru [RDPRU] Always, Checked Nothing INSTRUCTIONS;
-    "mcommit" Mcommit [MCOMMIT] Always, Checked Nothing "VMCB Layout";
-    "efer-write-trap" EferWritten [EFER_WRITE_TRAP] SevEs, Event NewValue TRAPS;
-    "cr-write-trap" CrWritten [CR0_WRITE_TRAP; 16] SevEs, Event NewValue TRAPS;
+    Exception {
+        "icebp" [ICEBP] Int1, Event Nothing INSTRUCTIONS;
+        "machine-check.forced" [=> of EXCP_MC] ForcedMachineCheck, Event Nothing FORCED;
+        "exception" [EXCP_DE; 32] NotInt1, Event Exception "Exception Intercepts";
+    }
+    ExternalInterrupt {
+        "intr" [INTR] Always, Event Nothing "INTR Intercept";
+        "intr.forced" [=> of INTR] Forced, Event Nothing FORCED;
+    }
+    Nmi {
+        "nmi" [NMI] Always, Event Nothing "NMI Intercept";
+        "nmi.forced" [=> of NMI] Forced, Event Nothing FORCED;
+    }
+    Smi {
+        "smi" [SMI] SmmUnlocked, Event Smi "SMI Intercept";
+        "smi.sev-es" [=> of SMI] SevEs, Event Smi "Interaction with SMI and #MC";
+    }
+    Init {
+        "init" [INIT] Always, Event Nothing "INIT Intercept";
+        "init.forced" [=> of INIT] Forced, Event Nothing FORCED;
+    }
+    TripleFault {
+        "shutdown" [SHUTDOWN] Always, Event Nothing "Shutdown Intercept";
+    }
+    TaskSwitch {
+        "task-switch" [TASK_SWITCH] Always, Event TaskSwitch "Task Switch Intercept";
+    }
+    VirtualInterrupt {
+        "vintr" [VINTR] Always, Event Nothing "Virtual Interrupt Intercept";
+    }
+    FerrFreeze {
+        "ferr-freeze" [FERR_FREEZE] Always, Event Nothing "Ferr_Freeze Intercept";
+    }
+    BusLock {
+        "bus-lock" [BUSLOCK] BusLocksExhausted, Event Nothing "Bus Lock Threshold";
+    }
+    SecondStage {
+        "nested-page-fault" [=> NPF] Always, Event NestedPageFault "Nested versus Guest Page Faults, Fault Ordering";
+    }
+    ApicAccess {
+        "avic.fault" [=> AVIC_NOACCEL] ApicFault, Event NoAcceleration REGISTERS;
+    }
+    ApicWrite {
+        "avic.ipi" [=> AVIC_INCOMPLETE_IPI] IpiFailed, Event IncompleteIpi "AVIC IPI Delivery Not Completed";
+        "avic.trap" [=> AVIC_NOACCEL] ApicTrap, Event NoAcceleration REGISTERS;
+    }
+    VirtualizedEoi {
+        "avic.level-eoi" [=> AVIC_NOACCEL] Avic, Event NoAcceleration "AVIC Access to Un-accelerated vAPIC register";
+    }
+    Cpuid {
+        "cpuid" [CPUID] Always, First Nothing INSTRUCTIONS;
+        "cpuid.snp" [=> of CPUID] Snp, First Nothing "Running SNP-Active Virtual Machines";
+    }
+    Hlt {
+        "hlt" [HLT] Always, Checked Nothing INSTRUCTIONS;
+        "hlt.idle" [IDLE_HLT] NoVirtualInterrupt, Checked Nothing INSTRUCTIONS;
+    }
+    IdleHlt {
+        "idle-hlt.hlt" [HLT] Always, Checked Nothing INSTRUCTIONS;
+        "idle-hlt" [IDLE_HLT] Always, Checked Nothing INSTRUCTIONS;
+    }
+    Invd {
+        "invd" [INVD] Always, Checked Nothing INSTRUCTIONS;
+    }
+    Wbinvd {
+        "wbinvd" [WBINVD] Always, Checked Nothing INSTRUCTIONS;
+    }
+    Invlpg {
+        "invlpg" [INVLPG] Always, Checked Linear INSTRUCTIONS;
+    }
+    Invlpga {
+        "invlpga" [INVLPGA] Always, Checked Nothing INSTRUCTIONS;
+    }
+    Invlpgb {
+        "invlpgb" [INVLPGB] Always, Checked Nothing INSTRUCTIONS;
+        "invlpgb.illegal" [INVLPGB_ILLEGAL] IllegalOperands, Checked Nothing INSTRUCTIONS;
+    }
+    Tlbsync {
+        "tlbsync" [TLBSYNC] Always, Checked Nothing INSTRUCTIONS;
+    }
+    Invpcid {
+        "invpcid" [INVPCID] Always, Checked Nothing INSTRUCTIONS;
+    }
+    Rdpmc {
+        "rdpmc" [RDPMC] Always, Checked Nothing INSTRUCTIONS;
+    }
+    Rdtsc {
+        "rdtsc" [RDTSC] Always, Checked Nothing INSTRUCTIONS;
+    }
+    Rdtscp {
+        "rdtscp" [RDTSCP] Always, Checked Nothing INSTRUCTIONS;
+    }
+    Rsm {
+        "rsm" [RSM] Always, First Nothing INSTRUCTIONS;
+    }
+    CrRead {
+        "cr-read" [CR0_READ; 16] Always, Checked MovCr INSTRUCTIONS;
+    }
+    CrWrite {
+        "cr-write" [CR0_WRITE; 16] Always, Checked MovCr INSTRUCTIONS;
+        "cr0-selective-write" [CR0_SEL_WRITE] Cr0Changes, Checked MovCr INSTRUCTIONS;
+    }
+    Clts {
+        "clts" [CR0_WRITE] Always, Checked Nothing INSTRUCTIONS;
+    }
+    Lmsw {
+        "lmsw" [CR0_WRITE] Always, Checked Nothing INSTRUCTIONS;
+        "lmsw.selective" [CR0_SEL_WRITE] Always, Checked Nothing INSTRUCTIONS;
+    }
+    Smsw {
+        "smsw" [CR0_READ] Always, Checked Nothing INSTRUCTIONS;
+    }
+    DrRead {
+        "dr-read" [DR0_READ; 16] Always, Checked MovDr INSTRUCTIONS;
+    }
+    DrWrite {
+        "dr-write" [DR0_WRITE; 16] Always, Checked MovDr INSTRUCTIONS;
+    }
+    PortIo {
+        "ioio" [IOIO_PROT] PortMap, Checked Ioio "IN and OUT Behavior";
+        "ioio.snp" [=> of IOIO_PROT] Snp, Checked Ioio "Running SNP-Active Virtual Machines";
+    }
+    Rdmsr {
+        "rdmsr" [MSR_PROT] MsrMap(Access::Read), Checked Msr "MSR Intercepts";
+    }
+    Wrmsr {
+        "wrmsr" [MSR_PROT] MsrMap(Access::Write), Checked Msr "MSR Intercepts";
+    }
+    Mwait {
+        "mwait.armed" [MWAIT_CONDITIONAL] Armed, Checked Nothing INSTRUCTIONS;
+        "mwait" [MWAIT] Always, Checked Nothing INSTRUCTIONS;
+    }
+    Monitor {
+        "monitor" [MONITOR] Always, Operands Nothing INSTRUCTIONS;
+    }
+    Pause {
+        "pause" [PAUSE] PauseFilter, First Nothing "Pause Intercept Filtering";
+    }
+    DescriptorTable {
+        "sgdt" [GDTR_READ] Table(TableInstruction::Sgdt), Checked Nothing INSTRUCTIONS;
+        "sidt" [IDTR_READ] Table(TableInstruction::Sidt), Checked Nothing INSTRUCTIONS;
+        "lgdt" [GDTR_WRITE] Table(TableInstruction::Lgdt), Checked Nothing INSTRUCTIONS;
+        "lidt" [IDTR_WRITE] Table(TableInstruction::Lidt), Checked Nothing INSTRUCTIONS;
+        "sldt" [LDTR_READ] Table(TableInstruction::Sldt), Checked Nothing INSTRUCTIONS;
+        "str" [TR_READ] Table(TableInstruction::Str), Checked Nothing INSTRUCTIONS;
+        "lldt" [LDTR_WRITE] Table(TableInstruction::Lldt), Checked Nothing INSTRUCTIONS;
+        "ltr" [TR_WRITE] Table(TableInstruction::Ltr), Checked Nothing INSTRUCTIONS;
+    }
+    Xsetbv {
+        "xsetbv" [XSETBV] Always, First Nothing INSTRUCTIONS;
+    }
+    SoftwareInterrupt {
+        "swint" [SWINT] Always, First Vector INSTRUCTIONS;
+    }
+    Iret {
+        "iret" [IRET] Always, First Nothing INSTRUCTIONS;
+    }
+    Pushf {
+        "pushf" [PUSHF] Always, First Nothing INSTRUCTIONS;
+    }
+    Popf {
+        "popf" [POPF] Always, First Nothing INSTRUCTIONS;
+    }
+    Vmrun {
+        "vmrun" [VMRUN] Always, Checked Nothing INSTRUCTIONS;
+    }
+    Vmload {
+        "vmload" [VMLOAD] Always, Checked Nothing INSTRUCTIONS;
+        "vmload.refused" [=> of VMLOAD] VirtualizationRefused, Checked Nothing "VMSAVE and VMLOAD Virtualization";
+    }
+    Vmsave {
+        "vmsave" [VMSAVE] Always, Checked Nothing INSTRUCTIONS;
+        "vmsave.refused" [=> of VMSAVE] VirtualizationRefused, Checked Nothing "VMSAVE and VMLOAD Virtualization";
+    }
+    Vmmcall {
+        "vmmcall" [VMMCALL] Always, First Nothing INSTRUCTIONS;
+    }
+    Vmgexit {
+        "vmgexit" [=> VMGEXIT] SevEs, First Nothing "VMGEXIT";
+        "vmgexit.vmmcall" [VMMCALL] NotSevEs, First Nothing "VMGEXIT";
+    }
+    Stgi {
+        "stgi" [STGI] Always, Checked Nothing INSTRUCTIONS;
+    }
+    Clgi {
+        "clgi" [CLGI] Always, Checked Nothing INSTRUCTIONS;
+    }
+    Skinit {
+        "skinit" [SKINIT] Always, Checked Nothing INSTRUCTIONS;
+    }
+    Rdpru {
+        "rdpru" [RDPRU] Always, Checked Nothing INSTRUCTIONS;
+    }
+    Mcommit {
+        "mcommit" [MCOMMIT] Always, Checked Nothing "VMCB Layout";
+    }
+    EferWritten {
+        "efer-write-trap" [EFER_WRITE_TRAP] SevEs, Event NewValue TRAPS;
+    }
+    CrWritten {
+        "cr-write-trap" [CR0_WRITE_TRAP; 16] SevEs, Event NewValue TRAPS;
+    }
 }

@@ -26,7 +26,7 @@ pub enum Gate {
 }
 
 impl Gate {
-    #[inline]
+    #[inline(always)]
     fn is_open(self, controls: &Controls, event: &Event) -> bool {
         match self {
             Self::Open => true,
@@ -49,7 +49,7 @@ impl Gate {
 }
 
 /// The register or vector number of an event.
-#[inline]
+#[inline(always)]
 const fn number(event: &Event) -> u8 {
     match event {
         Event::Exception(e) => e.vector,
@@ -87,14 +87,14 @@ pub struct Row {
 
 impl Row {
     /// Whether the event exits by this row. The event must be of the row's class.
-    #[inline]
+    #[inline(always)]
     pub fn applies<M: PermissionMaps + ?Sized>(&self, view: &View<'_, M>, event: &Event) -> bool {
         self.enabled
             && self.gate.is_open(view.controls, event)
             && self.condition.holds(view, event) != self.negated
     }
     /// The exit code for `event`.
-    #[inline]
+    #[inline(always)]
     pub const fn code_of(&self, event: &Event) -> ExitCode {
         match self.gate {
             Gate::Numbered { .. } => ExitCode(self.code.0 + number(event) as u64),

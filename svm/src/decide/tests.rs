@@ -1,8 +1,32 @@
-//! The table's own consistency; truth tables of the manual stand beside it in `truth.rs`.
+//! The table against the manual's truth tables, its two forms against each other, and its own consistency.
 
 use super::*;
-use crate::encode::ExitCode;
-use crate::vmcb::INTERCEPTS;
+use crate::bitmap::{Iopm, Msrpm, Uniform};
+use crate::capabilities::MAX_AMD;
+use crate::encode::{ExitCode, IpiFailure, NpfInfo};
+use crate::vmcb::{INTERCEPTS, IntCtl, Intercept, Intercepts, NestedControl, VirtExt};
+use rootmode_arch::choices::Seeded;
+use rootmode_arch::event::*;
+use rootmode_arch::{
+    Choices, Cr0, EventClass, Gpr, GuestPhysical, Linear, RFlags, SegmentName, Selector, Site, Stage,
+};
+
+mod draw;
+mod events;
+mod instructions;
+
+fn controls(intercepts: &[Intercept]) -> Controls {
+    let intercepts = intercepts.iter().fold(Intercepts::NONE, |all, one| all.with(*one));
+    Controls { intercepts, traits: Traits::of(&MAX_AMD), ..Controls::default() }
+}
+
+/// Exit with maps of zeros.
+fn exit(controls: &Controls, state: &State, event: Event) -> Option<Exit> {
+    decide(&View { controls, state, maps: &Uniform(false) }, &event)
+}
+fn code(intercepts: &[Intercept], event: Event) -> Option<u64> {
+    exit(&controls(intercepts), &State::default(), event).map(|exit| exit.code.0)
+}
 
 #[test]
 fn identifiers_are_unique_and_every_row_names_its_section() {
@@ -20,8 +44,117 @@ fn every_intercept_bit_that_the_manual_defines_has_a_row_that_asks_for_it() {
         let asked = Table::BUILT_IN.rows().iter().any(|row| match row.gate {
             Gate::Open => false,
             Gate::Bit(bit) => bit == intercept.bit && row.code == ExitCode::of(bit),
-            Gate::Numbered { first, count } => (first.0..first.0 + count).contains(&intercept.bit.0),
+            Gate::Numbered { first, count } => {
+                row.code == ExitCode::of(first) && (first.0..first.0 + count).contains(&intercept.bit.0)
+            }
         });
         assert!(asked, "{}", intercept.name);
     }
+}
+
+#[test]
+fn the_built_in_code_answers_what_the_table_of_rows_answers_and_interest_covers_both() {
+    let mut exits = 0;
+    for seed in 0..60_000 {
+        let mut choices = Seeded::new(seed);
+        let (controls, state, event) =
+            (draw::controls(&mut choices), draw::state(&mut choices), draw::event(&mut choices));
+        for maps in [Uniform(false), Uniform(true)] {
+            let view = View { controls: &controls, state: &state, maps: &maps };
+            let answer = decide(&view, &event);
+            assert_eq!(answer, decide_with(Table::BUILT_IN, &view, &event), "seed {seed} {event:?}");
+            if answer.is_some() {
+                exits += 1;
+                assert!(interest(&controls).contains(event.class()), "seed {seed} {event:?}");
+                let stages = Table::BUILT_IN.stages(event.class());
+                let offered = [Stage::BeforeExceptions, Stage::AfterPrivilege, Stage::AfterOperands];
+                let at = offered.map(|stage| Table::BUILT_IN.decide_at(stage, &view, &event));
+                assert!(at.contains(&answer), "seed {seed} {event:?}");
+                assert!(stages.is_empty() || at.iter().flatten().count() == 1, "one stage a class");
+            }
+        }
+    }
+    assert!(exits > 20_000, "the draws are not all quiet: {exits}");
+}
+
+#[test]
+fn nothing_with_an_intercept_bit_exits_when_no_bit_is_set() {
+    let (controls, state) = (controls(&[]), State::default());
+    for seed in 0..20_000 {
+        let event = draw::event(&mut Seeded::new(seed));
+        let answer = decide(&View { controls: &controls, state: &state, maps: &Uniform(true) }, &event);
+        assert_eq!(answer.is_some(), matches!(event, Event::SecondStage(_)), "{event:?}");
+    }
+}
+
+#[test]
+fn stages_are_those_of_the_manuals_table() {
+    use EventClass as C;
+    let stage = |class| Table::BUILT_IN.of(class)[0].stage;
+    for class in
+        [C::Pushf, C::Popf, C::Rsm, C::Iret, C::SoftwareInterrupt, C::Vmmcall, C::Xsetbv, C::Cpuid, C::Pause]
+    {
+        assert_eq!(stage(class), Some(Stage::BeforeExceptions), "{}", class.name());
+    }
+    for class in [
+        C::CrRead,
+        C::CrWrite,
+        C::Clts,
+        C::Lmsw,
+        C::Smsw,
+        C::DrRead,
+        C::DrWrite,
+        C::DescriptorTable,
+        C::Rdtsc,
+        C::Rdtscp,
+        C::Rdpmc,
+        C::Invd,
+        C::Wbinvd,
+        C::Hlt,
+        C::Invlpg,
+        C::Invlpga,
+        C::Vmrun,
+        C::Vmload,
+        C::Vmsave,
+        C::Stgi,
+        C::Clgi,
+        C::Skinit,
+        C::Mwait,
+        C::Rdpru,
+        C::Invlpgb,
+        C::Invpcid,
+        C::Tlbsync,
+        C::PortIo,
+        C::Rdmsr,
+        C::Wrmsr,
+    ] {
+        assert_eq!(stage(class), Some(Stage::AfterPrivilege), "{}", class.name());
+    }
+    assert_eq!(stage(C::Monitor), Some(Stage::AfterOperands), "its byte load comes first");
+    for class in [C::Exception, C::ExternalInterrupt, C::Nmi, C::TaskSwitch, C::SecondStage, C::BusLock] {
+        assert_eq!(stage(class), None, "{}", class.name());
+        assert!(Table::BUILT_IN.stages(class).is_empty());
+    }
+    for class in [C::Vmx, C::Getsec, C::Rdrand, C::MonitorTrap, C::PreemptionTimer, C::Xsaves] {
+        assert!(Table::BUILT_IN.of(class).is_empty(), "{} is not SVM's", class.name());
+    }
+}
+
+#[test]
+fn a_changed_row_changes_the_answer() {
+    let on = controls(&[Intercept::RDTSC]);
+    let state = State::default();
+    let view = View { controls: &on, state: &state, maps: &Uniform(false) };
+    let mut table = Table::BUILT_IN.clone();
+    let row = table.rows_mut().iter_mut().find(|row| row.id == "rdtsc").unwrap();
+    row.gate = Gate::Bit(Intercept::RDPMC);
+    assert_eq!(decide_with(&table, &view, &Event::Rdtsc), None);
+    let row = table.rows_mut().iter_mut().find(|row| row.id == "rdtsc").unwrap();
+    (row.gate, row.negated) = (Gate::Bit(Intercept::RDTSC), true);
+    assert_eq!(decide_with(&table, &view, &Event::Rdtsc), None);
+    assert!(table.interest(&on).contains(EventClass::Rdtsc), "a negated condition may hold");
+    let row = table.rows_mut().iter_mut().find(|row| row.id == "rdtsc").unwrap();
+    (row.negated, row.enabled) = (false, false);
+    assert_eq!(decide_with(&table, &view, &Event::Rdtsc), None);
+    assert!(!table.interest(&on).contains(EventClass::Rdtsc));
 }
