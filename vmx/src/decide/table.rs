@@ -78,9 +78,10 @@ pub struct Row {
 }
 
 impl Row {
-    #[inline]
+    #[inline(always)]
     fn gates_are_open(&self, controls: &Controls) -> bool {
-        self.enabled && self.gates.iter().flatten().all(|gate| gate.is_open(controls))
+        let open = |gate: Option<Gate>| gate.is_none_or(|gate| gate.is_open(controls));
+        self.enabled && open(self.gates[0]) && open(self.gates[1])
     }
     /// Whether the event exits by this row. The event must be of the row's class.
     #[inline]
