@@ -129,8 +129,8 @@ fn lacks(feature: CpuidFeature, features: &FeatureSet) -> bool {
         C::CLFSH => Feature::Clflush,
         C::XSAVE => Feature::Xsave,
         C::WBNOINVD => Feature::Wbnoinvd,
-        C::VMX => Feature::Vmx,
-        C::SVM => Feature::Svm,
+        C::VMX | C::INVEPT | C::INVVPID => Feature::Vmx,
+        C::SVM | C::SKINIT_or_SVM => Feature::Svm,
         // Fences come with SSE and SSE2; 64-bit processors have them.
         C::SSE | C::SSE2 => Feature::LongMode,
         _ => return true,
