@@ -18,3 +18,4 @@ pub mod explain;
 pub mod guests;
 #[cfg(feature = "tools")]
 pub mod strategies;
+pub mod transparency;

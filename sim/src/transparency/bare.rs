@@ -1,0 +1,79 @@
+//! A guest hypervisor on the bare machine: it uses the processor's own VMX or SVM.
+
+use std::sync::Arc;
+
+use rootmode_arch::choices::Choices;
+use rootmode_arch::record::Level;
+use rootmode_arch::{AccessRights, HostPhysical, Segment, SegmentName, Selector, Vendor};
+use rootmode_cpu::board::Board;
+use rootmode_cpu::{Cpu, Model, Virtualization};
+use rootmode_models::devices::TestPorts;
+use rootmode_svm::drive::Svm;
+use rootmode_vmx::drive::Vmx;
+
+use super::run::{Recorder, Run};
+use crate::guests::GuestImage;
+use crate::guests::layout::TSS_SELECTOR;
+
+/// The processor model on which both ways run L1: everything that this simulator has.
+pub fn model(vendor: Vendor) -> Model {
+    match vendor {
+        Vendor::Intel => Model::max_intel(),
+        Vendor::Amd => Model::max_amd(),
+    }
+}
+
+/// The extension of a processor of `model` whose host-mode software is at `level`.
+pub fn extension(model: &Model, level: Level) -> Box<dyn Virtualization> {
+    match model.vendor() {
+        Vendor::Intel => Box::new(Vmx::new(model.cr4_bits(), level)),
+        Vendor::Amd => {
+            let processor =
+                rootmode_svm::Processor::new("max-amd", *model.features(), model.physical_width());
+            Box::new(Svm::new(processor, level))
+        }
+    }
+}
+
+/// The processor as the image wants it.
+pub fn start_state(image: &GuestImage, model: Model) -> Cpu {
+    let mut cpu = Cpu::new(0, Arc::new(model));
+    cpu.enter_long_mode(image.cr3, image.entry, image.stack);
+    cpu.gdtr = image.gdt;
+    cpu.idtr = image.idt;
+    *cpu.segment_mut(SegmentName::Tr) = Segment {
+        selector: Selector(TSS_SELECTOR),
+        rights: AccessRights(0x8b),
+        limit: 0x67,
+        base: image.tss,
+    };
+    cpu.refresh();
+    cpu
+}
+
+/// Runs `image` bare for at most `limit` ticks.
+pub fn run_bare(image: &GuestImage, choices: Box<dyn Choices + Send>, limit: u64) -> Run {
+    let mut board = Board::new();
+    board
+        .memory
+        .add_ram(HostPhysical(0), image.memory)
+        .expect("the first region fits into an empty address space");
+    for (address, bytes) in &image.segments {
+        board.memory.write(HostPhysical(*address), bytes);
+    }
+    board.set_bus(Box::new(TestPorts));
+    board.set_choices(choices);
+    let recorder = Recorder::default();
+    board.set_observer(Some(Box::new(recorder.clone())));
+    let model = model(image.vendor);
+    let extension = extension(&model, Level::L1);
+    board.add_processor(start_state(image, model), Some(extension));
+    let stopped = board.run(limit);
+    let cpu = &board.processors()[0].cpu;
+    let mut registers = [0; 17];
+    registers[..16].copy_from_slice(&cpu.gpr);
+    registers[16] = cpu.rip;
+    let mut memory = vec![0; image.memory as usize];
+    board.memory.read(HostPhysical(0), &mut memory);
+    Run { stop: stopped.stop, ticks: stopped.tick, records: recorder.take(), memory, registers }
+}
