@@ -111,3 +111,37 @@ impl ExitHost {
         Ok(DisabledExits(current.0 | argument))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: Regressions = Regressions::NONE;
+
+    fn host(features: &[Feature]) -> ExitHost {
+        ExitHost {
+            features: FeatureSet::none().with_all(features),
+            monitor_bug: false,
+            mitigate_smt_rsb: false,
+            no_pause_exits: false,
+        }
+    }
+
+    #[test]
+    fn a_host_offers_what_it_can_disable() {
+        let full = host(&[Feature::Aperfmperf, Feature::Monitor, Feature::Arat]);
+        assert_eq!(full.allowed(NONE), DisabledExits::KNOWN);
+        assert_eq!(ExitHost { monitor_bug: true, ..full }.allowed(NONE).bits(), 0x1e);
+        assert_eq!(ExitHost { mitigate_smt_rsb: true, ..full }.allowed(NONE).bits(), 0x14);
+        assert_eq!(host(&[]).allowed(NONE).bits(), 0x0e);
+    }
+
+    #[test]
+    fn calls_accumulate_and_a_refused_call_changes_nothing() {
+        let host = host(&[Feature::Aperfmperf]);
+        let one = host.enable(host.initial(), 2, 0, NONE).unwrap();
+        assert_eq!(host.enable(one, 16, 0, NONE).unwrap().bits(), 18);
+        assert_eq!(host.enable(one, 16 | 1, 0, NONE), Err(Errno::Einval), "MWAIT needs MONITOR and ARAT");
+        assert_eq!(host.enable(one, 16, 1, NONE), Err(Errno::Einval), "a vCPU exists");
+    }
+}

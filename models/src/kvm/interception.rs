@@ -6,6 +6,8 @@
 mod access;
 mod condition;
 mod configuration;
+#[cfg(test)]
+mod golden;
 mod map;
 mod protected;
 mod row;

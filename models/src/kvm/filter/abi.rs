@@ -204,3 +204,125 @@ fn accesses(range: usize, flags: u32) -> Result<Accesses, FilterError> {
         _ => Ok(Accesses::RW),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kvm::Regressions;
+    use crate::kvm::interception::Access;
+
+    /// User memory: every byte is its address's low byte; nothing can be read from `end` on.
+    struct Memory {
+        end: u64,
+        allocations: u32,
+    }
+
+    impl UserMemory for Memory {
+        fn read(&mut self, address: u64, buffer: &mut [u8]) -> Result<(), UserFault> {
+            if address + buffer.len() as u64 > self.end {
+                return Err(UserFault { address });
+            }
+            buffer.iter_mut().zip(address..).for_each(|(byte, at)| *byte = at as u8);
+            Ok(())
+        }
+
+        fn can_allocate(&mut self, _: usize) -> bool {
+            self.allocations = self.allocations.saturating_sub(1);
+            self.allocations > 0
+        }
+    }
+
+    /// An argument with ranges (slot, flags, nmsrs, base, pointer).
+    fn argument(layout: Layout, flags: u32, ranges: &[(usize, u32, u32, u32, u64)]) -> Vec<u8> {
+        let mut bytes = vec![0xcc; layout.size()];
+        let (first, distance) = if layout == Layout::Bits64 { (8, 24) } else { (4, 16) };
+        bytes[..4].copy_from_slice(&flags.to_le_bytes());
+        (0..16).for_each(|slot| bytes[first + slot * distance + 4..][..4].fill(0));
+        for &(slot, flags, nmsrs, base, pointer) in ranges {
+            let at = first + slot * distance;
+            bytes[at..at + 4].copy_from_slice(&flags.to_le_bytes());
+            bytes[at + 4..at + 8].copy_from_slice(&nmsrs.to_le_bytes());
+            bytes[at + 8..at + 12].copy_from_slice(&base.to_le_bytes());
+            if layout == Layout::Bits64 {
+                bytes[at + 16..at + 24].copy_from_slice(&pointer.to_le_bytes());
+            } else {
+                bytes[at + 12..at + 16].copy_from_slice(&(pointer as u32).to_le_bytes());
+            }
+        }
+        bytes
+    }
+
+    fn refused(flags: u32, ranges: &[(usize, u32, u32, u32, u64)], memory: Memory) -> FilterError {
+        let both = [Layout::Bits64, Layout::Compat].map(|layout| {
+            parse(layout, &argument(layout, flags, ranges), &mut Memory { ..memory }).unwrap_err()
+        });
+        assert_eq!(both[0], both[1], "both layouts agree");
+        both[0]
+    }
+
+    const PLENTY: Memory = Memory { end: 0x1_0000, allocations: 100 };
+
+    #[test]
+    fn the_ioctl_numbers_encode_the_sizes_of_the_layouts() {
+        for layout in [Layout::Bits64, Layout::Compat] {
+            assert_eq!(layout.ioctl(), 1 << 30 | (layout.size() as u32) << 16 | 0xae << 8 | 0xc6);
+            assert_eq!(Layout::of_ioctl(layout.ioctl()), Some(layout));
+        }
+        assert_eq!(Layout::of_ioctl(0x4004_aec6), None);
+    }
+
+    #[test]
+    fn every_wrong_argument_has_its_error() {
+        let range = |flags, nmsrs| [(3, flags, nmsrs, 0x48, 0x100)];
+        assert_eq!(refused(2, &range(3, 1), PLENTY), FilterError::Flags(2));
+        assert_eq!(refused(1, &[], PLENTY), FilterError::DeniesEverything);
+        assert_eq!(refused(1, &range(3, 0), PLENTY), FilterError::DeniesEverything);
+        assert_eq!(refused(0, &range(4, 1), PLENTY), FilterError::RangeFlags { range: 3, flags: 4 });
+        assert_eq!(refused(0, &range(0, 1), PLENTY), FilterError::NoAccess { range: 3 });
+        for nmsrs in [12289, 0x8000_0000, 0xffff_ffc0, 0xffff_ffc1, u32::MAX] {
+            assert_eq!(refused(0, &range(3, nmsrs), PLENTY), FilterError::Size { range: 3, nmsrs });
+        }
+        let unreadable = Memory { end: 0x107, ..PLENTY };
+        assert_eq!(refused(0, &range(3, 1), unreadable), FilterError::Fault(UserFault { address: 0x100 }));
+        for allocations in [1, 2] {
+            assert_eq!(refused(0, &range(3, 1), Memory { allocations, ..PLENTY }), FilterError::NoMemory);
+        }
+    }
+
+    #[test]
+    fn errors_have_linux_numbers() {
+        assert_eq!(FilterError::Flags(2).errno().code(), -22);
+        assert_eq!(FilterError::Size { range: 0, nmsrs: 0 }.errno().code(), -22);
+        assert_eq!(FilterError::Fault(UserFault { address: 0 }).errno().code(), -14);
+        assert_eq!(FilterError::NoMemory.errno().code(), -12);
+    }
+
+    #[test]
+    fn an_argument_that_cannot_be_read_is_a_fault() {
+        let mut memory = Memory { end: 0x1000 + 391, allocations: 100 };
+        assert_eq!(
+            prepare(Layout::Bits64, 0x1000, &mut memory),
+            Err(FilterError::Fault(UserFault { address: 0x1000 }))
+        );
+        assert!(matches!(prepare(Layout::Compat, 0x1000, &mut memory), Err(FilterError::Flags(_))));
+    }
+
+    #[test]
+    fn an_empty_range_is_skipped_whatever_its_flags() {
+        let bytes = argument(Layout::Bits64, 0, &[(0, 0xffff_ffff, 0, 5, 0), (15, 2, 12288, 0x48, 0x100)]);
+        let filter = parse(Layout::Bits64, &bytes, &mut Memory { ..PLENTY }).unwrap();
+        assert_eq!(filter.ranges.len(), 1);
+        assert_eq!(filter.ranges[0].bitmap.len(), 1536);
+        assert!(filter.allows(0x48, Access::Read, Regressions::NONE), "a write range does not decide reads");
+        // Byte 0x100 of user memory is 0, byte 0x101 is 1: MSR 0x48 + 8 is allowed.
+        assert!(!filter.allows(0x48, Access::Write, Regressions::NONE));
+        assert!(filter.allows(0x50, Access::Write, Regressions::NONE));
+    }
+
+    #[test]
+    fn a_range_that_wraps_is_accepted_and_never_matches() {
+        let bytes = argument(Layout::Bits64, 0, &[(0, 3, 64, 0xffff_ffc0, 0x200)]);
+        let filter = parse(Layout::Bits64, &bytes, &mut Memory { ..PLENTY }).unwrap();
+        assert!(filter.allows(0xffff_ffc0, Access::Read, Regressions::NONE), "bit 0 of the bitmap says deny");
+    }
+}

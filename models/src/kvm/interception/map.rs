@@ -127,3 +127,84 @@ impl InterceptMap for MsrBitmap {
 pub(crate) fn or_into(into: &mut [u8], from: &[u8]) {
     into.iter_mut().zip(from).for_each(|(into, from)| *into |= from);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: Regressions = Regressions::NONE;
+
+    /// APM "MSR Intercepts" as intervals: block 0, 1 and 2, 2 KiB each, two bits an MSR.
+    fn svm(msr: u32, access: Access) -> Option<(usize, u32)> {
+        let firsts = [0_u64, 0xc000_0000, 0xc001_0000];
+        let (block, first) =
+            firsts.iter().enumerate().find(|(_, f)| (**f..**f + 0x2000).contains(&u64::from(msr)))?;
+        let bit = block as u64 * 0x4000 + (u64::from(msr) - first) * 2 + access as u64;
+        Some((bit as usize / 8, bit as u32 % 8))
+    }
+
+    /// SDM "MSR-Bitmap Address" as intervals: four bitmaps of 1 KiB.
+    fn vmx(msr: u32, access: Access) -> Option<(usize, u32)> {
+        let start = match (msr, access) {
+            (0..=0x1fff, Access::Read) => 0,
+            (0xc000_0000..=0xc000_1fff, Access::Read) => 0x400,
+            (0..=0x1fff, Access::Write) => 0x800,
+            (0xc000_0000..=0xc000_1fff, Access::Write) => 0xc00,
+            _ => return None,
+        };
+        Some((start + (msr % 0x2000) as usize / 8, msr % 8))
+    }
+
+    fn check<M: InterceptMap>(msr: u32, formula: fn(u32, Access) -> Option<(usize, u32)>, open: &M) {
+        for access in Access::ALL {
+            let found = M::locate(msr, access, NONE).map(|p| (p.byte, p.mask.trailing_zeros()));
+            assert_eq!(found, formula(msr, access), "{access} of {msr:#x}");
+            assert_eq!(
+                open.intercepts(msr, access, NONE),
+                formula(msr, access).is_none(),
+                "{access} of {msr:#x}"
+            );
+        }
+    }
+
+    fn sweep<M: InterceptMap>(formula: fn(u32, Access) -> Option<(usize, u32)>) {
+        let mut open = M::closed();
+        open.bytes_mut().fill(0);
+        // Whether an index has bits depends on its upper 19 bits alone, so two ends and a middle decide each interval.
+        for interval in 0..=u32::MAX >> 13 {
+            for within in [0, 0x1000, 0x1fff] {
+                check::<M>(interval << 13 | within, formula, &open);
+            }
+        }
+        for first in [0, 0xc000_0000, 0xc001_0000_u32] {
+            (first..first + 0x2000).for_each(|msr| check::<M>(msr, formula, &open));
+        }
+    }
+
+    #[test]
+    fn over_all_indices_a_permission_map_is_used_as_the_apm_lays_it_out() {
+        sweep::<Msrpm>(svm);
+    }
+
+    #[test]
+    fn over_all_indices_an_msr_bitmap_is_used_as_the_sdm_lays_it_out() {
+        sweep::<MsrBitmap>(vmx);
+    }
+
+    #[test]
+    fn worked_positions_hold() {
+        for (msr, bit, byte) in [
+            (0x48, 144, 0x12),
+            (0x10b, 534, 0x42),
+            (0x176, 748, 0x5d),
+            (0xda0, 6976, 0x368),
+            (0xc000_0080, 16640, 0x820),
+            (0xc000_0103, 16902, 0x840),
+            (0xc001_0004, 32776, 0x1001),
+            (0xc001_0130, 33376, 0x104c),
+        ] {
+            assert_eq!(msrpm_bit(msr, NONE), Some(bit), "{msr:#x}");
+            assert_eq!(Msrpm::locate(msr, Access::Write, NONE).unwrap().byte, byte, "{msr:#x}");
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! [`recalculate`]: the map as a function; [`Intercepts`]: a vCPU's map, changed step by step as KVM does.
 
-use super::{Access, Accesses, ApicMode, Condition, Configuration, InterceptMap, Kernel, Part, Row, or_into};
+use super::{Access, Accesses, Condition, Configuration, InterceptMap, Kernel, Part, Row, or_into};
 use crate::kvm::{Filter, Regression};
 
 /// Why everything is recalculated.
@@ -76,8 +76,7 @@ impl<M: InterceptMap> Intercepts<M> {
         let bugs = config.regressions;
         let intercept = intercept != bugs.has(Regression::InterceptPolaritySwapped);
         for access in accesses.iter() {
-            let denied = !filter.allows(msr, access, bugs)
-                && !(bugs.has(Regression::AperfIgnoresFilter) && matches!(msr, 0xe7 | 0xe8));
+            let denied = !allows(config, filter, msr, access);
             if intercept && bugs.has(Regression::ShadowRecordsOtherAccess) {
                 self.shadow.push((msr, access.other()));
             }
@@ -164,7 +163,7 @@ impl<M: InterceptMap> Intercepts<M> {
             };
             for msr in row.msrs() {
                 for access in accesses.iter() {
-                    let open = wanted && (self.filter_allows(row, filter, msr, access, config));
+                    let open = wanted && allows(config, filter, msr, access);
                     let skip = if open {
                         bugs.has(Regression::RecalcOnlySets)
                     } else {
@@ -177,19 +176,6 @@ impl<M: InterceptMap> Intercepts<M> {
             }
         }
         self.mark_changed(config);
-    }
-
-    fn filter_allows(
-        &self,
-        row: &Row,
-        filter: &Filter,
-        msr: u32,
-        access: Access,
-        config: &Configuration,
-    ) -> bool {
-        let unfiltered =
-            row.when == Condition::AperfMperf && config.regressions.has(Regression::AperfIgnoresFilter);
-        unfiltered || filter.allows(msr, access, config.regressions)
     }
 
     fn put(&mut self, config: &Configuration, msr: u32, access: Access, intercept: bool) {
@@ -205,13 +191,9 @@ impl<M: InterceptMap> Intercepts<M> {
     }
 }
 
-impl ApicMode {
-    /// Whether the mode can occur on this vendor's processors.
-    pub const fn fits(self, vendor: rootmode_arch::Vendor) -> bool {
-        match (self, vendor) {
-            (Self::Emulated, _) => true,
-            (Self::X2Avic, vendor) => matches!(vendor, rootmode_arch::Vendor::Amd),
-            (Self::VirtualizeX2apic { .. }, vendor) => matches!(vendor, rootmode_arch::Vendor::Intel),
-        }
-    }
+/// What the filter says, for the MSRs that KVM passes through.
+fn allows(config: &Configuration, filter: &Filter, msr: u32, access: Access) -> bool {
+    let bugs = config.regressions;
+    let unfiltered = bugs.has(Regression::AperfIgnoresFilter) && matches!(msr, 0xe7 | 0xe8);
+    unfiltered || filter.allows(msr, access, bugs)
 }

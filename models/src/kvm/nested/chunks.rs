@@ -149,3 +149,31 @@ impl ChunkList {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn indices(kernel: Kernel, size: ChunkSize) -> Vec<usize> {
+        ChunkList::new(kernel, size, 16, Regressions::NONE).unwrap().indices
+    }
+
+    #[test]
+    fn the_chunks_are_those_of_the_catalogue() {
+        assert_eq!(indices(Kernel::V6_12, ChunkSize::Four), [520, 23, 528, 4, 16, 29]);
+        assert_eq!(indices(Kernel::V6_12, ChunkSize::Eight), [260, 11, 264, 2, 8, 14]);
+        assert_eq!(indices(Kernel::V6_17, ChunkSize::Eight), [260, 11, 264, 2, 8, 7, 14]);
+        assert_eq!(indices(Kernel::Later, ChunkSize::Eight), [260, 11, 264, 2, 8, 7, 14, 512, 528, 280]);
+    }
+
+    #[test]
+    fn upstreams_table_holds_exactly_the_chunks_it_needs() {
+        for kernel in Kernel::ALL {
+            let capacity = ChunkList::upstream_capacity(kernel);
+            assert_eq!(indices(kernel, ChunkSize::Eight).len(), capacity);
+            let error =
+                ChunkList::new(kernel, ChunkSize::Eight, capacity - 1, Regressions::NONE).unwrap_err();
+            assert_eq!(error.errno(), Errno::Enospc);
+        }
+    }
+}

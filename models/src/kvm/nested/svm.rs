@@ -96,7 +96,8 @@ impl NestedMsrpm {
         bugs: Regressions,
     ) -> Result<ActiveMap, MergeFailed> {
         let skips = !vcpu.force_merge && vmcb12.promises_no_change(bugs);
-        if !vmcb12.msr_prot && !(skips && bugs.has(Regression::SkipBeforeMsrProt)) {
+        let skips_first = skips && bugs.has(Regression::SkipBeforeMsrProt);
+        if !vmcb12.msr_prot && !skips_first {
             // Intercepts of L0 and L1 are ORed, so that L0's map still counts.
             let stale = bugs.has(Regression::NestedMapKeptWithoutMsrProt);
             self.active = if stale { self.active } else { ActiveMap::Msrpm01 };

@@ -522,7 +522,7 @@ regressions! {
         "APERF and MPERF are passed through whatever the filter says", Imagined, upstream: "KVM: x86: Provide a capability to disable APERF/MPERF read intercepts",
         when: "APERF/MPERF exits are disabled and a filter denies reads of them",
         wrong: "the read does not exit",
-        right: "it exits",
+        right: "the read exits",
         kernels: None, None, still: false
     }
     NestedSvmLacksAperfMperf = "AP-M8" {

@@ -15,3 +15,42 @@ pub(super) const TABLES: &[&[Property]] = &[
     interception::NESTED_VMX,
     interception::EXITS,
 ];
+
+#[cfg(test)]
+mod tests {
+    use crate::campaign::{self, Plan, Property, Regression, Regressions, Shard};
+
+    fn fails(property: &Property, cases: u64, seed: u64, regressions: Regressions) -> bool {
+        campaign::run(property, &Plan { cases, seed, shard: Shard::WHOLE, regressions }, &|_| ()).failures > 0
+    }
+
+    #[test]
+    fn without_regressions_every_property_holds_and_hardly_any_case_is_skipped() {
+        let plan = Plan { cases: 3000, seed: 17, shard: Shard::WHOLE, regressions: Regressions::NONE };
+        for property in campaign::properties() {
+            let outcome = campaign::run(&property, &plan, &|_| ());
+            assert_eq!(outcome.failures, 0, "{} fails at case {:?}", property.name, outcome.first_failure);
+            assert!(outcome.skipped < plan.cases / 4, "{} skips {}", property.name, outcome.skipped);
+        }
+    }
+
+    #[test]
+    fn every_regression_is_found_by_a_property() {
+        let properties = campaign::properties();
+        for &regression in Regression::ALL {
+            let on = Regressions::NONE.with(regression);
+            let found = [64, 512, 4096, 10_000]
+                .into_iter()
+                .any(|cases| properties.iter().any(|property| fails(property, cases, 23, on)));
+            assert!(found, "{regression} survives: {}", regression.row().about);
+        }
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let properties = campaign::properties();
+        for (n, property) in properties.iter().enumerate() {
+            assert!(properties[..n].iter().all(|p| p.name != property.name), "{} twice", property.name);
+        }
+    }
+}

@@ -218,6 +218,9 @@ fn merge(c: &mut dyn Choices, bugs: Regressions) -> Verdict {
     }
 }
 
+/// The chunk of STAR, the first of the list, in 8-byte units.
+const FIRST_CHUNK: usize = 260;
+
 /// One of L1's VMCBs, with what L1 knows about its last VMRUN.
 #[derive(Clone)]
 struct L1Vmcb {
@@ -253,11 +256,11 @@ fn history(c: &mut dyn Choices, bugs: Regressions) -> Verdict {
     let mut steps: Vec<String> = Vec::new();
     let mut merged: Option<(usize, MapDraw, MapDraw)> = None;
     let mut last = None;
-    for _ in 0..=c.choose(Site::Sequence, 4) {
+    for _ in 0..=c.choose(Site::Sequence, 5) {
         let which = usize::from(c.choose(Site::Sequence, 4) == 3);
         let other = usize::from(c.choose(Site::Sequence, 8) == 7);
         match c.choose(Site::Sequence, 6) {
-            1 => {
+            1 | 4 => {
                 let change = (pool.msr(c), draw::access(c));
                 let l1 = &mut vmcbs[which];
                 l1.map.toggle(change);
@@ -278,8 +281,11 @@ fn history(c: &mut dyn Choices, bugs: Regressions) -> Verdict {
         let promised = c.choose(Site::State, 4) != 3;
         l1.vmcb12.clean = promised && !(l1.changed && l1.vmcb12.enlightened);
         l1.changed = false;
-        let hole = (c.choose(Site::Fault, 8) == 7).then(|| {
-            l1.vmcb12.msrpm_base + 8 * indices[c.choose(Site::Fault, indices.len() as u64) as usize] as u64
+        let hole = (c.choose(Site::Fault, 4) == 3).then(|| {
+            // Half of the holes are in the chunk that is merged first, so that nothing gets merged.
+            let index =
+                indices.get(c.choose(Site::Fault, 2 * indices.len() as u64) as usize).unwrap_or(&FIRST_CHUNK);
+            l1.vmcb12.msrpm_base + 8 * *index as u64
         });
         let base = l1.vmcb12.msrpm_base;
         let mut memory = L1Memory {
