@@ -50,7 +50,7 @@ fn encode(size: u32, opcode: &[u8], modrm: u8) -> Vec<u8> {
     };
     bytes.extend(opcode);
     if size != 1 {
-        *bytes.last_mut().unwrap() |= 1;
+        *bytes.last_mut().expect("an opcode has bytes") |= 1;
     }
     bytes.push(modrm);
     bytes
@@ -67,7 +67,7 @@ fn merge(old: u64, new: u64, size: u32) -> u64 {
 
 fn common(result: u64, bits: u32) -> u64 {
     let mut flags = 0;
-    if (result & 0xff).count_ones() % 2 == 0 {
+    if (result & 0xff).count_ones().is_multiple_of(2) {
         flags |= PF;
     }
     if result == 0 {
@@ -310,7 +310,7 @@ fn bit_scans_conditions_and_exchanges() {
         }
         // cmpxchg rcx, rdx with RAX
         let rdx = value(&mut random);
-        let equal = random.next() % 2 == 0;
+        let equal = random.next().is_multiple_of(2);
         let accumulator = if equal { rcx } else { rax };
         let (got, _, flags) = run(&mut rig, &[0x48, 0x0f, 0xb1, 0xd1], accumulator, rcx, rdx, old);
         assert_eq!(flags & ZF != 0, accumulator == rcx);

@@ -79,7 +79,8 @@ fn each_invalidation_drops_exactly_its_scope() {
     // (space, pcid, root, global), and for each operation which of them survive.
     let rows =
         [(0, 0, 0, false), (0, 0, 0, true), (0, 1, 0, false), (1, 0, 0x1001, false), (2, 0, 0x2001, true)];
-    let operations: [(&str, fn(&mut Tlb), [bool; 5]); 11] = [
+    type Operation = (&'static str, fn(&mut Tlb), [bool; 5]);
+    let operations: [Operation; 11] = [
         ("INVLPG", |t| t.flush_page(0, 0, Linear(0x5000)), [false, false, true, true, true]),
         ("INVPCID 0", |t| t.flush_page_of_pcid(0, 0, Linear(0x5000)), [false, true, true, true, true]),
         ("INVPCID 1", |t| t.flush_pcid(0, 0), [false, true, true, true, true]),

@@ -55,7 +55,7 @@ pub struct Input {
 pub struct Stopped {
     /// Why.
     pub stop: Stop,
-    /// The processor that stopped; 0 for machine-wide reasons.
+    /// The processor that stopped (for a limit: the one that reached it); 0 for machine-wide reasons.
     pub processor: u8,
     /// When, as that processor sees it.
     pub tick: u64,

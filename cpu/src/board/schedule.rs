@@ -39,7 +39,9 @@ impl Board {
                     }
                 }
                 self.set_clocks();
-                let mut end = limit.min(self.now.saturating_add(self.slice_ticks.max(1)));
+                // Slices end on multiples of their length, wherever runs were cut: a limit never changes what happens.
+                let length = self.slice_ticks.max(1);
+                let mut end = (self.now / length + 1).saturating_mul(length);
                 if let Some(tick) = self.next_event() {
                     end = end.min(tick);
                 }
@@ -50,7 +52,7 @@ impl Board {
                 }
                 self.slice = Some(Slice { end: end.max(self.now + 1), next: 0 });
             }
-            if let Some(stopped) = self.run_slice() {
+            if let Some(stopped) = self.run_slice(limit) {
                 return stopped;
             }
         }
@@ -104,8 +106,8 @@ impl Board {
         }
     }
 
-    /// Runs what is left of the current slice. `None`: it is complete.
-    fn run_slice(&mut self) -> Option<(Stop, u8)> {
+    /// Runs what is left of the current slice, up to `limit`. `None`: it is complete.
+    fn run_slice(&mut self, limit: u64) -> Option<(Stop, u8)> {
         let count = self.processors.len();
         while let Some(Slice { end, next }) = self.slice {
             if next >= count {
@@ -128,7 +130,8 @@ impl Board {
                 effects: &mut effects,
                 gates: self.gates,
             };
-            let ended = processor.run(&mut context, end);
+            let ended = processor.run(&mut context, end.min(limit));
+            let tick = processor.cpu.tick;
             let source = index as u8;
             let stop = self.apply(source, effects);
             if stop.is_some() {
@@ -138,6 +141,7 @@ impl Board {
                 return Some((stop, source));
             }
             match ended {
+                RunEnd::Budget if tick < end => return Some((Stop::Limit, source)),
                 RunEnd::Budget | RunEnd::Asleep => {
                     self.slice = Some(Slice { end: self.cut(end), next: next + 1 });
                 }

@@ -39,7 +39,7 @@ impl Rig {
 
     pub fn with_model(model: Model) -> Self {
         let mut memory = PhysicalMemory::new();
-        memory.add_ram(HostPhysical(0), 0x20_0000).unwrap();
+        memory.add_ram(HostPhysical(0), 0x20_0000).expect("the rig is well-formed");
         memory.write_u64(HostPhysical(CR3), 0x2000 | 7);
         memory.write_u64(HostPhysical(0x2000), 0x3000 | 7);
         for n in 0..512 {
@@ -73,9 +73,9 @@ impl Rig {
     }
 
     pub fn code_at(&mut self, at: u64, build: impl FnOnce(&mut CodeAssembler)) {
-        let mut assembler = CodeAssembler::new(64).unwrap();
+        let mut assembler = CodeAssembler::new(64).expect("the rig is well-formed");
         build(&mut assembler);
-        let bytes = assembler.assemble(at).unwrap();
+        let bytes = assembler.assemble(at).expect("the rig is well-formed");
         self.memory.write(HostPhysical(at), &bytes);
     }
 
