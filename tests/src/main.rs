@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use rootmode_tests::{documents, full};
+use rootmode_tests::{documents, full, judges};
 
 /// Full-size proofs of rootmode, and the documents that quote them.
 #[derive(Debug, Parser)]
@@ -19,12 +19,15 @@ enum Command {
     Full(full::Arguments),
     /// Write the generated pages in docs/, or with --check say where documents and the last full table disagree.
     Documents(documents::Arguments),
+    /// Compare the entry rules with independent machines over nearly valid VMCSs and VMCBs.
+    Judge(judges::command::JudgeArguments),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Full(arguments) => full::run(&arguments),
         Command::Documents(arguments) => documents::run(&arguments),
+        Command::Judge(arguments) => arguments.run(),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

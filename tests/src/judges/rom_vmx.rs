@@ -1,7 +1,7 @@
 //! The 64-bit part of the VMX ROM: enables VMX, prints the capabilities, then launches every case of the batch.
 //!
 //! Lines it prints, all numbers hexadecimal:
-//! `U encoding` a field that the processor does not have; `M index value` a model-specific register; `P leaf eax ebx ecx edx` a CPUID leaf; `S` the first case follows;
+//! `U encoding` a field that the processor does not have; `M index value` a model-specific register; `P leaf subleaf eax ebx ecx edx` a CPUID leaf; `S` the first case follows;
 //! `B id` a case is about to be launched; `F flags error` VMfail with CF and ZF and the VM-instruction error;
 //! `X reason qualification` a VM exit; `E` the end of the batch.
 
@@ -21,8 +21,25 @@ pub const CAPABILITY_MSRS: [u32; 20] = [
     0x48F, 0x490, 0x491, 0x492, 0x493,
 ];
 
-/// CPUID leaves (subleaf 0) that the ROM prints.
-pub const CPUID_LEAVES: [u32; 7] = [0x1, 0x7, 0xD, 0x8000_0001, 0x8000_0007, 0x8000_0008, 0x8000_000A];
+/// CPUID leaves and subleaves that the ROM prints: where the feature table looks, the largest leaves, address widths.
+pub const CPUID_LEAVES: [(u32, u32); 16] = [
+    (0, 0),
+    (1, 0),
+    (7, 0),
+    (7, 1),
+    (7, 2),
+    (0xD, 0),
+    (0xD, 1),
+    (0x14, 0),
+    (0x19, 0),
+    (0x8000_0000, 0),
+    (0x8000_0001, 0),
+    (0x8000_0007, 0),
+    (0x8000_0008, 0),
+    (0x8000_000A, 0),
+    (0x8000_001F, 0),
+    (0x8000_0021, 0),
+];
 
 const POSITION: u64 = VARIABLES;
 const VMXON_OPERAND: u64 = VARIABLES + 8;
@@ -79,12 +96,14 @@ fn print_capabilities(a: &mut CodeAssembler, p: &Printing) -> Result<(), IcedErr
 
 /// Prints the CPUID leaves.
 pub(super) fn print_processor(a: &mut CodeAssembler, p: &Printing) -> Result<(), IcedError> {
-    for leaf in CPUID_LEAVES {
+    for (leaf, subleaf) in CPUID_LEAVES {
         print(a, "P ")?;
-        a.mov(edi, leaf)?;
-        a.call(p.hex)?;
+        for number in [leaf, subleaf] {
+            a.mov(edi, number)?;
+            a.call(p.hex)?;
+        }
         a.mov(eax, leaf)?;
-        a.xor(ecx, ecx)?;
+        a.mov(ecx, subleaf)?;
         a.cpuid()?;
         a.mov(r8d, ebx)?;
         a.mov(r9d, ecx)?;

@@ -1,5 +1,8 @@
 //! Reads what a ROM printed, together with what Bochs logged in between, into one outcome a case.
 
+use rootmode_arch::FeatureSet;
+use rootmode_arch::cpuid::TABLE;
+
 /// What the ROM said about the processor before the first case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Processor {
@@ -7,8 +10,8 @@ pub struct Processor {
     pub msrs: Vec<(u32, u64)>,
     /// Encodings of the VMCS fields that it does not have.
     pub missing_fields: Vec<u32>,
-    /// Leaf and EAX, EBX, ECX, EDX of each CPUID leaf printed.
-    pub cpuid: Vec<(u32, [u32; 4])>,
+    /// Leaf and subleaf, and EAX, EBX, ECX, EDX, of each CPUID leaf printed.
+    pub cpuid: Vec<((u32, u32), [u32; 4])>,
 }
 
 impl Processor {
@@ -18,16 +21,32 @@ impl Processor {
         self.msrs.iter().find(|(known, _)| *known == index).map_or(0, |(_, value)| *value)
     }
 
-    /// EAX, EBX, ECX, EDX of CPUID `leaf`, subleaf 0; zeros when the ROM did not print it.
+    /// EAX, EBX, ECX, EDX of a CPUID leaf; zeros when the ROM did not print it or the processor does not have it.
     #[must_use]
-    pub fn cpuid(&self, leaf: u32) -> [u32; 4] {
-        self.cpuid.iter().find(|(known, _)| *known == leaf).map_or([0; 4], |(_, registers)| *registers)
+    pub fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4] {
+        let raw = |leaf, subleaf| {
+            let found = self.cpuid.iter().find(|(known, _)| *known == (leaf, subleaf));
+            found.map_or([0; 4], |(_, registers)| *registers)
+        };
+        // Beyond the largest leaf a processor repeats another one.
+        let beyond = leaf > raw(leaf & 0x8000_0000, 0)[0] || leaf == 7 && subleaf > raw(7, 0)[0];
+        if beyond { [0; 4] } else { raw(leaf, subleaf) }
+    }
+
+    /// The features of `rootmode-arch`'s table that the processor has.
+    #[must_use]
+    pub fn features(&self) -> FeatureSet {
+        TABLE.iter().fold(FeatureSet::none(), |set, row| {
+            let registers = self.cpuid(row.leaf, row.subleaf);
+            let has = registers[row.output as usize] >> row.bit & 1 != 0;
+            if has { set.with(row.feature) } else { set }
+        })
     }
 
     /// MAXPHYADDR.
     #[must_use]
     pub fn physical_address_bits(&self) -> u8 {
-        self.cpuid(0x8000_0008)[0] as u8
+        self.cpuid(0x8000_0008, 0)[0] as u8
     }
 }
 
@@ -129,9 +148,9 @@ impl Transcript {
         let Some(numbers) = numbers else { return };
         match (kind, numbers.as_slice()) {
             (Some("M"), &[index, value]) => self.processor.msrs.push((index as u32, value)),
-            (Some("P"), &[leaf, eax, ebx, ecx, edx]) => {
+            (Some("P"), &[leaf, subleaf, eax, ebx, ecx, edx]) => {
                 let registers = [eax, ebx, ecx, edx].map(|register| register as u32);
-                self.processor.cpuid.push((leaf as u32, registers));
+                self.processor.cpuid.push(((leaf as u32, subleaf as u32), registers));
             }
             (Some("U"), &[encoding]) => self.processor.missing_fields.push(encoding as u32),
             (Some("S"), []) => self.started = true,

@@ -23,6 +23,12 @@ pub fn generate(bases: &Bases<'_>, seed: u64, number: u64) -> Launch {
     launch
 }
 
+/// Facts that the file of disagreements may name.
+#[must_use]
+pub fn facts(_bases: &Bases<'_>, _launch: &Launch) -> Vec<&'static str> {
+    Vec::new()
+}
+
 /// The launch as the ROM gets it.
 #[must_use]
 pub fn case(launch: &Launch, bases: &Bases<'_>) -> Case {
