@@ -249,7 +249,7 @@ impl Setting {
                 let launch = vmx_cases::generate(&bases, self.seed, number);
                 let case = vmx_cases::case(&launch, &bases);
                 let violations = vmx_rules::violations(&self.vmx, &launch, &case);
-                Prepared { case, violations, facts: vmx_cases::facts(&bases, &launch) }
+                Prepared { case, violations, facts: vmx_cases::facts(&launch) }
             }
             Extension::Svm => {
                 let run = svm_cases::generate(&self.processor, self.seed, number);

@@ -25,8 +25,17 @@ pub fn generate(bases: &Bases<'_>, seed: u64, number: u64) -> Launch {
 
 /// Facts that the file of disagreements may name.
 #[must_use]
-pub fn facts(_bases: &Bases<'_>, _launch: &Launch) -> Vec<&'static str> {
-    Vec::new()
+pub fn facts(launch: &Launch) -> Vec<&'static str> {
+    let v = &launch.vmcs;
+    let mut facts = Vec::new();
+    let mut fact = |holds: bool, name| {
+        if holds {
+            facts.push(name);
+        }
+    };
+    fact(v.get(PENDING_DEBUG) >> 32 != 0, "pending-debug-high");
+    fact(v.get(GUEST_CR0) >> 32 != 0, "guest-cr0-high");
+    facts
 }
 
 /// The launch as the ROM gets it.
