@@ -6,6 +6,7 @@ use std::time::Instant;
 use clap::Args;
 
 use crate::documents::root;
+use crate::judges::proofs;
 use crate::table::{Row, from_markdown, to_markdown};
 
 /// Arguments of `rootmode-tests full`.
@@ -28,7 +29,11 @@ pub struct Proof {
 }
 
 /// Every proof, in the order of the table.
-const PROOFS: &[Proof] = &[];
+const PROOFS: &[Proof] = &[
+    Proof { name: "judge-vmx-bochs", run: proofs::vmx_on_bochs },
+    Proof { name: "judge-svm-bochs", run: proofs::svm_on_bochs },
+    Proof { name: "judge-svm-qemu", run: proofs::svm_on_qemu },
+];
 
 /// Runs the chosen proofs and writes docs/full.md; true if every promise is kept.
 ///

@@ -15,6 +15,7 @@ pub mod disagreements;
 pub mod emulator;
 pub mod judge;
 pub mod layout;
+pub mod proofs;
 pub mod random;
 pub mod reasons;
 pub mod rom;
