@@ -22,6 +22,7 @@ mod context;
 mod control;
 mod correction;
 mod guest;
+mod look;
 mod nested;
 mod sev;
 mod table;
@@ -33,6 +34,7 @@ pub use table::{RULES, check_entry};
 
 use crate::encode::ExitCode;
 use crate::vmcb::Field;
+use look::Look;
 
 /// Where the manual says it. Sections are named, because their numbers move between editions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,8 +101,8 @@ pub struct Rule {
     pub fields: &'static [Field],
     /// What the processor reports in EXITCODE; EXITINFO1 and 2 are undefined.
     pub report: ExitCode,
-    pub(crate) check: fn(&EntryContext) -> Result<bool, Missing>,
-    pub(crate) propose: fn(&EntryContext, &mut Corrections),
+    pub(crate) check: fn(&Look<'_>) -> Result<bool, Missing>,
+    pub(crate) propose: fn(&Look<'_>, &mut Corrections),
 }
 
 impl Rule {
@@ -110,7 +112,7 @@ impl Rule {
     }
     /// Judges one entry.
     pub fn judge(&self, cx: &EntryContext) -> Judgement {
-        (self.check)(cx).into()
+        (self.check)(&Look::new(cx)).into()
     }
 }
 
@@ -129,7 +131,8 @@ impl Eq for Rule {}
 
 /// Every rule with its judgement, in table order.
 pub fn judge_all<'a>(cx: &'a EntryContext<'_>) -> impl Iterator<Item = (&'static Rule, Judgement)> + use<'a> {
-    RULES.iter().map(move |rule| (rule, rule.judge(cx)))
+    let look = Look::new(cx);
+    RULES.iter().map(move |rule| (rule, (rule.check)(&look).into()))
 }
 
 /// Whether VMRUN enters the guest.

@@ -1,9 +1,8 @@
 //! What the rules look at: the VMCB, the processor, the host's state at VMRUN, and physical memory.
 
-use super::Missing::{Field as NoField, Host as NoHost, Vmsa as NoVmsa};
 use crate::capabilities::Processor;
-use crate::vmcb::{EventInfo, Field, IntCtl, NestedControl, Vmcb, Vmsa};
-use rootmode_arch::{Cr0, Cr4, Efer, Feature, HostPhysical};
+use crate::vmcb::{Field, Vmcb, Vmsa};
+use rootmode_arch::{Cr0, Cr4, Efer, HostPhysical};
 
 /// Reads physical memory for the checks that follow a pointer.
 pub trait PhysicalMemory {
@@ -60,9 +59,9 @@ pub enum Missing {
 impl core::fmt::Display for Missing {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            NoField(field) => write!(f, "{}", field.name()),
-            NoVmsa(field) => write!(f, "{} of the VMSA", field.name()),
-            NoHost(value) => write!(f, "the host's {value:?}"),
+            Self::Field(field) => write!(f, "{}", field.name()),
+            Self::Vmsa(field) => write!(f, "{} of the VMSA", field.name()),
+            Self::Host(value) => write!(f, "the host's {value:?}"),
             Self::Memory(address) => write!(f, "memory at {address:#x}"),
         }
     }
@@ -140,8 +139,6 @@ pub struct EntryContext<'a> {
     pub memory: &'a dyn PhysicalMemory,
 }
 
-type Answer<T> = Result<T, Missing>;
-
 impl<'a> EntryContext<'a> {
     /// A context of which only processor and VMCB are known.
     pub const fn new(processor: &'a Processor, vmcb: &'a Vmcb) -> Self {
@@ -161,94 +158,5 @@ impl<'a> EntryContext<'a> {
     pub const fn with_memory(mut self, memory: &'a dyn PhysicalMemory) -> Self {
         self.memory = memory;
         self
-    }
-
-    /// A field of the control area.
-    #[inline(always)]
-    pub(super) fn control(&self, field: Field) -> Answer<u64> {
-        self.vmcb.get(field).ok_or(NoField(field))
-    }
-
-    /// A field of the VMSA.
-    #[inline(always)]
-    pub(super) fn vmsa(&self, field: Field) -> Answer<u64> {
-        self.vmsa.and_then(|vmsa| vmsa.get(field)).ok_or(NoVmsa(field))
-    }
-
-    /// A field of the guest's state: the VMSA's with SEV-ES, else the VMCB's.
-    #[inline(always)]
-    pub(super) fn guest(&self, field: Field) -> Answer<u64> {
-        if self.is_sev_es()? { self.vmsa(field) } else { self.control(field) }
-    }
-
-    #[inline(always)]
-    pub(super) fn nested_control(&self) -> Answer<NestedControl> {
-        self.control(Field::NestedControl).map(NestedControl)
-    }
-
-    #[inline(always)]
-    pub(super) fn int_ctl(&self) -> Answer<IntCtl> {
-        self.control(Field::IntCtl).map(|bits| IntCtl(bits as u32))
-    }
-
-    /// Nested paging exists and is enabled.
-    #[inline(always)]
-    pub(super) fn is_nested_paging(&self) -> Answer<bool> {
-        Ok(self.processor.has(Feature::NestedPaging)
-            && self.nested_control()?.contains(NestedControl::NP_ENABLE))
-    }
-
-    /// AVIC exists and is enabled.
-    #[inline(always)]
-    pub(super) fn is_avic(&self) -> Answer<bool> {
-        Ok(self.processor.has(Feature::Avic) && self.int_ctl()?.contains(IntCtl::AVIC_ENABLE))
-    }
-
-    /// x2AVIC exists and its bit is set.
-    #[inline(always)]
-    pub(super) fn is_x2avic(&self) -> Answer<bool> {
-        Ok(self.processor.has(Feature::X2Avic) && self.int_ctl()?.contains(IntCtl::X2AVIC_ENABLE))
-    }
-
-    /// SEV exists, memory encryption is on, and the VMCB asks for it; otherwise its bits are ignored.
-    #[inline(always)]
-    pub(super) fn is_sev(&self) -> Answer<bool> {
-        Ok(self.processor.has(Feature::Sev)
-            && self.nested_control()?.contains(NestedControl::SEV_ENABLE)
-            && self.host.memory_encryption.ok_or(NoHost(HostValue::MemoryEncryption))?)
-    }
-
-    /// SEV-ES on top of SEV: the guest's state is in the VMSA.
-    #[inline(always)]
-    pub(super) fn is_sev_es(&self) -> Answer<bool> {
-        Ok(self.processor.has(Feature::SevEs)
-            && self.nested_control()?.contains(NestedControl::SEV_ES_ENABLE)
-            && self.is_sev()?)
-    }
-
-    /// SEV_FEATURES of the VMSA; 0 without SEV-ES or SEV-SNP.
-    #[inline(always)]
-    pub(super) fn sev_features(&self) -> Answer<u64> {
-        if self.processor.has(Feature::SevSnp) && self.is_sev_es()? {
-            self.vmsa(Field::SevFeatures)
-        } else {
-            Ok(0)
-        }
-    }
-
-    /// EFER.LME and CR0.PG: the guest runs in long mode.
-    #[inline(always)]
-    pub(super) fn is_long_mode(&self) -> Answer<bool> {
-        Ok(self.guest(Field::Efer)? & Efer::LME.0 != 0 && self.guest(Field::Cr0)? & Cr0::PG.0 != 0)
-    }
-
-    /// The event to inject; only its low half is looked at.
-    #[inline(always)]
-    pub(super) fn injection(&self) -> Answer<EventInfo> {
-        if self.sev_features()? & super::sev::ALTERNATE_INJECTION != 0 {
-            self.vmsa(Field::GuestEventInj).map(EventInfo)
-        } else {
-            self.control(Field::EventInj).map(EventInfo)
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! Checks of the control area: VMRUN intercept, ASID, permission maps, TLB control, virtual NMI, injected event.
 
-use super::{Corrections, EntryContext, Missing};
+use super::look::Look;
+use super::{Corrections, Missing};
 use crate::bitmap::{Iopm, Msrpm};
 use crate::vmcb::{EventInfo, EventKind, Field, IntCtl, Intercept, TlbControl};
 use rootmode_arch::{Feature, vector};
@@ -13,51 +14,51 @@ const fn mask(intercept: Intercept) -> u64 {
 }
 
 #[inline(always)]
-pub(super) fn vmrun_intercept(cx: &EntryContext) -> Answer {
+pub(super) fn vmrun_intercept(cx: &Look) -> Answer {
     Ok(cx.control(Field::Intercept4)? & mask(Intercept::VMRUN) != 0)
 }
-pub(super) fn fix_vmrun_intercept(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_vmrun_intercept(cx: &Look, out: &mut Corrections) {
     out.control_bits(cx, Field::Intercept4, 0, mask(Intercept::VMRUN));
 }
 
 #[inline(always)]
-pub(super) fn asid(cx: &EntryContext) -> Answer {
+pub(super) fn asid(cx: &Look) -> Answer {
     Ok(cx.control(Field::Asid)? != 0)
 }
-pub(super) fn fix_asid(_: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_asid(_: &Look, out: &mut Corrections) {
     out.control(Field::Asid, 1);
 }
 
 /// Whether a table of `size` bytes at `base` (bits 11:0 ignored) ends below the physical limit.
 #[inline(always)]
-pub(super) fn fits(cx: &EntryContext, base: u64, size: u64) -> bool {
+pub(super) fn fits(cx: &Look, base: u64, size: u64) -> bool {
     base & !0xfff <= cx.processor.physical_limit() - size
 }
 
 #[inline(always)]
-pub(super) fn iopm(cx: &EntryContext) -> Answer {
+pub(super) fn iopm(cx: &Look) -> Answer {
     Ok(fits(cx, cx.control(Field::IopmBase)?, Iopm::SIZE as u64))
 }
-pub(super) fn fix_iopm(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_iopm(cx: &Look, out: &mut Corrections) {
     out.control(Field::IopmBase, cx.processor.physical_limit() - Iopm::SIZE as u64);
 }
 
 #[inline(always)]
-pub(super) fn msrpm(cx: &EntryContext) -> Answer {
+pub(super) fn msrpm(cx: &Look) -> Answer {
     Ok(fits(cx, cx.control(Field::MsrpmBase)?, Msrpm::SIZE as u64))
 }
-pub(super) fn fix_msrpm(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_msrpm(cx: &Look, out: &mut Corrections) {
     out.control(Field::MsrpmBase, cx.processor.physical_limit() - Msrpm::SIZE as u64);
 }
 
 #[inline(always)]
-pub(super) fn tlb_control(cx: &EntryContext) -> Answer {
+pub(super) fn tlb_control(cx: &Look) -> Answer {
     Ok(match TlbControl::from_byte(cx.control(Field::TlbControl)? as u8) {
         Some(command) => !command.needs_flush_by_asid() || cx.processor.has(Feature::FlushByAsid),
         None => false,
     })
 }
-pub(super) fn fix_tlb_control(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_tlb_control(cx: &Look, out: &mut Corrections) {
     if cx.processor.has(Feature::FlushByAsid) {
         out.control(Field::TlbControl, TlbControl::FlushGuest as u64);
     }
@@ -66,31 +67,31 @@ pub(super) fn fix_tlb_control(cx: &EntryContext, out: &mut Corrections) {
 }
 
 #[inline(always)]
-pub(super) fn vnmi_intercept(cx: &EntryContext) -> Answer {
+pub(super) fn vnmi_intercept(cx: &Look) -> Answer {
     Ok(!cx.processor.has(Feature::VirtualNmi)
         || !cx.int_ctl()?.contains(IntCtl::V_NMI_ENABLE)
         || cx.control(Field::Intercept3)? & mask(Intercept::NMI) != 0)
 }
-pub(super) fn fix_vnmi_intercept(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_vnmi_intercept(cx: &Look, out: &mut Corrections) {
     out.control_bits(cx, Field::Intercept3, 0, mask(Intercept::NMI));
     out.control_bits(cx, Field::IntCtl, IntCtl::V_NMI_ENABLE.0.into(), 0);
 }
 
 #[inline(always)]
-pub(super) fn event_type(cx: &EntryContext) -> Answer {
+pub(super) fn event_type(cx: &Look) -> Answer {
     let event = cx.injection()?;
     Ok(!event.is_valid() || event.kind().is_some())
 }
 
 #[inline(always)]
-pub(super) fn event_vector(cx: &EntryContext) -> Answer {
+pub(super) fn event_vector(cx: &Look) -> Answer {
     let event = cx.injection()?;
     let exception = event.is_valid() && matches!(event.kind(), Some(EventKind::Exception));
     Ok(!exception || event.vector() < 32 && event.vector() != vector::NMI)
 }
 
 #[inline(always)]
-pub(super) fn event_mode(cx: &EntryContext) -> Answer {
+pub(super) fn event_mode(cx: &Look) -> Answer {
     let event = cx.injection()?;
     let legacy_only = event.is_valid()
         && matches!(event.kind(), Some(EventKind::Exception))
@@ -99,7 +100,7 @@ pub(super) fn event_mode(cx: &EntryContext) -> Answer {
 }
 
 /// Proposes #GP with the error code that is there, and to inject nothing.
-pub(super) fn fix_event(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_event(cx: &Look, out: &mut Corrections) {
     let Ok(event) = cx.injection() else { return };
     let general_protection = EventInfo::new(EventKind::Exception, vector::GP, None).0
         | EventInfo::ERROR_CODE_VALID

@@ -1,5 +1,6 @@
 //! Values that would satisfy a violated rule.
 
+use super::look::Look;
 use super::{EntryContext, Judgement, PhysicalMemory, Rule, judge_all};
 use crate::vmcb::{Field, Vmcb, Vmsa};
 use rootmode_arch::HostPhysical;
@@ -56,7 +57,7 @@ impl Corrections {
         self.push(Correction { place: Place::Vmcb(field), value: value & field.mask() });
     }
     /// Proposes to change the bits of a control field: `clear`, then `set`.
-    pub(super) fn control_bits(&mut self, cx: &EntryContext, field: Field, clear: u64, set: u64) {
+    pub(super) fn control_bits(&mut self, cx: &Look, field: Field, clear: u64, set: u64) {
         if let Ok(value) = cx.control(field) {
             self.control(field, value & !clear | set);
         }
@@ -66,13 +67,13 @@ impl Corrections {
         self.push(Correction { place: Place::Vmsa(field), value: value & field.mask() });
     }
     /// Proposes to change the bits of a VMSA field: `clear`, then `set`.
-    pub(super) fn vmsa_bits(&mut self, cx: &EntryContext, field: Field, clear: u64, set: u64) {
+    pub(super) fn vmsa_bits(&mut self, cx: &Look, field: Field, clear: u64, set: u64) {
         if let Ok(value) = cx.vmsa(field) {
             self.vmsa(field, value & !clear | set);
         }
     }
     /// Proposes to change the bits of a field of the guest's state: `clear`, then `set`.
-    pub(super) fn guest_bits(&mut self, cx: &EntryContext, field: Field, clear: u64, set: u64) {
+    pub(super) fn guest_bits(&mut self, cx: &Look, field: Field, clear: u64, set: u64) {
         match cx.is_sev_es() {
             Ok(true) => self.vmsa_bits(cx, field, clear, set),
             Ok(false) => self.control_bits(cx, field, clear, set),
@@ -137,7 +138,7 @@ pub fn nearest(cx: &EntryContext, rule: &Rule) -> Corrections {
         return good;
     }
     let mut proposed = Corrections::default();
-    (rule.propose)(cx, &mut proposed);
+    (rule.propose)(&Look::new(cx), &mut proposed);
     for repair in proposed.iter() {
         let helps = repair.with_applied(cx, |after| {
             rule.judge(after) == Judgement::Satisfied

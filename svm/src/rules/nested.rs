@@ -2,7 +2,8 @@
 
 use super::context::HostValue;
 use super::control::fits;
-use super::{Corrections, EntryContext, Missing};
+use super::look::Look;
+use super::{Corrections, Missing};
 use crate::vmcb::{Field, IntCtl, NestedControl};
 use rootmode_arch::{Cr0, Feature};
 
@@ -13,18 +14,18 @@ const POINTER: u64 = 0x000f_ffff_ffff_f000;
 const MAX_INDEX: u64 = 0xfff;
 
 #[inline(always)]
-pub(super) fn host_paging(cx: &EntryContext) -> Answer {
+pub(super) fn host_paging(cx: &Look) -> Answer {
     Ok(!cx.is_nested_paging()? || cx.host.cr0.ok_or(Missing::Host(HostValue::Cr0))?.contains(Cr0::PG))
 }
-pub(super) fn fix_host_paging(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_host_paging(cx: &Look, out: &mut Corrections) {
     out.control_bits(cx, Field::NestedControl, NestedControl::NP_ENABLE.0, 0);
 }
 
 #[inline(always)]
-pub(super) fn nested_cr3(cx: &EntryContext) -> Answer {
+pub(super) fn nested_cr3(cx: &Look) -> Answer {
     Ok(!cx.is_nested_paging()? || cx.control(Field::NestedCr3)? < cx.processor.physical_limit())
 }
-pub(super) fn fix_nested_cr3(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_nested_cr3(cx: &Look, out: &mut Corrections) {
     out.control_bits(cx, Field::NestedCr3, !(cx.processor.physical_limit() - 1), 0);
 }
 
@@ -44,10 +45,10 @@ const fn is_pat(pat: u64) -> bool {
     pat & 0xf8f8_f8f8_f8f8_f8f8 == 0 && (pat & 0x0202_0202_0202_0202) << 1 & !pat == 0
 }
 #[inline(always)]
-pub(super) fn guest_pat(cx: &EntryContext) -> Answer {
+pub(super) fn guest_pat(cx: &Look) -> Answer {
     Ok(!cx.is_nested_paging()? || is_pat(cx.guest(Field::GPat)?))
 }
-pub(super) fn fix_guest_pat(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_guest_pat(cx: &Look, out: &mut Corrections) {
     if let Ok(pat) = cx.guest(Field::GPat) {
         let bad = bad_pat_bytes(pat);
         out.guest_bits(cx, Field::GPat, bad, 0x0606_0606_0606_0606 & bad);
@@ -56,78 +57,78 @@ pub(super) fn fix_guest_pat(cx: &EntryContext, out: &mut Corrections) {
 }
 
 #[inline(always)]
-pub(super) fn shadow_stack_check(cx: &EntryContext) -> Answer {
+pub(super) fn shadow_stack_check(cx: &Look) -> Answer {
     Ok(!cx.processor.has(Feature::SupervisorShadowStack)
         || !cx.nested_control()?.contains(NestedControl::SSS_CHECK_ENABLE)
         || cx.is_nested_paging()?)
 }
-pub(super) fn fix_shadow_stack_check(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_shadow_stack_check(cx: &Look, out: &mut Corrections) {
     out.control_bits(cx, Field::NestedControl, NestedControl::SSS_CHECK_ENABLE.0, 0);
     out.control_bits(cx, Field::NestedControl, 0, NestedControl::NP_ENABLE.0);
 }
 
 #[inline(always)]
-pub(super) fn avic_paging(cx: &EntryContext) -> Answer {
+pub(super) fn avic_paging(cx: &Look) -> Answer {
     Ok(!cx.is_avic()? || cx.is_nested_paging()?)
 }
-pub(super) fn fix_avic_paging(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_avic_paging(cx: &Look, out: &mut Corrections) {
     out.control_bits(cx, Field::IntCtl, (IntCtl::AVIC_ENABLE | IntCtl::X2AVIC_ENABLE).0.into(), 0);
     out.control_bits(cx, Field::NestedControl, 0, NestedControl::NP_ENABLE.0);
 }
 
 #[inline(always)]
-pub(super) fn x2avic(cx: &EntryContext) -> Answer {
+pub(super) fn x2avic(cx: &Look) -> Answer {
     Ok(!cx.is_x2avic()? || cx.is_avic()?)
 }
-pub(super) fn fix_x2avic(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_x2avic(cx: &Look, out: &mut Corrections) {
     out.control_bits(cx, Field::IntCtl, IntCtl::X2AVIC_ENABLE.0.into(), 0);
     out.control_bits(cx, Field::IntCtl, 0, IntCtl::AVIC_ENABLE.0.into());
 }
 
 /// Whether the page that an AVIC pointer names exists.
 #[inline(always)]
-fn pointer(cx: &EntryContext, field: Field) -> Answer {
+fn pointer(cx: &Look, field: Field) -> Answer {
     Ok(fits(cx, cx.control(field)? & POINTER, 0x1000))
 }
-fn fix_pointer(cx: &EntryContext, field: Field, out: &mut Corrections) {
+fn fix_pointer(cx: &Look, field: Field, out: &mut Corrections) {
     out.control_bits(cx, field, POINTER & !(cx.processor.physical_limit() - 1), 0);
 }
 
 #[inline(always)]
-pub(super) fn avic_backing_page(cx: &EntryContext) -> Answer {
+pub(super) fn avic_backing_page(cx: &Look) -> Answer {
     Ok(!cx.is_avic()? || pointer(cx, Field::AvicBackingPage)?)
 }
-pub(super) fn fix_avic_backing_page(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_avic_backing_page(cx: &Look, out: &mut Corrections) {
     fix_pointer(cx, Field::AvicBackingPage, out);
 }
 
 #[inline(always)]
-pub(super) fn avic_physical_table(cx: &EntryContext) -> Answer {
+pub(super) fn avic_physical_table(cx: &Look) -> Answer {
     Ok(!cx.is_avic()? || pointer(cx, Field::AvicPhysicalTable)?)
 }
-pub(super) fn fix_avic_physical_table(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_avic_physical_table(cx: &Look, out: &mut Corrections) {
     fix_pointer(cx, Field::AvicPhysicalTable, out);
 }
 
 #[inline(always)]
-pub(super) fn avic_logical_table(cx: &EntryContext) -> Answer {
+pub(super) fn avic_logical_table(cx: &Look) -> Answer {
     Ok(!cx.is_avic()? || cx.is_x2avic()? || pointer(cx, Field::AvicLogicalTable)?)
 }
-pub(super) fn fix_avic_logical_table(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_avic_logical_table(cx: &Look, out: &mut Corrections) {
     fix_pointer(cx, Field::AvicLogicalTable, out);
 }
 
 #[inline(always)]
-pub(super) fn avic_apic_bar(cx: &EntryContext) -> Answer {
+pub(super) fn avic_apic_bar(cx: &Look) -> Answer {
     Ok(!cx.is_avic()? || cx.is_x2avic()? || pointer(cx, Field::AvicApicBar)?)
 }
-pub(super) fn fix_avic_apic_bar(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_avic_apic_bar(cx: &Look, out: &mut Corrections) {
     fix_pointer(cx, Field::AvicApicBar, out);
 }
 
 /// The greatest index of the physical APIC ID table in the VMCB's mode.
 #[inline(always)]
-fn greatest_index(cx: &EntryContext) -> Result<u64, Missing> {
+fn greatest_index(cx: &Look) -> Result<u64, Missing> {
     Ok(match (cx.is_x2avic()?, cx.processor.x2avic_extended) {
         (false, _) => 255,
         (true, false) => 511,
@@ -135,10 +136,10 @@ fn greatest_index(cx: &EntryContext) -> Result<u64, Missing> {
     })
 }
 #[inline(always)]
-pub(super) fn avic_max_index(cx: &EntryContext) -> Answer {
+pub(super) fn avic_max_index(cx: &Look) -> Answer {
     Ok(!cx.is_avic()? || cx.control(Field::AvicPhysicalTable)? & MAX_INDEX <= greatest_index(cx)?)
 }
-pub(super) fn fix_avic_max_index(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_avic_max_index(cx: &Look, out: &mut Corrections) {
     if let Ok(greatest) = greatest_index(cx) {
         out.control_bits(cx, Field::AvicPhysicalTable, MAX_INDEX, greatest);
     }

@@ -3,7 +3,8 @@
 
 use super::context::HostValue;
 use super::control::fits;
-use super::{Corrections, EntryContext, Missing};
+use super::look::Look;
+use super::{Corrections, Missing};
 use crate::vmcb::{EventInfo, EventKind, Field, NestedControl, VirtExt};
 use rootmode_arch::{Feature, vector};
 
@@ -38,66 +39,66 @@ const fn host(value: HostValue) -> Missing {
 }
 
 #[inline(always)]
-fn has_feature(cx: &EntryContext, feature: u64) -> Answer {
+fn has_feature(cx: &Look, feature: u64) -> Answer {
     Ok(cx.sev_features()? & feature != 0)
 }
-fn drop_feature(cx: &EntryContext, feature: u64, out: &mut Corrections) {
+fn drop_feature(cx: &Look, feature: u64, out: &mut Corrections) {
     out.vmsa_bits(cx, Field::SevFeatures, feature, 0);
 }
-fn drop_sev(cx: &EntryContext, out: &mut Corrections) {
+fn drop_sev(cx: &Look, out: &mut Corrections) {
     let both = NestedControl::SEV_ENABLE | NestedControl::SEV_ES_ENABLE;
     out.control_bits(cx, Field::NestedControl, both.0, 0);
 }
 
 #[inline(always)]
-pub(super) fn nested_paging(cx: &EntryContext) -> Answer {
+pub(super) fn nested_paging(cx: &Look) -> Answer {
     Ok(!cx.is_sev()? || cx.is_nested_paging()?)
 }
-pub(super) fn fix_nested_paging(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_nested_paging(cx: &Look, out: &mut Corrections) {
     out.control_bits(cx, Field::NestedControl, 0, NestedControl::NP_ENABLE.0);
     drop_sev(cx, out);
 }
 
 #[inline(always)]
-pub(super) fn smm_lock(cx: &EntryContext) -> Answer {
+pub(super) fn smm_lock(cx: &Look) -> Answer {
     Ok(!cx.is_sev()? || cx.host.smm_locked.ok_or(host(HostValue::SmmLock))?)
 }
-pub(super) fn fix_host(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_host(cx: &Look, out: &mut Corrections) {
     drop_sev(cx, out);
 }
 
 #[inline(always)]
-pub(super) fn asid_range(cx: &EntryContext) -> Answer {
+pub(super) fn asid_range(cx: &Look) -> Answer {
     Ok(!cx.is_sev()? || cx.control(Field::Asid)? <= cx.processor.sev.encrypted_guests.into())
 }
-pub(super) fn fix_asid_range(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_asid_range(cx: &Look, out: &mut Corrections) {
     out.control(Field::Asid, cx.processor.sev.encrypted_guests.into());
     drop_sev(cx, out);
 }
 
 /// ASID 0 has a rule of its own.
 #[inline(always)]
-pub(super) fn asid_without_es(cx: &EntryContext) -> Answer {
+pub(super) fn asid_without_es(cx: &Look) -> Answer {
     if !cx.is_sev()? || cx.is_sev_es()? {
         return Ok(true);
     }
     let asid = cx.control(Field::Asid)?;
     Ok(asid == 0 || asid >= cx.processor.sev.min_asid_without_es.into())
 }
-pub(super) fn fix_asid_without_es(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_asid_without_es(cx: &Look, out: &mut Corrections) {
     out.control(Field::Asid, cx.processor.sev.min_asid_without_es.into());
     drop_sev(cx, out);
 }
 
 #[inline(always)]
-pub(super) fn host_mode(cx: &EntryContext) -> Answer {
+pub(super) fn host_mode(cx: &Look) -> Answer {
     Ok(!cx.is_sev()?
         || !cx.processor.sev.host_64_bit_only
         || cx.host.in_64_bit_mode.ok_or(host(HostValue::In64BitMode))?)
 }
 
 #[inline(always)]
-pub(super) fn es_needs_sev(cx: &EntryContext) -> Answer {
+pub(super) fn es_needs_sev(cx: &Look) -> Answer {
     if !cx.processor.has(Feature::SevEs) {
         return Ok(true);
     }
@@ -106,37 +107,37 @@ pub(super) fn es_needs_sev(cx: &EntryContext) -> Answer {
         || control.contains(NestedControl::SEV_ENABLE)
         || !cx.host.memory_encryption.ok_or(host(HostValue::MemoryEncryption))?)
 }
-pub(super) fn fix_es_needs_sev(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_es_needs_sev(cx: &Look, out: &mut Corrections) {
     out.control_bits(cx, Field::NestedControl, NestedControl::SEV_ES_ENABLE.0, 0);
     out.control_bits(cx, Field::NestedControl, 0, NestedControl::SEV_ENABLE.0);
 }
 
 #[inline(always)]
-pub(super) fn es_needs_lbr(cx: &EntryContext) -> Answer {
+pub(super) fn es_needs_lbr(cx: &Look) -> Answer {
     Ok(!cx.is_sev_es()? || cx.control(Field::VirtExt)? & VirtExt::LBR_ENABLE.0 != 0)
 }
-pub(super) fn fix_es_needs_lbr(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_es_needs_lbr(cx: &Look, out: &mut Corrections) {
     out.control_bits(cx, Field::VirtExt, 0, VirtExt::LBR_ENABLE.0);
 }
 
 #[inline(always)]
-pub(super) fn vmsa_pointer(cx: &EntryContext) -> Answer {
+pub(super) fn vmsa_pointer(cx: &Look) -> Answer {
     Ok(!cx.is_sev_es()? || fits(cx, cx.control(Field::VmsaPointer)?, 0x1000))
 }
-pub(super) fn fix_vmsa_pointer(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_vmsa_pointer(cx: &Look, out: &mut Corrections) {
     out.control_bits(cx, Field::VmsaPointer, !(cx.processor.physical_limit() - 1), 0);
 }
 
 /// The event that the hypervisor injects into an SEV-ES guest. With alternate injection it is ignored.
 #[inline(always)]
-fn host_injection(cx: &EntryContext) -> Result<EventInfo, Missing> {
+fn host_injection(cx: &Look) -> Result<EventInfo, Missing> {
     if !cx.is_sev_es()? || has_feature(cx, ALTERNATE_INJECTION)? {
         return Ok(EventInfo::NONE);
     }
     cx.control(Field::EventInj).map(EventInfo)
 }
 #[inline(always)]
-pub(super) fn es_software_event(cx: &EntryContext) -> Answer {
+pub(super) fn es_software_event(cx: &Look) -> Answer {
     let event = host_injection(cx)?;
     Ok(!event.is_valid()
         || match event.kind() {
@@ -146,47 +147,47 @@ pub(super) fn es_software_event(cx: &EntryContext) -> Answer {
         })
 }
 #[inline(always)]
-pub(super) fn hv_event(cx: &EntryContext) -> Answer {
+pub(super) fn hv_event(cx: &Look) -> Answer {
     let event = host_injection(cx)?;
     let hv =
         event.is_valid() && event.type_bits() == EventKind::Exception as u8 && event.vector() == vector::HV;
     Ok(!hv || has_feature(cx, RESTRICTED_INJECTION)?)
 }
-pub(super) fn fix_es_event(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_es_event(cx: &Look, out: &mut Corrections) {
     let Ok(event) = host_injection(cx) else { return };
     out.control(Field::EventInj, EventInfo::new(EventKind::Interrupt, event.vector(), None).0);
     out.control(Field::EventInj, event.0 & !EventInfo::VALID);
 }
 
 #[inline(always)]
-pub(super) fn busy(cx: &EntryContext) -> Answer {
+pub(super) fn busy(cx: &Look) -> Answer {
     Ok(!cx.processor.has(Feature::SevSnp) || !cx.is_sev_es()? || cx.vmsa(Field::VintrCtrl)? & VINTR_BUSY == 0)
 }
-pub(super) fn fix_busy(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_busy(cx: &Look, out: &mut Corrections) {
     out.vmsa_bits(cx, Field::VintrCtrl, VINTR_BUSY, 0);
 }
 
 #[inline(always)]
-pub(super) fn snp_enabled(cx: &EntryContext) -> Answer {
+pub(super) fn snp_enabled(cx: &Look) -> Answer {
     Ok(!has_feature(cx, SNP_ACTIVE)?
         || cx.host.secure_nested_paging.ok_or(host(HostValue::SecureNestedPaging))?)
 }
-pub(super) fn fix_snp_enabled(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_snp_enabled(cx: &Look, out: &mut Corrections) {
     drop_feature(cx, SNP_ACTIVE, out);
 }
 
 #[inline(always)]
-pub(super) fn injection_exclusive(cx: &EntryContext) -> Answer {
+pub(super) fn injection_exclusive(cx: &Look) -> Answer {
     let both = RESTRICTED_INJECTION | ALTERNATE_INJECTION;
     Ok(cx.sev_features()? & both != both)
 }
-pub(super) fn fix_injection_exclusive(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_injection_exclusive(cx: &Look, out: &mut Corrections) {
     drop_feature(cx, ALTERNATE_INJECTION, out);
     drop_feature(cx, RESTRICTED_INJECTION, out);
 }
 
 #[inline(always)]
-pub(super) fn restricted_event(cx: &EntryContext) -> Answer {
+pub(super) fn restricted_event(cx: &Look) -> Answer {
     let event = host_injection(cx)?;
     if !event.is_valid() || !has_feature(cx, RESTRICTED_INJECTION)? {
         return Ok(true);
@@ -194,27 +195,27 @@ pub(super) fn restricted_event(cx: &EntryContext) -> Answer {
     let looked_at = EventInfo::VALID | EventInfo::ERROR_CODE_VALID | 0x7ff;
     Ok(event.0 & looked_at == HV_EVENT.0)
 }
-pub(super) fn fix_restricted_event(_: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_restricted_event(_: &Look, out: &mut Corrections) {
     out.control(Field::EventInj, HV_EVENT.0);
     out.control(Field::EventInj, 0);
 }
 
 #[inline(always)]
-pub(super) fn restricted_avic(cx: &EntryContext) -> Answer {
+pub(super) fn restricted_avic(cx: &Look) -> Answer {
     Ok(!has_feature(cx, RESTRICTED_INJECTION)? || !cx.is_avic()?)
 }
 #[inline(always)]
-pub(super) fn alternate_avic(cx: &EntryContext) -> Answer {
+pub(super) fn alternate_avic(cx: &Look) -> Answer {
     Ok(!has_feature(cx, ALTERNATE_INJECTION)? || !cx.is_avic()?)
 }
-pub(super) fn fix_avic(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_avic(cx: &Look, out: &mut Corrections) {
     let both = crate::vmcb::IntCtl::AVIC_ENABLE | crate::vmcb::IntCtl::X2AVIC_ENABLE;
     out.control_bits(cx, Field::IntCtl, both.0.into(), 0);
     drop_feature(cx, RESTRICTED_INJECTION | ALTERNATE_INJECTION, out);
 }
 
 #[inline(always)]
-pub(super) fn allowed_features(cx: &EntryContext) -> Answer {
+pub(super) fn allowed_features(cx: &Look) -> Answer {
     let features = cx.sev_features()?;
     if features == 0 {
         return Ok(true);
@@ -222,7 +223,7 @@ pub(super) fn allowed_features(cx: &EntryContext) -> Answer {
     let allowed = cx.control(Field::AllowedSevFeatures)?;
     Ok(allowed & ALLOWED_ENABLE == 0 || features & !(allowed & ALLOWED_MASK) == 0)
 }
-pub(super) fn fix_allowed_features(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_allowed_features(cx: &Look, out: &mut Corrections) {
     if let (Ok(features), Ok(allowed)) = (cx.sev_features(), cx.control(Field::AllowedSevFeatures)) {
         drop_feature(cx, !(allowed & ALLOWED_MASK), out);
         out.control_bits(cx, Field::AllowedSevFeatures, 0, features & ALLOWED_MASK);
@@ -230,10 +231,10 @@ pub(super) fn fix_allowed_features(cx: &EntryContext, out: &mut Corrections) {
 }
 
 #[inline(always)]
-pub(super) fn features_need_mask(cx: &EntryContext) -> Answer {
+pub(super) fn features_need_mask(cx: &Look) -> Answer {
     Ok(!has_feature(cx, NEED_MASK)? || cx.control(Field::AllowedSevFeatures)? & ALLOWED_ENABLE != 0)
 }
-pub(super) fn fix_features_need_mask(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_features_need_mask(cx: &Look, out: &mut Corrections) {
     drop_feature(cx, NEED_MASK, out);
     if let Ok(features) = cx.sev_features() {
         out.control_bits(cx, Field::AllowedSevFeatures, 0, ALLOWED_ENABLE | features & ALLOWED_MASK);
@@ -241,61 +242,61 @@ pub(super) fn fix_features_need_mask(cx: &EntryContext, out: &mut Corrections) {
 }
 
 #[inline(always)]
-fn without_host_ibs(cx: &EntryContext, feature: u64) -> Answer {
+fn without_host_ibs(cx: &Look, feature: u64) -> Answer {
     Ok(!has_feature(cx, feature)? || !cx.host.ibs_enabled.ok_or(host(HostValue::IbsEnabled))?)
 }
 #[inline(always)]
-pub(super) fn prevent_host_ibs(cx: &EntryContext) -> Answer {
+pub(super) fn prevent_host_ibs(cx: &Look) -> Answer {
     without_host_ibs(cx, PREVENT_HOST_IBS)
 }
-pub(super) fn fix_prevent_host_ibs(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_prevent_host_ibs(cx: &Look, out: &mut Corrections) {
     drop_feature(cx, PREVENT_HOST_IBS, out);
 }
 #[inline(always)]
-pub(super) fn ibs_virtualization(cx: &EntryContext) -> Answer {
+pub(super) fn ibs_virtualization(cx: &Look) -> Answer {
     without_host_ibs(cx, IBS_VIRTUALIZATION)
 }
-pub(super) fn fix_ibs_virtualization(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_ibs_virtualization(cx: &Look, out: &mut Corrections) {
     drop_feature(cx, IBS_VIRTUALIZATION, out);
 }
 
 #[inline(always)]
-pub(super) fn secure_avic(cx: &EntryContext) -> Answer {
+pub(super) fn secure_avic(cx: &Look) -> Answer {
     let features = cx.sev_features()?;
     if features & SECURE_AVIC == 0 {
         return Ok(true);
     }
     Ok(features & (RESTRICTED_INJECTION | ALTERNATE_INJECTION) == 0 && !cx.is_avic()?)
 }
-pub(super) fn fix_secure_avic(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_secure_avic(cx: &Look, out: &mut Corrections) {
     fix_avic(cx, out);
     drop_feature(cx, SECURE_AVIC, out);
 }
 
 #[inline(always)]
-pub(super) fn secure_avic_page(cx: &EntryContext) -> Answer {
+pub(super) fn secure_avic_page(cx: &Look) -> Answer {
     if !has_feature(cx, SECURE_AVIC)? {
         return Ok(true);
     }
     let control = cx.vmsa(Field::SecureAvicCtl)?;
     Ok(control & 1 == 0 || fits(cx, control, 0x1000))
 }
-pub(super) fn fix_secure_avic_page(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_secure_avic_page(cx: &Look, out: &mut Corrections) {
     out.vmsa_bits(cx, Field::SecureAvicCtl, !(cx.processor.physical_limit() - 1), 0);
     out.vmsa_bits(cx, Field::SecureAvicCtl, 1, 0);
 }
 
 #[inline(always)]
-pub(super) fn sibling_idle(cx: &EntryContext) -> Answer {
+pub(super) fn sibling_idle(cx: &Look) -> Answer {
     Ok(!has_feature(cx, SMT_PROTECTION)? || cx.host.sibling_idle.ok_or(host(HostValue::SiblingIdle))?)
 }
-pub(super) fn fix_sibling_idle(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_sibling_idle(cx: &Look, out: &mut Corrections) {
     drop_feature(cx, SMT_PROTECTION, out);
 }
 
 /// The manual names bit 22 of the counters; the enable is bit 22 of the event selects.
 #[inline(always)]
-pub(super) fn pmc_state(cx: &EntryContext) -> Answer {
+pub(super) fn pmc_state(cx: &Look) -> Answer {
     if !has_feature(cx, PMC_VIRTUALIZATION)? || cx.control(Field::VirtExt)? & VirtExt::PMC_ENABLE.0 != 0 {
         return Ok(true);
     }
@@ -306,7 +307,7 @@ pub(super) fn pmc_state(cx: &EntryContext) -> Answer {
     }
     Ok(cx.vmsa(Field::PerfCtrGlobalCtl)? & PERF_GLOBAL_ENABLE == 0)
 }
-pub(super) fn fix_pmc_state(cx: &EntryContext, out: &mut Corrections) {
+pub(super) fn fix_pmc_state(cx: &Look, out: &mut Corrections) {
     for field in PERF_CTLS {
         if cx.vmsa(field).is_ok_and(|value| value & PERF_ENABLE != 0) {
             out.vmsa_bits(cx, field, PERF_ENABLE, 0);

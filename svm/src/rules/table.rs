@@ -1,5 +1,6 @@
 //! The one table of rules: for reports a slice of rows, for VM entry the same rows as straight-line code.
 
+use super::look::Look;
 use super::{Basis, Citation, EntryContext, Rule, Verdict, control, guest, nested, sev};
 use crate::encode::ExitCode;
 use crate::vmcb::Field;
@@ -30,8 +31,9 @@ macro_rules! rules {
 
         /// What VMRUN does: the first violated rule refuses. Rules that cannot be judged count only if none is violated.
         pub fn check_entry(cx: &EntryContext) -> Verdict {
+            let look = Look::new(cx);
             let mut undecided = None;
-            $(match $check(cx) {
+            $(match $check(&look) {
                 Ok(true) => {}
                 Ok(false) => return Verdict::Refused(&RULES[Row::$row as usize]),
                 Err(missing) => undecided = undecided.or(Some((Row::$row as usize, missing))),
