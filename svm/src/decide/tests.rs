@@ -78,6 +78,21 @@ fn the_built_in_code_answers_what_the_table_of_rows_answers_and_interest_covers_
 }
 
 #[test]
+fn every_row_decides_some_event() {
+    let mut deciding = std::collections::BTreeSet::new();
+    for seed in 0..60_000 {
+        let mut choices = Seeded::new(seed);
+        let (controls, state, event) =
+            (draw::controls(&mut choices), draw::state(&mut choices), draw::event(&mut choices));
+        let view = View { controls: &controls, state: &state, maps: &Uniform(true) };
+        deciding.extend(decide(&view, &event).map(|exit| exit.id));
+    }
+    let silent: Vec<_> =
+        Table::BUILT_IN.rows().iter().map(|row| row.id).filter(|id| !deciding.contains(id)).collect();
+    assert_eq!(silent, [""; 0]);
+}
+
+#[test]
 fn nothing_with_an_intercept_bit_exits_when_no_bit_is_set() {
     let (controls, state) = (controls(&[]), State::default());
     for seed in 0..20_000 {

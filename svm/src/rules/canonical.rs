@@ -67,3 +67,72 @@ fn forced_cpl(vmcb: &Vmcb) -> Option<Option<u64>> {
     }
     Some((vmcb.get(Field::Rflags)? & RFlags::VM.0 != 0).then_some(3))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boundary::{Extras, Mode, base};
+    use crate::capabilities::MAX_AMD;
+    use crate::rules::{Verdict, check_entry};
+
+    fn loaded(mode: Mode, changes: &[(Field, u64)]) -> Vmcb {
+        let mut case = base(mode, Extras::NONE);
+        for (field, value) in changes {
+            case.put(*field, *value);
+        }
+        assert_eq!(check_entry(&case.context()), Verdict::Enters, "none of this is refused");
+        canonicalize(&mut case.vmcb, &MAX_AMD);
+        case.vmcb
+    }
+
+    #[test]
+    fn bases_are_extended_or_cut_and_limits_cut() {
+        let vmcb = loaded(
+            Mode::Long,
+            &[
+                (Field::GdtrBase, 0x0000_8000_0000_0000),
+                (Field::IdtrBase, 0xffff_7fff_ffff_ffff),
+                (Field::Ssp, 0x1234_0000_0000_1000),
+                (Field::DsBase, 0x1234_5678_9abc_def0),
+                (Field::GdtrLimit, 0x0001_002f),
+                (Field::FsBase, 0x0000_8000_0000_0000),
+            ],
+        );
+        for (field, value) in [
+            (Field::GdtrBase, 0xffff_8000_0000_0000),
+            (Field::IdtrBase, 0x0000_7fff_ffff_ffff),
+            (Field::Ssp, 0x1000),
+            (Field::DsBase, 0x9abc_def0),
+            (Field::GdtrLimit, 0x2f),
+            (Field::FsBase, 0x0000_8000_0000_0000),
+        ] {
+            assert_eq!(vmcb.get(field), Some(value), "{}", field.name());
+        }
+        let wide = loaded(Mode::Long, &[(Field::Cr4, 0x10a0), (Field::GdtrBase, 0x0000_8000_0000_0000)]);
+        assert_eq!(wide.get(Field::GdtrBase), Some(0x0000_8000_0000_0000), "57-bit linear addresses");
+    }
+
+    #[test]
+    fn flags_lma_and_cpl_follow_the_mode() {
+        let long =
+            loaded(Mode::Long, &[(Field::Rflags, !0 & !(1 << 17)), (Field::Efer, 0x1900), (Field::Cpl, 3)]);
+        assert_eq!(long.get(Field::Rflags), Some(0x003d_7fd7));
+        assert_eq!(long.get(Field::Efer), Some(0x1d00), "LMA becomes LME AND PG");
+        assert_eq!(long.get(Field::Cpl), Some(3), "the VMCB's");
+        let legacy = loaded(Mode::Legacy, &[(Field::Efer, 0x1400)]);
+        assert_eq!(legacy.get(Field::Efer), Some(0x1000));
+        assert_eq!(loaded(Mode::Real, &[(Field::Cpl, 2)]).get(Field::Cpl), Some(0));
+        assert_eq!(loaded(Mode::PagedReal, &[(Field::Cpl, 2)]).get(Field::Cpl), Some(0));
+        assert_eq!(loaded(Mode::Virtual8086, &[(Field::Cpl, 0)]).get(Field::Cpl), Some(3));
+    }
+
+    #[test]
+    fn what_is_not_known_stays_unknown() {
+        let mut vmcb = Vmcb::unknown();
+        canonicalize(&mut vmcb, &MAX_AMD);
+        assert_eq!(vmcb, Vmcb::unknown());
+        for (index, row) in CANONICALIZED.iter().enumerate() {
+            assert!(CANONICALIZED[..index].iter().all(|other| other.field != row.field));
+        }
+    }
+}

@@ -70,6 +70,18 @@ fn access(choices: &mut dyn Choices) -> GuestPhysicalAccess {
     }
 }
 
+pub(super) fn descriptor(linear: u64) -> MemoryOperand {
+    MemoryOperand {
+        segment: SegmentName::Ds,
+        base: None,
+        index: None,
+        scale: 0,
+        address_size: 8,
+        displacement: linear,
+        linear: Linear(linear),
+    }
+}
+
 pub(super) fn event(choices: &mut dyn Choices) -> Event {
     let gpr = Gpr::from_number(number(choices, 16) as u8);
     let value = number(choices, u64::MAX);
@@ -110,7 +122,7 @@ pub(super) fn event(choices: &mut dyn Choices) -> Event {
             ][number(choices, 4) as usize],
             error_code,
         },
-        9 => Event::InterruptWindow,
+        9 => Event::Getsec,
         10 => Event::VirtualInterrupt { vector: value as u8 },
         11 => Event::MonitorTrap,
         12 => Event::FerrFreeze,
@@ -128,7 +140,7 @@ pub(super) fn event(choices: &mut dyn Choices) -> Event {
         24 => Event::Invlpga { linear: Linear(value), asid: 1 },
         25 => Event::Invlpgb,
         26 => Event::Tlbsync,
-        27 => Event::Getsec,
+        27 => Event::Invpcid { kind: gpr, operand: descriptor(value) },
         28 => Event::Rdpmc { counter: value as u32 },
         29 => Event::Rdtsc,
         30 => Event::Rdtscp,

@@ -270,6 +270,7 @@ fn plain_instructions_exit_by_their_own_bit_only() {
         (Event::Xsetbv { index: 0, value: 1 }, 0x8d),
         (Event::Rdpru { register: 0 }, 0x8e),
         (Event::Invlpgb, 0xa0),
+        (Event::Invpcid { kind: Gpr::Rax, operand: draw::descriptor(0x7000) }, 0xa2),
         (Event::Mcommit, 0xa3),
         (Event::Tlbsync, 0xa4),
         (Event::VirtualInterrupt { vector: 0x40 }, 0x64),
