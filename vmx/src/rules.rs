@@ -287,13 +287,25 @@ impl core::error::Error for Refusal {}
 
 /// Declares the rules of a section. A row is: identifier, `[fields]`, optionally `@items [...]` and `@report ...;`, the
 /// demand, and the check over a view `v`, which is an expression of type `bool` or [`Outcome`] that may use `?`.
+/// Where all rules of a section share a condition, it stands once, as `@applies |v| ...;`: otherwise they hold.
 ///
 /// It expands to the rows of the table, whose check answers "unknown" where something is missing, and to one function
-/// that runs the same checks in a row on a complete context.
+/// that runs the same checks in a row on a complete context, monomorphised: the fast path of VM entry.
 macro_rules! rules {
-    (group $group:ident; $(
+    (group $group:ident; $(@applies |$w:ident| $applies:expr;)? $(
         $id:expr, [$($field:ident),*] $(@items [$($item:ident),*])? $(@report $report:expr;)? $demand:expr, |$v:ident| $check:expr;
     )*) => {
+        /// Whether the rules of this section apply at all.
+        #[inline(always)]
+        fn applies<const PARTIAL: bool>(
+            view: &crate::rules::View<'_, PARTIAL>,
+        ) -> Result<bool, crate::rules::Missing> {
+            // A section without a condition reads nothing.
+            let _ = view;
+            $(let $w = view; if !$applies { return Ok(false); })?
+            Ok(true)
+        }
+
         pub(in crate::rules) const RULES: &[crate::rules::Rule] = &[$(crate::rules::Rule {
             id: $id,
             demand: $demand,
@@ -303,27 +315,30 @@ macro_rules! rules {
             report: crate::rules::rules!(@report $group $($report)?),
             check: {
                 fn check($v: &crate::rules::View<'_, true>) -> Result<crate::rules::Outcome, crate::rules::Missing> {
+                    if !applies($v)? {
+                        return Ok(crate::rules::Outcome::Satisfied);
+                    }
                     Ok(crate::rules::Outcome::from($check))
                 }
                 check
             },
         }),*];
 
-        /// The position of the first rule of this section that is broken; what cannot be judged counts as met.
-        pub(in crate::rules) fn first_violated(view: &crate::rules::View<'_, false>) -> Option<usize> {
-            let mut position = 0;
+        /// Whether no rule of this section is broken; what cannot be judged counts as met.
+        /// Not short-circuiting: almost always all hold, and then straight code is what is fast.
+        pub(in crate::rules) fn all_hold(view: &crate::rules::View<'_, false>) -> bool {
+            if !matches!(applies(view), Ok(true)) {
+                return true;
+            }
+            let mut hold = true;
             $({
                 let $v = view;
                 let check = || -> Result<crate::rules::Outcome, crate::rules::Missing> {
                     Ok(crate::rules::Outcome::from($check))
                 };
-                if !matches!(check(), Ok(crate::rules::Outcome::Satisfied) | Err(_)) {
-                    return Some(position);
-                }
-                position += 1;
+                hold &= matches!(check(), Ok(crate::rules::Outcome::Satisfied) | Err(_));
             })*
-            let _ = position;
-            None
+            hold
         }
     };
     (@report $group:ident) => { crate::rules::Group::$group.report() };
@@ -352,16 +367,8 @@ macro_rules! sections {
             all
         }
 
-        fn first_violated(view: &View<'_, false>) -> Option<usize> {
-            let mut base = 0;
-            $(
-                if let Some(position) = $first $(::$rest)*::first_violated(view) {
-                    return Some(base + position);
-                }
-                base += $first $(::$rest)*::RULES.len();
-            )*
-            let _ = base;
-            None
+        fn all_hold(view: &View<'_, false>) -> bool {
+            true $(&& $first $(::$rest)*::all_hold(view))*
         }
     };
 }
@@ -374,6 +381,7 @@ sections! {
     execution_controls::tertiary;
     exit_controls;
     entry_controls;
+    entry_controls::injection;
     host_registers;
     host_registers::fred;
     host_segments;
@@ -381,6 +389,7 @@ sections! {
     guest_registers;
     guest_registers::msrs;
     guest_registers::fred;
+    guest_registers::fred_mode;
     guest_segments::cs;
     guest_segments::ss;
     guest_segments::ds;
@@ -415,12 +424,10 @@ pub fn judge_all(context: &EntryContext<'_>, mut each: impl FnMut(&'static Rule,
 /// # Errors
 /// [`Refusal`] names the rule and what the processor reports.
 pub fn check_entry(context: &EntryContext<'_>) -> Result<(), Refusal> {
-    let first = if context.is_complete() {
-        first_violated(&View::new(context))
-    } else {
-        RULES.iter().position(|rule| rule.judge(context).is_violated())
-    };
-    match first {
+    if context.is_complete() && all_hold(&View::new(context)) {
+        return Ok(());
+    }
+    match RULES.iter().position(|rule| rule.judge(context).is_violated()) {
         None => Ok(()),
         Some(position) => Err(refuse(context, position)),
     }

@@ -67,3 +67,87 @@ fn vary(choices: &mut impl Choices, field: Field, old: u64) -> u64 {
         _ => choices.choose(Site::State, u64::MAX),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::witness;
+    use super::*;
+    use crate::context::Item;
+    use crate::rules::{Judgement, Missing, check_entry};
+    use rootmode_arch::choices::Seeded;
+
+    #[test]
+    fn the_same_choices_draw_the_same_state() {
+        let draws = |seed| {
+            let mut choices = Seeded::new(seed);
+            (0..20).map(|_| draw(&mut choices).state).collect::<Vec<_>>()
+        };
+        assert_eq!(draws(3), draws(3));
+        assert_ne!(draws(3), draws(4));
+    }
+
+    #[test]
+    fn drawn_states_lie_on_both_sides_of_the_boundary() {
+        let mut choices = Seeded::new(1);
+        let (mut valid, mut alone) = (0, 0);
+        for _ in 0..1000 {
+            match draw(&mut choices).state.broken() {
+                0 => valid += 1,
+                1 => alone += 1,
+                _ => {}
+            }
+        }
+        assert!(valid > 150 && alone > 150, "{valid} valid, {alone} that break one rule");
+    }
+
+    #[test]
+    fn the_fast_path_and_the_table_refuse_the_same_states_for_the_same_rule() {
+        let mut choices = Seeded::new(2);
+        for _ in 0..3000 {
+            let Drawn { mut state, .. } = draw(&mut choices);
+            let fast = check_entry(&state.context());
+            let first = RULES.iter().find(|rule| rule.judge(&state.context()).is_violated());
+            assert_eq!(fast.is_err(), first.is_some());
+            // No rule reads the exit reason; without it the table is asked instead.
+            state.vmcs.forget(Field::ExitReason);
+            assert_eq!(check_entry(&state.context()), fast);
+        }
+    }
+
+    #[test]
+    fn a_rule_that_lacks_what_it_read_says_what_is_missing() {
+        for rule in &RULES {
+            let Some(witness) = witness(rule) else { panic!("{} has no witness", rule.id) };
+            let broken = witness.broken();
+            for field in rule.reads(&broken.context()).fields.iter() {
+                let mut state = broken.clone();
+                state.vmcs.forget(field);
+                let expected = Judgement::Unknown(Missing::Field(field));
+                assert_eq!(rule.judge(&state.context()), expected, "{} without {field:?}", rule.id);
+            }
+            for item in Item::ALL {
+                if rule.reads(&broken.context()).items >> *item as u32 & 1 != 0 {
+                    let mut state = broken.clone();
+                    state.processor.forget(*item);
+                    let expected = Judgement::Unknown(Missing::Processor(*item));
+                    assert_eq!(rule.judge(&state.context()), expected, "{} without {item:?}", rule.id);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_rule_reads_the_fields_and_values_that_it_is_about() {
+        for rule in &RULES {
+            let (mut fields, mut items) = (rule.fields.to_vec(), rule.items.to_vec());
+            let mut look = |state: &State| {
+                let reads = rule.reads(&state.context());
+                fields.retain(|field| !reads.fields.has(*field));
+                items.retain(|item| reads.items >> *item as u32 & 1 == 0);
+            };
+            BASES.iter().for_each(|base| look(&(base.build)()));
+            look(&witness(rule).expect("every rule has a witness").broken());
+            assert!(fields.is_empty() && items.is_empty(), "{}: {fields:?} {items:?}", rule.id);
+        }
+    }
+}

@@ -7,6 +7,7 @@ use crate::definitions::field::Field;
 use rootmode_arch::{Cr0, Cr4, msr};
 
 pub(in crate::rules) mod fred;
+pub(in crate::rules) mod fred_mode;
 pub(in crate::rules) mod msrs;
 
 rules! {

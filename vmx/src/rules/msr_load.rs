@@ -42,9 +42,6 @@ impl<const PARTIAL: bool> View<'_, PARTIAL> {
     #[inline]
     fn each_loaded(&self, holds: impl Fn(Loaded) -> Result<bool, Missing>) -> Result<Outcome, Missing> {
         let count = self.get(Field::EntryMsrLoadCount)?;
-        if count == 0 {
-            return Ok(Outcome::Satisfied);
-        }
         let address = self.get(Field::EntryMsrLoadAddress)?;
         if address & 0xf != 0 || !self.fits(address)? || !self.fits(address + 16 * count - 1)? {
             return Ok(Outcome::Satisfied);
@@ -100,6 +97,7 @@ impl<const PARTIAL: bool> View<'_, PARTIAL> {
 
 rules! {
     group MsrLoading;
+    @applies |v| v.get(Field::EntryMsrLoadCount)? != 0;
 
     "vmx.msr-load.segment-base", [EntryMsrLoadAddress]
     "The area must not load IA32_FS_BASE or IA32_GS_BASE.",

@@ -20,14 +20,12 @@ impl<const PARTIAL: bool> View<'_, PARTIAL> {
     /// Whether a PDPTE field is valid, or does not matter.
     #[inline(always)]
     fn pdpte_field_valid(&self, field: Field) -> Result<bool, Missing> {
-        Ok(!self.is_pae_guest()?
-            || !self.secondary()?.contains(Secondary::ENABLE_EPT)
-            || self.pdpte_valid(self.get(field)?)?)
+        Ok(!self.secondary()?.contains(Secondary::ENABLE_EPT) || self.pdpte_valid(self.get(field)?)?)
     }
     /// Whether entry `index` of the table at CR3 is valid, or does not matter.
     #[inline(always)]
     fn pdpte_in_memory_valid(&self, index: u64) -> Result<bool, Missing> {
-        if !self.is_pae_guest()? || self.secondary()?.contains(Secondary::ENABLE_EPT) {
+        if self.secondary()?.contains(Secondary::ENABLE_EPT) {
             return Ok(true);
         }
         let table = self.get(Field::GuestCr3)? & TABLE;
@@ -37,6 +35,7 @@ impl<const PARTIAL: bool> View<'_, PARTIAL> {
 
 rules! {
     group Pdptes;
+    @applies |v| v.is_pae_guest()?;
 
     "vmx.guest.pdpte0", [GuestPdpte0]
     "If the guest uses PAE paging and \"enable EPT\" is 1, reserved bits of a present PDPTE0 must be 0.",

@@ -8,6 +8,7 @@ use crate::rules::rules;
 
 rules! {
     group ExecutionControls;
+    @applies |v| v.primary()?.contains(Primary::ACTIVATE_TERTIARY);
 
     "vmx.control.hlat.ept", [TertiaryControls, SecondaryControls]
     "If \"enable HLAT\" is 1, \"enable EPT\" must be 1.",

@@ -20,7 +20,7 @@ impl<const PARTIAL: bool> View<'_, PARTIAL> {
     #[inline(always)]
     fn linked(&self) -> Result<Option<u64>, Missing> {
         let link = self.get(Field::LinkPointer)?;
-        if link == NONE || link & PAGE != 0 || !self.fits(link)? {
+        if link & PAGE != 0 || !self.fits(link)? {
             return Ok(None);
         }
         Ok(Some(self.memory(HostPhysical(link))? & 0xffff_ffff))
@@ -29,14 +29,15 @@ impl<const PARTIAL: bool> View<'_, PARTIAL> {
 
 rules! {
     group NonRegister;
+    @applies |v| v.get(Field::LinkPointer)? != NONE;
 
     "vmx.guest.link-pointer.alignment", [LinkPointer] @report BAD_LINK;
     "Bits 11:0 of the VMCS link pointer must be 0.",
-    |v| v.get(Field::LinkPointer)? == NONE || v.zero(Field::LinkPointer, PAGE)?;
+    |v| v.zero(Field::LinkPointer, PAGE)?;
 
     "vmx.guest.link-pointer.width", [LinkPointer] @report BAD_LINK;
     "The VMCS link pointer must not exceed the physical-address width.",
-    |v| v.get(Field::LinkPointer)? == NONE || v.in_width(Field::LinkPointer)?;
+    |v| v.in_width(Field::LinkPointer)?;
 
     "vmx.guest.link-pointer.revision", [LinkPointer] @report BAD_LINK;
     "Bits 30:0 of the linked VMCS region must be the processor's VMCS revision identifier.",
@@ -54,14 +55,12 @@ rules! {
 
     "vmx.guest.link-pointer.current", [LinkPointer] @items [CurrentVmcs] @report BAD_LINK;
     "If the processor is not in SMM, or \"entry to SMM\" is 1, the VMCS link pointer must not be the current-VMCS pointer.",
-    |v| v.get(Field::LinkPointer)? == NONE
-        || v.is(Item::InSmm)? && !v.entry()?.contains(Entry::ENTRY_TO_SMM)
+    |v| v.is(Item::InSmm)? && !v.entry()?.contains(Entry::ENTRY_TO_SMM)
         || v.get(Field::LinkPointer)? != v.item(Item::CurrentVmcs)?;
 
     "vmx.guest.link-pointer.executive", [LinkPointer, ExecutiveVmcsPointer] @report BAD_LINK;
     "If the processor is in SMM and \"entry to SMM\" is 0, the VMCS link pointer must not be the executive-VMCS pointer.",
-    |v| v.get(Field::LinkPointer)? == NONE
-        || !v.is(Item::InSmm)?
+    |v| !v.is(Item::InSmm)?
         || v.entry()?.contains(Entry::ENTRY_TO_SMM)
         || v.get(Field::LinkPointer)? != v.get(Field::ExecutiveVmcsPointer)?;
 }
