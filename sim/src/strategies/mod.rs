@@ -9,5 +9,7 @@
 //! ```
 
 mod chosen;
+mod interception;
 
 pub use chosen::{Chosen, chosen};
+pub use interception::{interception_configuration, msr_bitmap, msr_filter, msr_index, msrpm};

@@ -1,6 +1,6 @@
 //! The properties, one folder or file a subject.
 
-mod interception;
+pub(crate) mod interception;
 
 use super::Property;
 

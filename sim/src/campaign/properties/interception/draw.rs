@@ -93,7 +93,7 @@ const EDGES: &[u32] = &[
 ];
 
 /// An MSR number: mostly one with a meaning, sometimes an edge, sometimes any.
-pub(super) fn any_msr(c: &mut dyn Choices) -> u32 {
+pub(crate) fn any_msr(c: &mut dyn Choices) -> u32 {
     match c.choose(Site::State, 8) {
         6 => EDGES[c.choose(Site::State, EDGES.len() as u64) as usize],
         7 => c.choose(Site::State, 1 << 32) as u32,
@@ -102,26 +102,26 @@ pub(super) fn any_msr(c: &mut dyn Choices) -> u32 {
 }
 
 /// An MSR number that some rule names.
-pub(super) fn named_msr(c: &mut dyn Choices) -> u32 {
+pub(crate) fn named_msr(c: &mut dyn Choices) -> u32 {
     NAMED[c.choose(Site::State, NAMED.len() as u64) as usize]
 }
 
 /// A few MSRs that a whole case keeps to, so that L0, L1 and L2 meet at the same one.
-pub(super) struct Pool([u32; 3]);
+pub(crate) struct Pool([u32; 3]);
 
 impl Pool {
     /// Draws the pool: mostly MSRs that some rule names.
-    pub(super) fn draw(c: &mut dyn Choices) -> Self {
+    pub(crate) fn draw(c: &mut dyn Choices) -> Self {
         Self([named_msr(c), named_msr(c), any_msr(c)])
     }
 
     /// One of its MSRs.
-    pub(super) fn msr(&self, c: &mut dyn Choices) -> u32 {
+    pub(crate) fn msr(&self, c: &mut dyn Choices) -> u32 {
         self.0[c.choose(Site::State, 3) as usize]
     }
 
     /// A map with up to four exceptions, all of the pool.
-    pub(super) fn map(&self, c: &mut dyn Choices) -> MapDraw {
+    pub(crate) fn map(&self, c: &mut dyn Choices) -> MapDraw {
         let mut map = MapDraw { fill: c.flip(Site::State), flipped: Vec::new() };
         for _ in 0..c.choose(Site::State, 5) {
             map.toggle((self.msr(c), access(c)));
@@ -131,18 +131,18 @@ impl Pool {
 }
 
 /// RDMSR or WRMSR.
-pub(super) fn access(c: &mut dyn Choices) -> Access {
+pub(crate) fn access(c: &mut dyn Choices) -> Access {
     if c.flip(Site::State) { Access::Write } else { Access::Read }
 }
 
 /// One or both accesses.
-pub(super) fn accesses(c: &mut dyn Choices) -> Accesses {
+pub(crate) fn accesses(c: &mut dyn Choices) -> Accesses {
     [Accesses::RW, Accesses::R, Accesses::W][c.choose(Site::State, 3) as usize]
 }
 
 /// What a range of a drawn filter says about its MSRs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pattern {
+pub(crate) enum Pattern {
     /// All are denied.
     Deny,
     /// All are allowed.
@@ -155,7 +155,7 @@ pub(super) enum Pattern {
 
 impl Pattern {
     /// Whether the MSR at `offset` of the range is allowed.
-    pub(super) const fn allows(self, offset: u32) -> bool {
+    pub(crate) const fn allows(self, offset: u32) -> bool {
         match self {
             Self::Deny => false,
             Self::Allow => true,
@@ -165,7 +165,7 @@ impl Pattern {
     }
 
     /// The bitmap of a range with `nmsrs` MSRs, in whole 64-bit words.
-    pub(super) fn bitmap(self, nmsrs: u32) -> Vec<u8> {
+    pub(crate) fn bitmap(self, nmsrs: u32) -> Vec<u8> {
         let fill = if matches!(self, Self::Allow | Self::DenyOnly(_)) { 0xff } else { 0 };
         let mut bytes = vec![fill; nmsrs.div_ceil(64) as usize * 8];
         if let Self::AllowOnly(one) | Self::DenyOnly(one) = self {
@@ -177,26 +177,26 @@ impl Pattern {
 
 /// A drawn range of a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RangeDraw {
-    pub(super) accesses: Accesses,
-    pub(super) base: u32,
-    pub(super) nmsrs: u32,
-    pub(super) pattern: Pattern,
+pub(crate) struct RangeDraw {
+    pub(crate) accesses: Accesses,
+    pub(crate) base: u32,
+    pub(crate) nmsrs: u32,
+    pub(crate) pattern: Pattern,
 }
 
 /// A drawn filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct FilterDraw {
-    pub(super) default_allow: bool,
-    pub(super) ranges: Vec<RangeDraw>,
+pub(crate) struct FilterDraw {
+    pub(crate) default_allow: bool,
+    pub(crate) ranges: Vec<RangeDraw>,
 }
 
 impl FilterDraw {
     /// No filtering.
-    pub(super) const OFF: Self = Self { default_allow: true, ranges: Vec::new() };
+    pub(crate) const OFF: Self = Self { default_allow: true, ranges: Vec::new() };
 
     /// The filter as the model holds it.
-    pub(super) fn build(&self) -> Filter {
+    pub(crate) fn build(&self) -> Filter {
         let range = |r: &RangeDraw| FilterRange {
             accesses: r.accesses,
             base: r.base,
@@ -208,7 +208,7 @@ impl FilterDraw {
 }
 
 /// A range around an MSR that some rule names; one in 16 ends at or beyond 2^32.
-pub(super) fn range(c: &mut dyn Choices) -> RangeDraw {
+pub(crate) fn range(c: &mut dyn Choices) -> RangeDraw {
     let accesses = accesses(c);
     let (base, nmsrs) = match c.choose(Site::State, 16) {
         15 => {
@@ -236,7 +236,7 @@ pub(super) fn range(c: &mut dyn Choices) -> RangeDraw {
 }
 
 /// A filter with at most four ranges.
-pub(super) fn filter(c: &mut dyn Choices) -> FilterDraw {
+pub(crate) fn filter(c: &mut dyn Choices) -> FilterDraw {
     let count = c.choose(Site::State, 5);
     let ranges = (0..count).map(|_| range(c)).collect::<Vec<_>>();
     let default_allow = ranges.is_empty() || !c.flip(Site::State);
@@ -270,19 +270,19 @@ impl Swarm {
 }
 
 /// Draws configurations of one vendor, all within the families that were on at the start of the case.
-pub(super) struct Machine {
+pub(crate) struct Machine {
     swarm: Swarm,
     vendor: Vendor,
 }
 
 impl Machine {
     /// First draws which families are on.
-    pub(super) fn draw(c: &mut dyn Choices, vendor: Vendor) -> Self {
+    pub(crate) fn draw(c: &mut dyn Choices, vendor: Vendor) -> Self {
         Self { swarm: Swarm(c.choose(Site::Swarm, 1 << Swarm::BITS)), vendor }
     }
 
     /// A configuration as it is when the vCPU is created.
-    pub(super) fn configuration(&self, c: &mut dyn Choices, regressions: Regressions) -> Configuration {
+    pub(crate) fn configuration(&self, c: &mut dyn Choices, regressions: Regressions) -> Configuration {
         let mut config = Configuration { regressions, ..Configuration::plain(self.vendor) };
         config.kernel = Kernel::ALL[3 - c.choose(Site::State, 4) as usize];
         let subset = |c: &mut dyn Choices, features: &[Feature]| pick(c, features);
@@ -318,7 +318,7 @@ impl Machine {
     }
 
     /// What KVM_SET_CPUID2 and writes of PMU and PT registers can change.
-    pub(super) fn redraw_guest(&self, c: &mut dyn Choices, config: &mut Configuration) {
+    pub(crate) fn redraw_guest(&self, c: &mut dyn Choices, config: &mut Configuration) {
         let mut guest = rootmode_arch::FeatureSet::none();
         let families: [(u32, &[Feature]); 5] = [
             (Swarm::SPECULATION, &SPEC_CTRL),
@@ -358,14 +358,14 @@ impl Machine {
     }
 
     /// What KVM_CAP_X86_DISABLE_EXITS can change.
-    pub(super) fn redraw_exits(&self, c: &mut dyn Choices, config: &mut Configuration) {
+    pub(crate) fn redraw_exits(&self, c: &mut dyn Choices, config: &mut Configuration) {
         if self.swarm.has(Swarm::EXITS) {
             config.disabled_exits = DisabledExits::from_bits(c.choose(Site::State, 32));
         }
     }
 
     /// What writes of APIC_BASE and APICv's inhibitions can change.
-    pub(super) fn redraw_apic(&self, c: &mut dyn Choices, config: &mut Configuration) {
+    pub(crate) fn redraw_apic(&self, c: &mut dyn Choices, config: &mut Configuration) {
         if self.swarm.has(Swarm::APIC) {
             config.apic = match (self.vendor, c.choose(Site::State, 4)) {
                 (_, 0) => ApicMode::Emulated,
@@ -376,7 +376,7 @@ impl Machine {
     }
 
     /// Whether LBR virtualization exists in this case.
-    pub(super) const fn has_last_branch(&self) -> bool {
+    pub(crate) const fn has_last_branch(&self) -> bool {
         self.swarm.has(Swarm::LAST_BRANCH)
     }
 }
@@ -389,16 +389,16 @@ fn pick(c: &mut dyn Choices, features: &[Feature]) -> Vec<Feature> {
 
 /// L1's map, as a description: a fill and the accesses that differ from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct MapDraw {
+pub(crate) struct MapDraw {
     /// Whether everything else is intercepted.
-    pub(super) fill: bool,
+    pub(crate) fill: bool,
     /// The exceptions.
-    pub(super) flipped: Vec<(u32, Access)>,
+    pub(crate) flipped: Vec<(u32, Access)>,
 }
 
 impl MapDraw {
     /// Makes the access an exception, or no exception any more; true if it was one.
-    pub(super) fn toggle(&mut self, one: (u32, Access)) -> bool {
+    pub(crate) fn toggle(&mut self, one: (u32, Access)) -> bool {
         let at = self.flipped.iter().position(|e| *e == one);
         match at {
             Some(at) => drop(self.flipped.remove(at)),
@@ -408,25 +408,25 @@ impl MapDraw {
     }
 
     /// Whether L1 intercepts an access that its map covers.
-    pub(super) fn intercepts(&self, msr: u32, access: Access) -> bool {
+    pub(crate) fn intercepts(&self, msr: u32, access: Access) -> bool {
         self.fill != self.flipped.contains(&(msr, access))
     }
 }
 
 /// L1's memory with one map in it, read as the processor would lay the map out.
-pub(super) struct L1Memory<'a> {
+pub(crate) struct L1Memory<'a> {
     /// Guest-physical address of the map.
-    pub(super) base: u64,
+    pub(crate) base: u64,
     /// Bytes of the map.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     /// What it says.
-    pub(super) map: &'a MapDraw,
+    pub(crate) map: &'a MapDraw,
     /// Where the bit of an access lies: byte and bit.
-    pub(super) layout: fn(u32, Access) -> Option<(usize, u32)>,
+    pub(crate) layout: fn(u32, Access) -> Option<(usize, u32)>,
     /// An address that does not answer.
-    pub(super) hole: Option<u64>,
+    pub(crate) hole: Option<u64>,
     /// Every read: address and length.
-    pub(super) reads: Vec<(u64, usize)>,
+    pub(crate) reads: Vec<(u64, usize)>,
 }
 
 impl GuestMemory for L1Memory<'_> {

@@ -4,7 +4,7 @@
 //! the description and the manuals' formulas, never from the model's maps.
 
 mod access;
-mod draw;
+pub(crate) mod draw;
 mod exits;
 mod filter;
 mod history;
