@@ -89,10 +89,18 @@ impl Processor {
     pub const fn efer_allowed(&self) -> u64 {
         self.efer_allowed
     }
-    /// The first address that the model cannot reach.
+    /// The first address that the model cannot reach: 2 to the power of `physical_address_bits`, which count as 32 below
+    /// 32 and as 52 above 52.
     #[inline(always)]
     pub const fn physical_limit(&self) -> u64 {
-        1 << self.physical_address_bits
+        let bits = self.physical_address_bits;
+        1 << if bits < 32 {
+            32
+        } else if bits > 52 {
+            52
+        } else {
+            bits
+        }
     }
     /// CPUID 0x8000000a: EAX, EBX, ECX, EDX.
     pub fn svm_leaf(&self) -> [u32; 4] {
@@ -259,6 +267,13 @@ mod tests {
         }
         assert_eq!(Processor::by_name("amd-genoa"), Some(&GENOA));
         assert!(!GENOA.has(Feature::SevEs) && MAX_AMD.has(Feature::SevEs));
+    }
+
+    #[test]
+    fn the_physical_limit_stays_in_what_the_architecture_allows() {
+        for (bits, limit) in [(0, 1 << 32), (32, 1 << 32), (43, 1 << 43), (52, 1 << 52), (255, 1 << 52)] {
+            assert_eq!(Processor { physical_address_bits: bits, ..GENOA }.physical_limit(), limit);
+        }
     }
 
     #[test]

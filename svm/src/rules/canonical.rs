@@ -114,8 +114,7 @@ mod tests {
 
     #[test]
     fn flags_lma_and_cpl_follow_the_mode() {
-        let long =
-            loaded(Mode::Long, &[(Field::Rflags, !(1 << 17)), (Field::Efer, 0x1900), (Field::Cpl, 3)]);
+        let long = loaded(Mode::Long, &[(Field::Rflags, !(1 << 17)), (Field::Efer, 0x1900), (Field::Cpl, 3)]);
         assert_eq!(long.get(Field::Rflags), Some(0x003d_7fd7));
         assert_eq!(long.get(Field::Efer), Some(0x1d00), "LMA becomes LME AND PG");
         assert_eq!(long.get(Field::Cpl), Some(3), "the VMCB's");

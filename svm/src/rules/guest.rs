@@ -68,7 +68,7 @@ pub(super) fn fix_cr0_high(cx: &Look, out: &mut Corrections) {
 /// PCID. Outside long mode CR3 has 32 bits, and the rest is not looked at.
 #[inline(always)]
 fn cr3_mbz(cx: &Look) -> Result<u64, Missing> {
-    let c_bit = if cx.is_sev()? { 1 << cx.processor.sev.c_bit } else { 0 };
+    let c_bit = if cx.is_sev()? { 1 << (cx.processor.sev.c_bit & 63) } else { 0 };
     Ok(!(cx.processor.physical_limit() - 1) & !c_bit)
 }
 #[inline(always)]
