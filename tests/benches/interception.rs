@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use rootmode_arch::{Feature, FeatureSet, Vendor};
+use rootmode_arch::{FeatureSet, Vendor};
 use rootmode_models::kvm::filter::FilterRange;
 use rootmode_models::kvm::interception::{
     Accesses, ApicMode, Cause, Configuration, InterceptMap, Intercepts, MediatedPmu,

@@ -484,18 +484,18 @@ regressions! {
         kernels: None, None, still: false
     }
     DisabledExitsAfterVcpu = "AP-M2" {
-        "Exits can be disabled after a vCPU was created", Released, upstream: "KVM: x86: Reject disabling exits after vCPU creation",
+        "Exits can be disabled after a vCPU was created", Released, upstream: "KVM: x86: Disallow KVM_CAP_X86_DISABLE_EXITS after vCPU creation",
         when: "KVM_ENABLE_CAP after KVM_CREATE_VCPU",
         wrong: "old vCPUs intercept and new ones do not",
         right: "EINVAL and no change",
-        kernels: Some("4.17"), Some("between 6.13 and 6.16"), still: false
+        kernels: Some("4.17"), Some("6.14"), still: false
     }
     UnsupportedExitIgnored = "AP-M3" {
-        "A bit that this host cannot disable is silently dropped", Released, upstream: "KVM: x86: Replace growing set of *_in_guest bools with a u64",
+        "A bit that this host cannot disable is silently dropped", Released, upstream: "KVM: x86: Reject disabling of MWAIT/HLT interception when not allowed",
         when: "KVM_ENABLE_CAP with a bit outside what KVM_CHECK_EXTENSION returns",
         wrong: "0, and the other bits take effect",
         right: "EINVAL and no bit takes effect",
-        kernels: Some("4.17"), Some("6.17"), still: false
+        kernels: Some("4.17"), Some("6.14"), still: false
     }
     DisabledExitsAssigned = "AP-M4" {
         "A second call replaces the mask", Imagined, upstream: "KVM: x86: Replace growing set of *_in_guest bools with a u64",
