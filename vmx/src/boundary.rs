@@ -26,7 +26,7 @@ use crate::context::{EntryContext, Processor, Words};
 use crate::definitions::capabilities::Capabilities;
 use crate::definitions::controls::Control;
 use crate::definitions::field::Field;
-use crate::rules::{Place, RULES};
+use crate::rules::{Place, RULES, check_entry};
 
 /// Everything that the rules of VM entry read, owned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +78,9 @@ impl State {
     }
     /// Whether every rule is known to hold.
     pub fn is_valid(&self) -> bool {
-        RULES.iter().all(|rule| rule.judge(&self.context()).is_satisfied())
+        // The fast path refuses most invalid states; it takes what it cannot judge for met.
+        check_entry(&self.context()).is_ok()
+            && RULES.iter().all(|rule| rule.judge(&self.context()).is_satisfied())
     }
 
     fn set(&mut self, fields: &[(Field, u64)]) {

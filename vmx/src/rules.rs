@@ -1,5 +1,5 @@
 //! The rules of VM entry: one table, in hardware's order
-//! (SDM Vol. 3C (326019-083, Mar 2024), chapter "VM Entries").
+//! (SDM Vol. 3C (325384-083, Mar 2024), chapter "VM Entries").
 //!
 //! Each [`Rule`] is one sentence of the manual. [`judge_all`] asks all of them; [`check_entry`] stops at the first that
 //! is broken, as the processor does. Both are generated from the same rows, so they cannot disagree.
@@ -124,7 +124,7 @@ impl Group {
 }
 
 /// The manual and edition that the rules cite; the section is [`Group::title`].
-pub const MANUAL: &str = "SDM Vol. 3C (326019-083, Mar 2024)";
+pub const MANUAL: &str = "SDM Vol. 3C (325384-083, Mar 2024)";
 
 /// What the processor does when VM entry fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

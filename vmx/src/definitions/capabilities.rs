@@ -1,5 +1,5 @@
 //! The VMX capability MSRs 0x480 to 0x493 as typed values, each known or not
-//! (SDM Vol. 3D (332831-083, Mar 2024) "VMX Capability Reporting Facility").
+//! (SDM Vol. 3D (325384-083, Mar 2024) "VMX Capability Reporting Facility").
 
 use super::controls::{Control, Word};
 use rootmode_arch::{bits, msr};

@@ -1,5 +1,5 @@
 //! Every control bit, by word: the manual's name, Linux's name, the CPUID features it needs, the capability MSR that
-//! allows it (SDM Vol. 3C (326019-083, Mar 2024) "VM-Execution Control Fields", "VM-Exit Control Fields",
+//! allows it (SDM Vol. 3C (325384-083, Mar 2024) "VM-Execution Control Fields", "VM-Exit Control Fields",
 //! "VM-Entry Control Fields"; Vol. 3D "VMX Capability Reporting Facility").
 
 use super::field::Field;

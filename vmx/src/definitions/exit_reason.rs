@@ -1,4 +1,4 @@
-//! Basic exit reasons (SDM Vol. 3D (332831-083, Mar 2024) "VMX Basic Exit Reasons") and VM-instruction errors.
+//! Basic exit reasons (SDM Vol. 3D (325384-083, Mar 2024) "VMX Basic Exit Reasons") and VM-instruction errors.
 
 macro_rules! numbered {
     ($(#[$meta:meta])* $type:ident($int:ty); $($name:ident = $number:literal $text:literal;)*) => {

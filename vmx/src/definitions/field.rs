@@ -1,4 +1,4 @@
-//! Every VMCS field: one table (SDM Vol. 3D (332831-083, Mar 2024) "Field Encoding in VMCS", with the FRED,
+//! Every VMCS field: one table (SDM Vol. 3D (325384-083, Mar 2024) "Field Encoding in VMCS", with the FRED,
 //! secondary-exit and MSR-list fields of later editions).
 
 use super::controls::{Control, Word};
@@ -442,8 +442,9 @@ impl FieldSet {
     }
     /// Whether the set has every field.
     pub const fn is_all(&self) -> bool {
-        let all = Self::all();
-        self.0[0] == all.0[0] && self.0[1] == all.0[1] && self.0[2] == all.0[2] && self.0[3] == all.0[3]
+        // A constant, for the loop in `all` is not free at run time.
+        const ALL: FieldSet = FieldSet::all();
+        self.0[0] == ALL.0[0] && self.0[1] == ALL.0[1] && self.0[2] == ALL.0[2] && self.0[3] == ALL.0[3]
     }
     /// Number of fields in the set.
     pub const fn len(&self) -> u32 {

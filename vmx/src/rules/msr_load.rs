@@ -12,7 +12,8 @@ use rootmode_arch::{Cr0, Efer, HostPhysical, msr};
 struct Loaded {
     index: u32,
     reserved: u32,
-    value: u64,
+    /// Where the value stands.
+    value: HostPhysical,
 }
 
 impl Loaded {
@@ -48,7 +49,7 @@ impl<const PARTIAL: bool> View<'_, PARTIAL> {
         }
         for i in 0..count.min(u64::from(self.misc()?.msr_list_limit())) {
             let head = self.memory(HostPhysical(address + 16 * i))?;
-            let value = self.memory(HostPhysical(address + 16 * i + 8))?;
+            let value = HostPhysical(address + 16 * i + 8);
             if !holds(Loaded { index: head as u32, reserved: (head >> 32) as u32, value })? {
                 return Ok(Outcome::ViolatedAt(i as u32 + 1));
             }
@@ -58,7 +59,7 @@ impl<const PARTIAL: bool> View<'_, PARTIAL> {
 
     /// Whether WRMSR at CPL 0 would take the value. MSRs that are not known here cannot be judged.
     fn writable(&self, entry: Loaded) -> Result<bool, Missing> {
-        let value = entry.value;
+        let value = self.memory(entry.value)?;
         Ok(match entry.index {
             msr::IA32_EFER => {
                 // With paging on, LME cannot change; it has the value of "IA-32e mode guest" by then.

@@ -18,11 +18,9 @@ rules! {
     "If the processor is in IA-32e mode (IA32_EFER.LMA = 1), \"host address-space size\" must be 1.",
     |v| !v.is(Item::LongModeActive)? || v.exit()?.contains(Exit::HOST_ADDRESS_SPACE_SIZE);
 
-    "vmx.host.address-space.guest", [EntryControls, ExitControls] @items [LongModeActive]
-    "If the processor is outside IA-32e mode, or \"host address-space size\" is 0, \"IA-32e mode guest\" must be 0.",
-    |v| !v.entry()?.contains(Entry::IA32E_MODE_GUEST)
-        || (v.is(Item::LongModeActive)? || v.exit()?.contains(Exit::HOST_ADDRESS_SPACE_SIZE))
-            && v.exit()?.contains(Exit::HOST_ADDRESS_SPACE_SIZE);
+    "vmx.host.address-space.guest", [EntryControls, ExitControls]
+    "If \"host address-space size\" is 0 (as it must be outside IA-32e mode), \"IA-32e mode guest\" must be 0.",
+    |v| v.exit()?.contains(Exit::HOST_ADDRESS_SPACE_SIZE) || !v.entry()?.contains(Entry::IA32E_MODE_GUEST);
 
     "vmx.host.cr4.pcide", [HostCr4]
     "If \"host address-space size\" is 0, bit 17 (PCIDE) of the host's CR4 must be 0.",
