@@ -4,6 +4,7 @@ mod bits;
 mod image;
 mod intercept;
 mod layout;
+mod typed;
 
 pub use bits::{
     CLEAN_ROWS, Clean, CleanRow, EventInfo, EventKind, IntCtl, NestedControl, TlbControl, VirtExt,

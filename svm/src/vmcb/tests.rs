@@ -249,3 +249,29 @@ fn injected_events_take_apart_as_they_were_put_together() {
         );
     }
 }
+
+#[test]
+fn typed_fields_are_the_same_bits() {
+    let mut vmcb = Vmcb::unknown();
+    assert_eq!((vmcb.int_ctl(), vmcb.event_injection(), vmcb.tlb_control()), (None, None, None));
+    vmcb.set_int_ctl(IntCtl::V_IRQ.with_v_tpr(5).with_v_intr_prio(9));
+    assert_eq!(vmcb.get(Field::IntCtl), Some(0x0009_0105));
+    assert_eq!(vmcb.int_ctl().map(|control| (control.v_tpr(), control.v_intr_prio())), Some((5, 9)));
+    let fault = EventInfo::new(EventKind::Exception, 14, Some(0xfffb));
+    vmcb.set_event_injection(fault);
+    assert_eq!(vmcb.as_bytes()[0xa8..0xb0], [14, 0x0b, 0, 0x80, 0xfb, 0xff, 0, 0]);
+    assert_eq!(vmcb.event_injection(), Some(fault));
+    vmcb.forget(Field::EventInjError);
+    assert_eq!(vmcb.event_injection(), None, "its error code is missing");
+    vmcb.set_event_injection(EventInfo::new(EventKind::Nmi, 2, None));
+    vmcb.forget(Field::EventInjError);
+    assert_eq!(vmcb.event_injection(), Some(EventInfo::new(EventKind::Nmi, 2, None)), "it has none");
+    vmcb.set_exit_interruption(fault);
+    assert_eq!((vmcb.exit_interruption(), vmcb.get(Field::ExitIntInfoError)), (Some(fault), Some(0xfffb)));
+    vmcb.set_tlb_control(TlbControl::FlushGuest);
+    assert_eq!((vmcb.tlb_control(), vmcb.get(Field::TlbControl)), (Some(TlbControl::FlushGuest), Some(3)));
+    vmcb.set(Field::TlbControl, 2);
+    assert_eq!(vmcb.tlb_control(), None, "reserved");
+    vmcb.set_exit_code(crate::ExitCode::INVALID);
+    assert_eq!(vmcb.get(Field::ExitCode), Some(u64::MAX));
+}
