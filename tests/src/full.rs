@@ -6,6 +6,7 @@ use std::time::Instant;
 use clap::Args;
 
 use crate::documents::root;
+use crate::dump_fuzz;
 use crate::judges::proofs;
 use crate::table::{Row, from_markdown, to_markdown};
 
@@ -33,6 +34,7 @@ const PROOFS: &[Proof] = &[
     Proof { name: "judge-vmx-bochs", run: proofs::vmx_on_bochs },
     Proof { name: "judge-svm-bochs", run: proofs::svm_on_bochs },
     Proof { name: "judge-svm-qemu", run: proofs::svm_on_qemu },
+    Proof { name: "dump-fuzz", run: dump_fuzz::proof },
 ];
 
 /// Runs the chosen proofs and writes docs/full.md; true if every promise is kept.

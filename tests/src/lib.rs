@@ -1,6 +1,7 @@
 //! What crosses crates: scenarios, properties, oracles, conformance.
 
 pub mod documents;
+pub mod dump_fuzz;
 pub mod full;
 pub mod judges;
 pub mod table;

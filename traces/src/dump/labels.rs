@@ -9,6 +9,15 @@ pub(super) const ATTEMPT: &str = ", last";
 /// What stands before the host processor's number.
 pub(super) const ATTEMPT_ON: &[&str] = &["VM-entry on CPU ", "VMRUN on CPU "];
 
+/// The beginning of a text: as much as any line of a dump needs. Looking no further keeps long lines linear.
+pub(super) fn head(text: &str) -> &str {
+    let mut end = text.len().min(240);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 fn templates() -> impl Iterator<Item = &'static Template> {
     vmx_lines::LINES.iter().chain(svm_lines::LINES)
 }
@@ -32,7 +41,7 @@ pub(super) fn is_part_of_label(text: &str) -> bool {
 fn starts_strongly(text: &str) -> bool {
     candidates(text).any(|t| t.strong)
         || vmx_lines::HEADINGS.iter().chain(svm_lines::HEADINGS).any(|(h, _)| text.starts_with(h))
-        || ((text.starts_with("VMCS ") || text.starts_with("VMCB ")) && text.contains(ATTEMPT))
+        || ((text.starts_with("VMCS ") || text.starts_with("VMCB ")) && head(text).contains(ATTEMPT))
 }
 
 pub(super) fn starts_something(text: &str) -> bool {
@@ -48,7 +57,7 @@ pub(super) fn after_heading(text: &str) -> &str {
 }
 
 pub(super) fn looks_like_qemu(text: &str) -> bool {
-    !matches!(qemu::classify(text, true), Seen::Other | Seen::Garbled)
+    !matches!(qemu::classify(head(text), true), Seen::Other | Seen::Garbled)
 }
 
 /// Where the next strong label begins in a text that begins with something else, and how many words stand before it.

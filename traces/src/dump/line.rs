@@ -21,15 +21,9 @@ pub(crate) fn messages(number: u32, raw: &str) -> Vec<Line> {
     let mut rest = decoded.as_str();
     let mut out = Vec::new();
     loop {
-        let cut = ["<br", "\\n", "#012"].iter().filter_map(|s| rest.find(s).map(|at| (at, s.len()))).min();
-        let (head, tail) = match cut {
+        let (head, tail) = match separator(rest) {
             None => (rest, None),
-            Some((at, len)) => {
-                let tail = &rest[at + len..];
-                let after_tag =
-                    if len == 3 && !rest[at..].starts_with("#012") { tail.find('>') } else { None };
-                (&rest[..at], Some(after_tag.map_or(tail, |end| &tail[end + 1..])))
-            }
+            Some((at, len)) => (&rest[..at], Some(&rest[at + len..])),
         };
         let (payload, caller) = strip_prefix(head);
         out.push(Line { number, text: canonical(payload), caller: caller.to_owned() });
@@ -38,6 +32,24 @@ pub(crate) fn messages(number: u32, raw: &str) -> Vec<Line> {
             None => return out,
         }
     }
+}
+
+/// Where the next separator between messages begins, and its length: one pass, whichever it is.
+fn separator(text: &str) -> Option<(usize, usize)> {
+    let bytes = text.as_bytes();
+    for (at, byte) in bytes.iter().enumerate() {
+        let rest = &bytes[at..];
+        match byte {
+            b'\\' if rest.starts_with(b"\\n") => return Some((at, 2)),
+            b'#' if rest.starts_with(b"#012") => return Some((at, 4)),
+            b'<' if rest.starts_with(b"<br") => {
+                let close = rest.iter().take(8).position(|b| *b == b'>');
+                return Some((at, close.map_or(3, |c| c + 1)));
+            }
+            _ => {}
+        }
+    }
+    None
 }
 
 /// Replaces HTML's character references, as far as dumps can contain them.

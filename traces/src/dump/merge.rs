@@ -14,12 +14,10 @@ use super::types::{
 pub(super) fn merge(reader: Reader, lines: u32) -> Parsed {
     let Reader { mut dumps, registers, items, failures, refused_msrs, mut unreadable, .. } = reader;
     // A heading alone is no dump.
-    dumps.retain(|d| match &d.state {
-        DumpState::Vmcs(v) => !v.fields.is_empty(),
-        DumpState::Vmcb(v) => !v.fields.is_empty(),
-    });
+    dumps.retain(says_something);
     let settings = settings(&items, &mut unreadable);
     add_registers(&mut dumps, &registers, &failures, &settings);
+    dumps.retain(says_something);
     add_lists(&mut dumps, &items, &mut unreadable);
     add_failures(&mut dumps, &failures);
     for refused in refused_msrs {
@@ -30,6 +28,13 @@ pub(super) fn merge(reader: Reader, lines: u32) -> Parsed {
     dumps.sort_by_key(|d| d.lines);
     unreadable.sort_by_key(|u| u.line);
     Parsed { dumps, settings, failures, unreadable, lines }
+}
+
+fn says_something(dump: &Dump) -> bool {
+    match &dump.state {
+        DumpState::Vmcs(v) => !v.fields.is_empty() || v.effective_efer.is_some(),
+        DumpState::Vmcb(v) => !v.fields.is_empty(),
+    }
 }
 
 fn settings(items: &[Item], unreadable: &mut Vec<Unreadable>) -> Settings {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::labels::{
-    ATTEMPT, ATTEMPT_ON, after_heading, candidates, is_msr_entry, is_part_of_label, looks_like_qemu,
+    ATTEMPT, ATTEMPT_ON, after_heading, candidates, head, is_msr_entry, is_part_of_label, looks_like_qemu,
     next_label, skip_words, starts_something,
 };
 use super::line::{self, Line};
@@ -217,8 +217,8 @@ impl Reader {
             } else if let Some(template) = self.choose(stream, rest, line) {
                 let reading = template::read(template, rest);
                 let end = reading.end.min(rest.len());
-                let read = Pending { template, text: rest.to_owned(), line, reading, joins: 0 };
-                if read.reading.open && rest.len() < 400 {
+                let read = Pending { template, text: head(rest).to_owned(), line, reading, joins: 0 };
+                if read.reading.open && rest.len() == read.text.len() {
                     stream.pending = Some(read);
                     return;
                 }
@@ -252,7 +252,7 @@ impl Reader {
 
     fn qemu_line(&mut self, text: &str, line: u32) -> bool {
         let near = self.registers.last().is_some_and(|r| line.saturating_sub(r.lines.1) < 4);
-        let seen = qemu::classify(text, near && self.in_registers);
+        let seen = qemu::classify(head(text), near && self.in_registers);
         match &seen {
             Seen::Other => return false,
             Seen::Begin => self.registers.push(Registers::new(line)),
@@ -322,8 +322,9 @@ impl Reader {
 
     /// Headings of a dump and of its parts.
     fn heading(&mut self, stream: &mut Stream, text: &str, line: u32) -> bool {
-        let vmcs = text.starts_with("VMCS ") && text.contains(ATTEMPT);
-        let vmcb = text.contains("VMCB ") && text.contains(ATTEMPT);
+        let begin = head(text);
+        let vmcs = begin.starts_with("VMCS ") && begin.contains(ATTEMPT);
+        let vmcb = begin.contains("VMCB ") && begin.contains(ATTEMPT);
         if vmcs || vmcb {
             let vendor = if vmcs { Vendor::Intel } else { Vendor::Amd };
             let index = self.open(stream, vendor, line);
@@ -331,7 +332,7 @@ impl Reader {
                 v.shows_msr_lists = true;
             }
             stream.section = None;
-            self.note_host_cpu(stream, text);
+            self.note_host_cpu(stream, begin);
             return true;
         }
         let headings = vmx_lines::HEADINGS.iter().chain(svm_lines::HEADINGS);
