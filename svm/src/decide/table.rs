@@ -33,7 +33,7 @@ impl Gate {
             Self::Bit(bit) => controls.intercepts.has(bit),
             Self::Numbered { first, count } => {
                 let number = number(event);
-                number < count && controls.intercepts.has(Intercept(first.0 + number))
+                number < count && controls.intercepts.has(Intercept(first.0.wrapping_add(number)))
             }
         }
     }
@@ -42,7 +42,7 @@ impl Gate {
             Self::Open => true,
             Self::Bit(bit) => controls.intercepts.has(bit),
             Self::Numbered { first, count } => {
-                (0..count).any(|n| controls.intercepts.has(Intercept(first.0 + n)))
+                (0..count).any(|n| controls.intercepts.has(Intercept(first.0.wrapping_add(n))))
             }
         }
     }
@@ -97,7 +97,7 @@ impl Row {
     #[inline(always)]
     pub const fn code_of(&self, event: &Event) -> ExitCode {
         match self.gate {
-            Gate::Numbered { .. } => ExitCode(self.code.0 + number(event) as u64),
+            Gate::Numbered { .. } => ExitCode(self.code.0.wrapping_add(number(event) as u64)),
             Gate::Open | Gate::Bit(_) => self.code,
         }
     }

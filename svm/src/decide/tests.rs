@@ -92,6 +92,61 @@ fn every_row_decides_some_event() {
     assert_eq!(silent, [""; 0]);
 }
 
+/// Every small change of a row: dropped, negated, neighbouring bit or code, another stage.
+fn mutants(row: &Row) -> Vec<Row> {
+    let mut all = vec![Row { enabled: false, ..*row }, Row { negated: true, ..*row }];
+    for step in [1, u8::MAX] {
+        let code = ExitCode(row.code.0.wrapping_add_signed(i64::from(step as i8)));
+        all.push(Row { code, ..*row });
+        let moved = |bit: Intercept| Intercept(bit.0.wrapping_add(step));
+        match row.gate {
+            Gate::Open => {}
+            Gate::Bit(bit) => all.push(Row { gate: Gate::Bit(moved(bit)), ..*row }),
+            Gate::Numbered { first, count } => {
+                all.push(Row { gate: Gate::Numbered { first: moved(first), count }, ..*row });
+            }
+        }
+    }
+    for stage in [Stage::BeforeExceptions, Stage::AfterPrivilege, Stage::AfterOperands] {
+        if row.stage.is_some_and(|at| at != stage) {
+            all.push(Row { stage: Some(stage), ..*row });
+        }
+    }
+    all
+}
+
+#[test]
+fn every_mutant_of_a_row_answers_some_event_differently() {
+    let mut cases: Vec<Vec<_>> = vec![Vec::new(); EventClass::ALL.len()];
+    for seed in 0..40_000 {
+        let mut choices = Seeded::new(seed);
+        let case = (draw::controls(&mut choices), draw::state(&mut choices), draw::event(&mut choices));
+        cases[case.2.class() as usize].push(case);
+    }
+    let (mut killed, mut survivors) = (0, Vec::new());
+    for index in 0..Table::BUILT_IN.rows().len() {
+        let row = Table::BUILT_IN.rows()[index];
+        for mutant in mutants(&row) {
+            let mut table = Table::BUILT_IN.clone();
+            table.rows_mut()[index] = mutant;
+            let differs = cases[row.class as usize].iter().any(|(controls, state, event)| {
+                let view = View { controls, state, maps: &Uniform(true) };
+                let at = |table: &Table| {
+                    [Stage::BeforeExceptions, Stage::AfterPrivilege, Stage::AfterOperands]
+                        .map(|stage| table.decide_at(stage, &view, event))
+                };
+                at(&table) != at(Table::BUILT_IN)
+            });
+            if differs {
+                killed += 1;
+            } else {
+                survivors.push(mutant);
+            }
+        }
+    }
+    assert!(survivors.is_empty(), "{killed} killed, but not {survivors:#?}");
+}
+
 #[test]
 fn nothing_with_an_intercept_bit_exits_when_no_bit_is_set() {
     let (controls, state) = (controls(&[]), State::default());

@@ -129,7 +129,9 @@ pub(super) fn event(choices: &mut dyn Choices) -> Event {
         13 => Event::BusLock,
         14 => Event::SecondStage(access(choices)),
         15 => Event::ApicAccess { access: access(choices), size: 4, in_delivery: flip(choices) },
-        16 => Event::ApicWrite { offset: number(choices, 256) as u16 * 16 },
+        16 => {
+            Event::ApicWrite { offset: if flip(choices) { 0x300 } else { number(choices, 256) as u16 * 16 } }
+        }
         17 => Event::VirtualizedEoi { vector: value as u8 },
         18 => Event::Cpuid { leaf: value as u32, subleaf: 0 },
         19 => Event::Hlt,
