@@ -45,11 +45,7 @@ rules! {
     "If \"load CET state\" is 1, bits 1:0 of SSP must be 0.",
     |v| !v.entry()?.contains(Entry::LOAD_CET) || v.zero(Field::GuestSsp, 3)?;
 
-    "vmx.guest.ssp.high", [GuestSsp]
-    "If \"load CET state\" is 1 and \"IA-32e mode guest\" is 0, bits 63:32 of SSP must be 0.",
-    |v| !v.entry()?.contains(Entry::LOAD_CET) || v.is_ia32e_guest()? || v.zero(Field::GuestSsp, HIGH)?;
-
     "vmx.guest.ssp.width", [GuestSsp]
-    "If \"load CET state\" is 1 and \"IA-32e mode guest\" is 1, bits of SSP from the processor's linear-address width upward must be identical.",
-    |v| !v.entry()?.contains(Entry::LOAD_CET) || !v.is_ia32e_guest()? || v.nearly_canonical(Field::GuestSsp)?;
+    "If \"load CET state\" is 1, bits of SSP from the processor's linear-address width upward must be identical. (SSP need not be canonical: the bit below may differ.)",
+    |v| !v.entry()?.contains(Entry::LOAD_CET) || v.nearly_canonical(Field::GuestSsp)?;
 }

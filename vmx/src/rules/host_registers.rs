@@ -88,19 +88,9 @@ rules! {
     |v| !v.exit()?.contains(Exit::LOAD_CET)
         || v.get(Field::HostSCet)? & SUPPRESS_AND_TRACKER != SUPPRESS_AND_TRACKER;
 
-    "vmx.host.s-cet.canonical", [HostSCet]
-    "If \"load CET state\" is 1, the host's IA32_S_CET must be canonical.",
-    |v| !v.exit()?.contains(Exit::LOAD_CET)
-        || v.get(Field::HostSCet)? & v.cet_reserved()? != 0
-        || v.canonical(Field::HostSCet)?;
-
     "vmx.host.ssp.alignment", [HostSsp]
     "If \"load CET state\" is 1, bits 1:0 of the host's SSP must be 0.",
     |v| !v.exit()?.contains(Exit::LOAD_CET) || v.zero(Field::HostSsp, 3)?;
-
-    "vmx.host.ssp.canonical", [HostSsp]
-    "If \"load CET state\" is 1, the host's SSP must be canonical.",
-    |v| !v.exit()?.contains(Exit::LOAD_CET) || v.canonical(Field::HostSsp)?;
 
     "vmx.host.ssp-table", [HostSspTable]
     "If \"load CET state\" is 1, the host's IA32_INTERRUPT_SSP_TABLE_ADDR must be canonical.",

@@ -28,14 +28,6 @@ rules! {
         || v.get(Field::GuestSCet)? & v.cet_reserved()? != 0
         || v.canonical(Field::GuestSCet)?;
 
-    "vmx.guest.s-cet.high", [GuestSCet]
-    "If \"load CET state\" is 1 and \"IA-32e mode guest\" is 0, bits 63:32 of the guest's IA32_S_CET must be 0.",
-    |v| !v.entry()?.contains(Entry::LOAD_CET)
-        || v.is_ia32e_guest()?
-        || v.get(Field::GuestSCet)? & v.cet_reserved()? != 0
-        || !v.canonical(Field::GuestSCet)?
-        || v.zero(Field::GuestSCet, HIGH)?;
-
     "vmx.guest.ssp-table", [GuestSspTable]
     "If \"load CET state\" is 1, the guest's IA32_INTERRUPT_SSP_TABLE_ADDR must be canonical.",
     |v| !v.entry()?.contains(Entry::LOAD_CET) || v.canonical(Field::GuestSspTable)?;

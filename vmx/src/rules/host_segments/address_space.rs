@@ -39,14 +39,12 @@ rules! {
     |v| v.exit()?.contains(Exit::HOST_ADDRESS_SPACE_SIZE)
         || !v.exit()?.contains(Exit::LOAD_CET)
         || v.get(Field::HostSCet)? & v.cet_reserved()? != 0
-        || !v.canonical(Field::HostSCet)?
         || v.zero(Field::HostSCet, HIGH)?;
 
     "vmx.host.ssp.high", [HostSsp]
     "If \"host address-space size\" is 0 and \"load CET state\" is 1, bits 63:32 of the host's SSP must be 0.",
     |v| v.exit()?.contains(Exit::HOST_ADDRESS_SPACE_SIZE)
         || !v.exit()?.contains(Exit::LOAD_CET)
-        || !v.canonical(Field::HostSsp)?
         || v.zero(Field::HostSsp, HIGH)?;
 
     "vmx.host.cr4.pae", [HostCr4]
@@ -57,4 +55,14 @@ rules! {
     "If \"host address-space size\" is 1, the host's RIP must be canonical for the paging that the host's CR4 selects.",
     |v| !v.exit()?.contains(Exit::HOST_ADDRESS_SPACE_SIZE)
         || Linear(v.get(Field::HostRip)?).is_canonical(if v.zero(Field::HostCr4, Cr4::LA57.0)? { 48 } else { 57 });
+
+    "vmx.host.s-cet.canonical", [HostSCet]
+    "If \"host address-space size\" is 1 and \"load CET state\" is 1, the host's IA32_S_CET must be canonical.",
+    |v| !v.exit()?.contains(Exit::HOST_ADDRESS_SPACE_SIZE | Exit::LOAD_CET)
+        || v.get(Field::HostSCet)? & v.cet_reserved()? != 0
+        || v.canonical(Field::HostSCet)?;
+
+    "vmx.host.ssp.canonical", [HostSsp]
+    "If \"host address-space size\" is 1 and \"load CET state\" is 1, the host's SSP must be canonical.",
+    |v| !v.exit()?.contains(Exit::HOST_ADDRESS_SPACE_SIZE | Exit::LOAD_CET) || v.canonical(Field::HostSsp)?;
 }
