@@ -22,6 +22,9 @@ pub struct JudgeArguments {
     /// Only print the state of this case, for each judge, and what our rules say of it.
     #[arg(long)]
     show: Option<u64>,
+    /// Also list the rules that no agreeing case broke.
+    #[arg(long)]
+    untouched: bool,
     /// Machines that run at the same time.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
@@ -66,6 +69,17 @@ impl JudgeArguments {
                 .map_err(|error| format!("{}: {error}", judge.name))?;
             eprint!("\r");
             print_tally(&tally);
+            let rules = judge.rules();
+            let untouched: Vec<&str> =
+                rules.iter().copied().filter(|rule| !tally.broken.contains_key(*rule)).collect();
+            println!(
+                "    {} of {} rules broken in an agreeing case",
+                rules.len() - untouched.len(),
+                rules.len()
+            );
+            if self.untouched {
+                println!("    untouched: {}", untouched.join(" "));
+            }
             success &= tally.unexplained == 0;
         }
         Ok(success)

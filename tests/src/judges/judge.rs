@@ -71,6 +71,8 @@ pub struct Tally {
     pub unexplained: u64,
     /// How many there are of each kind, with the first few of it.
     pub examples: BTreeMap<String, (u64, Vec<Example>)>,
+    /// In how many agreeing cases each rule was broken; a rule that is missing was not put to this judge.
+    pub broken: BTreeMap<String, u64>,
     /// Wall-clock time.
     pub seconds: f64,
 }
@@ -125,6 +127,15 @@ struct Setting {
 }
 
 impl Judge {
+    /// Identifiers of the rules that the judge is asked about.
+    #[must_use]
+    pub fn rules(self) -> Vec<&'static str> {
+        match self.extension {
+            Extension::Vmx => rootmode_vmx::rules::RULES.iter().map(|rule| rule.id).collect(),
+            Extension::Svm => rootmode_svm::rules::RULES.iter().map(|rule| rule.id).collect(),
+        }
+    }
+
     /// The judge called `name`.
     #[must_use]
     pub fn by_name(name: &str) -> Option<Judge> {
@@ -275,6 +286,7 @@ impl Tally {
             explained: BTreeMap::new(),
             unexplained: 0,
             examples: BTreeMap::new(),
+            broken: BTreeMap::new(),
             seconds: 0.0,
         }
     }
@@ -295,7 +307,12 @@ impl Tally {
         let rules_of = |line: &str| if gives_reasons { setting.reasons.rules_of(line) } else { None };
         let judged = Judged { violations: &violations, facts: &prepared.facts };
         match compare(&setting.known, judge.name, judged, verdict, &outcome, rules_of) {
-            Comparison::Agrees => self.agreed += 1,
+            Comparison::Agrees => {
+                self.agreed += 1;
+                for violation in violations {
+                    *self.broken.entry(violation.rule).or_default() += 1;
+                }
+            }
             Comparison::Explained(name) => *self.explained.entry(name).or_default() += 1,
             Comparison::Unexplained(what) => {
                 self.unexplained += 1;

@@ -142,7 +142,23 @@ fn boundary(bases: &Bases<'_>, random: &Random) -> u64 {
 /// Changes that bit flips find too seldom.
 fn change_specially(v: &mut Vmcs, bases: &Bases<'_>, random: &Random) {
     let segment = 2 * random.below(6) as u32;
-    match random.below(16) {
+    match random.below(19) {
+        16 => change_shadow_stack(v, bases, random),
+        17 => {
+            // An address that some control asks for: misaligned, or too wide.
+            let address = random.pick(ADDRESSES);
+            let wide = 1 << random.pick(&[bases.processor().physical_address_bits(), 51, 52, 62, 63]);
+            v.set(address, v.get(address) ^ random.pick(&[wide, 1 << random.below(13)]));
+        }
+        18 => match random.below(3) {
+            0 => v.set(TSC_MULTIPLIER, random.below(2)),
+            1 => {
+                let top = 1u64 << bases.processor().physical_address_bits();
+                v.set(ENTRY_MSR_LOAD_COUNT, 2);
+                v.set(ENTRY_MSR_LOAD_ADDRESS, top - 0x10);
+            }
+            _ => v.set(random.pick(&[GUEST_PERF_GLOBAL, HOST_PERF_GLOBAL]), 1 << random.below(64)),
+        },
         0..=2 => {
             // Any type, DPL and flags for one segment register.
             let rights = random.below(0x100) | random.below(16) << 12;
@@ -219,6 +235,43 @@ fn change_specially(v: &mut Vmcs, bases: &Bases<'_>, random: &Random) {
     }
 }
 
+/// Fields that hold the address of a structure which some control makes the processor use.
+const ADDRESSES: &[u32] = &[
+    IO_BITMAP_A,
+    IO_BITMAP_B,
+    MSR_BITMAPS,
+    PML_ADDRESS,
+    VIRTUAL_APIC_ADDRESS,
+    APIC_ACCESS_ADDRESS,
+    EPTP,
+    EPTP_LIST,
+    VMREAD_BITMAP,
+    VMWRITE_BITMAP,
+    VE_ADDRESS,
+    SPPTP,
+    LINK_POINTER,
+];
+
+/// The shadow-stack and branch-tracking state, and the bits that go with it.
+fn change_shadow_stack(v: &mut Vmcs, bases: &Bases<'_>, random: &Random) {
+    let (s_cet, ssp, table, cr0, cr4) = random.pick(&[
+        (GUEST_S_CET, GUEST_SSP, GUEST_SSP_TABLE, GUEST_CR0, GUEST_CR4),
+        (HOST_S_CET, HOST_SSP, HOST_SSP_TABLE, HOST_CR0, HOST_CR4),
+    ]);
+    match random.below(5) {
+        0 => v.set(
+            s_cet,
+            random.pick(&[1 << random.below(16), 3 << 10, 1 << 32, boundary(bases, random) & !0xfff]),
+        ),
+        1 => v.set(ssp, random.pick(&[random.below(16), 1 << 32, 1 << 40, boundary(bases, random)])),
+        2 => v.set(table, boundary(bases, random)),
+        _ => {
+            v.set(cr4, v.get(cr4) | 1 << 23);
+            v.set(cr0, v.get(cr0) ^ random.pick(&[0, 1 << 16]));
+        }
+    }
+}
+
 fn change_event(v: &mut Vmcs, random: &Random) {
     let old = v.get(INTERRUPTION);
     match random.below(6) {
@@ -236,7 +289,7 @@ fn change_event(v: &mut Vmcs, random: &Random) {
         }
         _ => {
             v.set(INTERRUPTION, 1 << 31 | random.pick(&[2 << 8 | 2, 3 << 8 | 18, 3 << 8 | 1, 0x30, 7 << 8]));
-            v.set(ACTIVITY, random.below(3));
+            v.set(ACTIVITY, random.below(4));
         }
     }
 }
@@ -316,7 +369,8 @@ fn keep_the_machine_alive(launch: &mut Launch, bases: &Bases<'_>, random: &Rando
         }
     }
     // Nothing but a SIPI ends wait-for-SIPI, and there is no second processor: the machine would wait for ever.
-    if v.get(ACTIVITY) == 3 && !random.chance(1) {
+    // With an event to inject it is refused, which is a rule like any other.
+    if v.get(ACTIVITY) == 3 && v.get(INTERRUPTION) >> 31 == 0 && !random.chance(1) {
         v.set(ACTIVITY, 4);
     }
 }
