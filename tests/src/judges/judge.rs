@@ -11,6 +11,7 @@ use super::disagreements::{Comparison, Disagreement, Judged, compare, known};
 use super::emulator::{Emulator, EmulatorError};
 use super::reasons::Reasons;
 use super::rom::Rom;
+use super::rom_vmx::ExitHandlers;
 use super::runner::{describe, run_cases};
 use super::stanzas::StanzaError;
 use super::transcript::{Outcome, Processor};
@@ -117,6 +118,7 @@ struct Prepared {
 struct Setting {
     judge: Judge,
     rom: Rom,
+    exits: ExitHandlers,
     processor: Processor,
     vmx: vmx_rules::Described,
     svm: rootmode_svm::Processor,
@@ -158,11 +160,12 @@ impl Judge {
         let mut lines: Vec<String> = Vec::new();
         match self.extension {
             Extension::Vmx => {
-                let bases = Bases::new(&setting.processor, setting.rom.exit_handler);
+                let bases = Bases::new(&setting.processor, setting.exits);
                 let launch = vmx_cases::generate(&bases, seed, number);
                 for (encoding, value) in launch.vmcs.fields().into_iter().filter(|(_, value)| *value != 0) {
                     lines.push(format!("{} = {value:#x}", vmcs::name(encoding)));
                 }
+                lines.push(format!("{:?}", launch.way));
                 lines.push(format!("PDPTEs {:x?}, MSRs {:x?}", launch.pdptes, launch.entry_msrs));
                 lines
                     .push(format!("link revision {:x}, VTPR {:x}", launch.link_revision, launch.virtual_tpr));
@@ -237,9 +240,9 @@ impl Judge {
 
 impl Setting {
     fn new(judge: Judge, seed: u64) -> Result<Setting, JudgeError> {
-        let rom = match judge.extension {
+        let (rom, exits) = match judge.extension {
             Extension::Vmx => rom_vmx::rom()?,
-            Extension::Svm => rom_svm::rom()?,
+            Extension::Svm => (rom_svm::rom()?, ExitHandlers::default()),
         };
         let fields: Vec<u32> = match judge.extension {
             Extension::Vmx => vmcs::FIELDS.iter().map(|&(encoding, _)| encoding).collect(),
@@ -250,13 +253,13 @@ impl Setting {
         let zeroed = fields.into_iter().filter(|field| !processor.missing_fields.contains(field)).collect();
         let (vmx, svm) = (vmx_rules::describe(&processor), svm_rules::processor(&processor));
         let (reasons, known) = (Reasons::bochs(), known()?);
-        Ok(Setting { judge, rom, processor, vmx, svm, zeroed, reasons, known, seed })
+        Ok(Setting { judge, rom, exits, processor, vmx, svm, zeroed, reasons, known, seed })
     }
 
     fn prepare(&self, number: u64) -> Prepared {
         match self.judge.extension {
             Extension::Vmx => {
-                let bases = Bases::new(&self.processor, self.rom.exit_handler);
+                let bases = Bases::new(&self.processor, self.exits);
                 let launch = vmx_cases::generate(&bases, self.seed, number);
                 let case = vmx_cases::case(&launch, &bases);
                 let violations = vmx_rules::violations(&self.vmx, &launch, &case);

@@ -20,6 +20,8 @@ pub const BATCH_SIZE: usize = COPIED;
 /// The host's page tables: PML4, page-directory pointers, two directories of 2 MiB pages (identity: the first GiB
 /// and the fourth, where the image is).
 pub const HOST_PML4: u64 = 0x1_0000;
+/// The page-directory pointers of a host in PAE mode, above the same directories.
+pub const HOST_PAE_TABLE: u64 = HOST_PML4 + 0x4000;
 /// The host's variables (current position in the batch, the VMCS pointer operands).
 pub const VARIABLES: u64 = 0x9000;
 /// Top of the host's stack.

@@ -21,6 +21,7 @@ pub mod reasons;
 pub mod rom;
 pub mod rom_svm;
 pub mod rom_vmx;
+mod rom_vmx_legacy;
 pub mod runner;
 pub mod stanzas;
 pub mod svm_cases;

@@ -8,8 +8,8 @@ use iced_x86::{BlockEncoderOptions, Code, IcedError, Instruction};
 
 use super::arena::{arena, guest_code};
 use super::layout::{
-    ARENA, ARENA_SIZE, BATCH_SIZE, COPIED, GUEST_CODE, HOST_PML4, IMAGE, IMAGE_SIZE, ROM_BASE, ROM_SIZE,
-    STACK_TOP,
+    ARENA, ARENA_SIZE, BATCH_SIZE, COPIED, GUEST_CODE, HOST_PAE_TABLE, HOST_PML4, IMAGE, IMAGE_SIZE,
+    ROM_BASE, ROM_SIZE, STACK_TOP,
 };
 
 /// Port whose bytes reach the emulator's log (Bochs's BIOS information port; QEMU's `isa-debugcon` is put there).
@@ -22,12 +22,19 @@ pub const DATA: u16 = 0x10;
 /// Selector of the host's TSS descriptor (never loaded; a VM exit needs one that is not null).
 pub const TSS: u16 = 0x20;
 
-const CODE32: u16 = 0x08;
+/// Selector of the host's 32-bit code segment.
+pub const CODE32: u16 = 0x08;
 const REAL_START: usize = 0xE000;
 const GDT: usize = 0xE100;
 const GDT_POINTER: usize = 0xE180;
 const PROTECTED_START: usize = 0xE200;
 const LONG_START: usize = 0x1000;
+
+/// Offset of the space for [`Rom::add`], up to [`SPACE_END`].
+pub const SPACE: usize = 0xC000;
+/// End of that space.
+pub const SPACE_END: usize = REAL_START;
+
 const RESET: usize = 0xFFF0;
 
 /// Linear address of the pseudo-descriptor that `LGDT` reads to come back to the host's GDT.
@@ -70,7 +77,7 @@ pub fn build(
     place(&mut image, GDT_POINTER, &gdt_pointer());
     place(&mut image, PROTECTED_START, &protected_mode()?);
     let (code, exit_handler) = long_mode(body)?;
-    assert!(LONG_START + code.len() <= REAL_START, "the 64-bit part fits below the boot code");
+    assert!(LONG_START + code.len() <= SPACE, "the 64-bit part fits below what is added");
     place(&mut image, LONG_START, &code);
     // JMP F000:REAL_START, the first instruction after reset.
     place(&mut image, RESET, &[0xEA, REAL_START as u8, (REAL_START >> 8) as u8, 0x00, 0xF0]);
@@ -78,6 +85,11 @@ pub fn build(
 }
 
 impl Rom {
+    /// Puts more code at `offset` in the mirrored part.
+    pub fn add(&mut self, offset: usize, code: &[u8]) {
+        place(&mut self.code, offset, code);
+    }
+
     /// The whole image: the batch, what is copied to memory, the code.
     ///
     /// # Panics
@@ -164,14 +176,15 @@ fn protected_mode() -> Result<Vec<u8>, IcedError> {
         a.mov(ecx, bytes / 4)?;
         a.rep().movsd()?;
     }
-    // Page tables: clear four pages, then one PML4E, two PDPTEs and twice 512 identity PDEs of 2 MiB.
+    // Page tables: clear five pages, then one PML4E, two PDPTEs (again for PAE) and twice 512 identity PDEs of 2 MiB.
     a.mov(edi, HOST_PML4 as u32)?;
     a.xor(eax, eax)?;
-    a.mov(ecx, 4 * 1024)?;
+    a.mov(ecx, 5 * 1024)?;
     a.rep().stosd()?;
     a.mov(dword_ptr(HOST_PML4 as u32), (HOST_PML4 as u32 + 0x1000) | 3)?;
     for (gigabyte, directory) in [(0u32, HOST_PML4 as u32 + 0x2000), (3, HOST_PML4 as u32 + 0x3000)] {
         a.mov(dword_ptr(HOST_PML4 as u32 + 0x1000 + 8 * gigabyte), directory | 3)?;
+        a.mov(dword_ptr(HOST_PAE_TABLE as u32 + 8 * gigabyte), directory | 1)?;
         a.mov(edi, directory)?;
         a.mov(eax, gigabyte << 30 | 0x83)?;
         a.mov(ecx, 512)?;

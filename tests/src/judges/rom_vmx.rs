@@ -5,12 +5,14 @@
 //! `B id` a case is about to be launched; `F flags error` VMfail with CF and ZF and the VM-instruction error;
 //! `X reason qualification` a VM exit; `E` the end of the batch.
 
-use iced_x86::IcedError;
 use iced_x86::code_asm::*;
+use iced_x86::{Code, IcedError, Instruction};
 
+use super::batch::Way;
 use super::batch::{ENTRY_BYTES, HEADER_BYTES};
 use super::layout::{BATCH, CONTROL_REGION, HOST_PML4, STACK_TOP, VARIABLES, VMXON_REGION};
-use super::rom::{DATA, GDT_POINTER_ADDRESS, Printing, Rom, build, print};
+use super::rom::{CODE32, DATA, GDT_POINTER_ADDRESS, Printing, Rom, build, print};
+use super::rom_vmx_legacy;
 
 /// CR4 of the host while it runs: PAE and VMXE.
 pub const HOST_CR4: u64 = 0x2020;
@@ -42,21 +44,35 @@ pub const CPUID_LEAVES: [(u32, u32); 16] = [
 ];
 
 const POSITION: u64 = VARIABLES;
-const VMXON_OPERAND: u64 = VARIABLES + 8;
-const VMCS_OPERAND: u64 = VARIABLES + 16;
+/// Holds the address of the VMXON region.
+pub(super) const VMXON_OPERAND: u64 = VARIABLES + 8;
+/// Holds the address of the VMCS region of every case.
+pub(super) const VMCS_OPERAND: u64 = VARIABLES + 16;
 
 /// Builds the ROM.
 ///
 /// # Errors
 ///
 /// When iced-x86 cannot encode an instruction, which would be a fault of this module.
-pub fn rom() -> Result<Rom, IcedError> {
-    build(|a, p| {
+pub fn rom() -> Result<(Rom, ExitHandlers), IcedError> {
+    let mut rom = build(|a, p| {
         enable(a)?;
         print_capabilities(a, p)?;
         print_processor(a, p)?;
         cases(a, p)
-    })
+    })?;
+    let legacy = rom_vmx_legacy::add(&mut rom)?;
+    let handlers = ExitHandlers { long: rom.exit_handler, legacy };
+    Ok((rom, handlers))
+}
+
+/// Where VM exits arrive: what HOST_RIP has to be. Zeros on a machine without VMX.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExitHandlers {
+    /// For a host in 64-bit mode.
+    pub long: u64,
+    /// For a host in 32-bit mode.
+    pub legacy: u64,
 }
 
 fn enable(a: &mut CodeAssembler) -> Result<(), IcedError> {
@@ -117,6 +133,43 @@ pub(super) fn print_processor(a: &mut CodeAssembler, p: &Printing) -> Result<(),
     Ok(())
 }
 
+/// Has [`rom_vmx_legacy`] launch the case in 32-bit mode, prints what it brings back, and goes on at `next`.
+fn legacy_launch(a: &mut CodeAssembler, p: &Printing, next: CodeLabel) -> Result<(), IcedError> {
+    let (mut back, mut exited, mut done) = (a.create_label(), a.create_label(), a.create_label());
+    // The VMCS goes to memory and VMX ends, because CR0.PG has to be cleared to change between the modes.
+    a.vmclear(qword_ptr(VMCS_OPERAND))?;
+    a.vmxoff()?;
+    a.lea(rax, ptr(back))?;
+    a.mov(qword_ptr(rom_vmx_legacy::CONTINUE), rax)?;
+    a.push(i32::from(CODE32))?;
+    a.mov(eax, rom_vmx_legacy::ENTRY as u32)?;
+    a.push(rax)?;
+    a.add_instruction(Instruction::with(Code::Retfq))?;
+
+    a.set_label(&mut back)?;
+    a.mov(eax, u32::from(DATA))?;
+    for segment in [ds, es, ss] {
+        a.mov(segment, eax)?;
+    }
+    a.mov(rsp, STACK_TOP)?;
+    a.vmxon(qword_ptr(VMXON_OPERAND))?;
+    a.cmp(dword_ptr(rom_vmx_legacy::KIND), 0)?;
+    a.jne(exited)?;
+    print(a, "F ")?;
+    a.jmp(done)?;
+    a.set_label(&mut exited)?;
+    print(a, "X ")?;
+    a.set_label(&mut done)?;
+    for variable in [rom_vmx_legacy::FIRST, rom_vmx_legacy::SECOND] {
+        a.mov(edi, dword_ptr(variable))?;
+        a.call(p.hex)?;
+    }
+    a.call(p.newline)?;
+    a.mov(rsi, qword_ptr(POSITION))?;
+    a.jmp(next)?;
+    Ok(())
+}
+
 /// Points R8 to the encodings at the start of the batch and sets EBX to their number.
 fn start_of_batch(a: &mut CodeAssembler) -> Result<(), IcedError> {
     a.mov(r8, BATCH)?;
@@ -169,6 +222,7 @@ fn cases(a: &mut CodeAssembler, p: &Printing) -> Result<CodeLabel, IcedError> {
     a.call(p.newline)?;
     a.mov(ebx, dword_ptr(rsi + 4))?; // pokes
     a.mov(ebp, dword_ptr(rsi + 8))?; // fields
+    a.mov(r12d, dword_ptr(rsi + 12))?; // way of launching
     a.add(rsi, HEADER_BYTES as i32)?;
 
     a.set_label(&mut pokes)?;
@@ -205,12 +259,41 @@ fn cases(a: &mut CodeAssembler, p: &Printing) -> Result<CodeLabel, IcedError> {
     a.set_label(&mut fields_done)?;
     a.mov(qword_ptr(POSITION), rsi)?;
 
+    let (mut resume, mut after_mov_ss, mut without, mut legacy, mut failed) =
+        (a.create_label(), a.create_label(), a.create_label(), a.create_label(), a.create_label());
+    for (way, label) in [
+        (Way::Resume, resume),
+        (Way::AfterMovSs, after_mov_ss),
+        (Way::WithoutVmcs, without),
+        (Way::Legacy, legacy),
+    ] {
+        a.cmp(r12d, way as i32)?;
+        a.je(label)?;
+    }
     a.vmlaunch()?;
+    a.jmp(failed)?;
+    a.set_label(&mut resume)?;
+    a.vmresume()?;
+    a.jmp(failed)?;
+    a.set_label(&mut after_mov_ss)?;
+    a.mov(eax, u32::from(DATA))?;
+    a.mov(ss, eax)?;
+    a.vmlaunch()?;
+    a.jmp(failed)?;
+    a.set_label(&mut without)?;
+    a.vmclear(qword_ptr(VMCS_OPERAND))?;
+    a.vmlaunch()?;
+    a.jmp(failed)?;
+    a.set_label(&mut legacy)?;
+    legacy_launch(a, p, next)?;
+
+    a.set_label(&mut failed)?;
     a.pushfq()?;
     a.pop(rdi)?;
     a.and(edi, 0x41)?;
     print(a, "F ")?;
     a.call(p.hex)?;
+    a.xor(edi, edi)?; // stays 0 where there is no current VMCS to read from
     a.mov(eax, 0x4400)?;
     a.vmread(rdi, rax)?;
     a.call(p.hex)?;

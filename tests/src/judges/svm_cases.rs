@@ -98,7 +98,7 @@ pub fn case(run: &Run) -> Case {
     let vmcb = run.vmcb.words().into_iter().map(|(offset, value)| (CONTROL_REGION + offset, value));
     let pdptes = (0..4).map(|n| (GUEST_PAE_TABLE + 8 * n, run.pdptes[n as usize]));
     let pokes = vmcb.chain(pdptes).map(|(address, value)| (address as u32, value)).collect();
-    Case { pokes, fields: Vec::new() }
+    Case { pokes, ..Case::default() }
 }
 
 /// A VMCB that every rule should accept.

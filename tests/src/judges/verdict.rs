@@ -5,7 +5,7 @@ use super::transcript::{End, Outcome};
 /// Where a broken rule makes an entry fail, in the order in which the manual has the stages happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
-    /// VMfail with error 7, or with the error number given.
+    /// VMfail with this error number: 7, or one about the instruction; 0 stands for VMfailInvalid, which has none.
     Controls(u64),
     /// VMfail with error 8.
     Host,
@@ -76,7 +76,8 @@ fn rank(stage: Stage) -> u8 {
 #[must_use]
 pub fn of_vmx(outcome: &Outcome) -> Verdict {
     match outcome.end {
-        End::Failed { error: 8, .. } => Verdict::Fails(Stage::Host),
+        End::Failed { flags: 0x40, error: 8 } => Verdict::Fails(Stage::Host),
+        End::Failed { flags, .. } if flags & 1 != 0 => Verdict::Fails(Stage::Controls(0)),
         End::Failed { error, .. } => Verdict::Fails(Stage::Controls(error)),
         End::Exit { reason: 0x8000_0021, qualification } => Verdict::Fails(Stage::Guest(qualification)),
         End::Exit { reason: 0x8000_0022, qualification } => Verdict::Fails(Stage::MsrLoad(qualification)),

@@ -1,9 +1,10 @@
 //! Valid guests to start from: six modes, each with a random set of features that the processor has.
 
+use super::batch::Way;
 use super::layout::*;
 use super::random::Random;
-use super::rom::{CODE64, DATA, GDT_ADDRESS, TSS};
-use super::rom_vmx::HOST_CR4 as RUNNING_CR4;
+use super::rom::{CODE32, CODE64, DATA, GDT_ADDRESS, TSS};
+use super::rom_vmx::{ExitHandlers, HOST_CR4 as RUNNING_CR4};
 use super::transcript::Processor;
 use super::vmcs::*;
 
@@ -20,6 +21,8 @@ pub struct Launch {
     pub pdptes: [u64; 4],
     /// VM-entry MSR-load entries: index word and value.
     pub entry_msrs: [(u64, u64); 2],
+    /// How the guest is launched.
+    pub way: Way,
 }
 
 /// Mode of the guest.
@@ -82,14 +85,14 @@ pub const PAT: u64 = 0x0007_0406_0007_0406;
 /// Makes valid launches for one processor.
 pub struct Bases<'a> {
     processor: &'a Processor,
-    exit_handler: u64,
+    exits: ExitHandlers,
 }
 
 impl<'a> Bases<'a> {
-    /// For `processor`, with VM exits arriving at `exit_handler`.
+    /// For `processor`, with VM exits arriving at `exits`.
     #[must_use]
-    pub fn new(processor: &'a Processor, exit_handler: u64) -> Bases<'a> {
-        Bases { processor, exit_handler }
+    pub fn new(processor: &'a Processor, exits: ExitHandlers) -> Bases<'a> {
+        Bases { processor, exits }
     }
 
     /// The processor.
@@ -98,10 +101,10 @@ impl<'a> Bases<'a> {
         self.processor
     }
 
-    /// Where VM exits arrive.
+    /// Where VM exits arrive in the mode of the host.
     #[must_use]
-    pub fn exit_handler(&self) -> u64 {
-        self.exit_handler
+    pub fn exit_handler(&self, way: Way) -> u64 {
+        if way == Way::Legacy { self.exits.legacy } else { self.exits.long }
     }
 
     /// Whether secondary controls may have all of `bits` set.
@@ -139,34 +142,44 @@ impl<'a> Bases<'a> {
         if matches!(mode, Mode::Unpaged | Mode::Real) && !self.has(SEC_EPT | SEC_UNRESTRICTED) {
             mode = Mode::Long;
         }
+        let way = match random.below(40) {
+            0..=5 => Way::Legacy,
+            6 => random.pick(&[Way::Resume, Way::AfterMovSs, Way::WithoutVmcs]),
+            _ => Way::Launch,
+        };
+        if way == Way::Legacy && matches!(mode, Mode::Long | Mode::Compatibility) {
+            mode = random.pick(&[Mode::Pae, Mode::Paging32, Mode::Virtual8086]);
+        }
         let mut launch = Launch {
             vmcs: Vmcs::zeroed(),
             link_revision: self.processor.msr(0x480) & 0x7fff_ffff,
             virtual_tpr: 0x80,
             pdptes: [GUEST_PD | 1, 0, 0, 0],
             entry_msrs: [(0x174, 8), (0x175, 0x1000)],
+            way,
         };
-        self.host(&mut launch.vmcs);
+        self.host(&mut launch.vmcs, way);
         self.guest(&mut launch.vmcs, mode);
         self.controls(&mut launch, mode, random);
         self.non_register_state(&mut launch, mode, random);
         launch
     }
 
-    fn host(&self, v: &mut Vmcs) {
+    fn host(&self, v: &mut Vmcs, way: Way) {
+        let legacy = way == Way::Legacy;
         v.set(HOST_CR0, 0x8000_0021 | self.processor.msr(0x486));
-        v.set(HOST_CR3, HOST_PML4);
+        v.set(HOST_CR3, if legacy { HOST_PAE_TABLE } else { HOST_PML4 });
         v.set(HOST_CR4, RUNNING_CR4 | self.processor.msr(0x488));
-        v.set(HOST_CS, u64::from(CODE64));
+        v.set(HOST_CS, u64::from(if legacy { CODE32 } else { CODE64 }));
         for selector in [HOST_ES, HOST_SS, HOST_DS, HOST_FS, HOST_GS] {
             v.set(selector, u64::from(DATA));
         }
         v.set(HOST_TR, u64::from(TSS));
         v.set(HOST_GDTR_BASE, GDT_ADDRESS);
         v.set(HOST_RSP, STACK_TOP);
-        v.set(HOST_RIP, self.exit_handler);
+        v.set(HOST_RIP, self.exit_handler(way));
         v.set(HOST_PAT, PAT);
-        v.set(HOST_EFER, 0x500);
+        v.set(HOST_EFER, if legacy { 0 } else { 0x500 });
         v.set(HOST_SYSENTER_CS, 8);
         v.set(HOST_SYSENTER_ESP, 0x2000);
         v.set(HOST_SYSENTER_EIP, 0x3000);
@@ -222,11 +235,12 @@ impl<'a> Bases<'a> {
     }
 
     fn controls(&self, launch: &mut Launch, mode: Mode, random: &Random) {
+        let legacy = launch.way == Way::Legacy;
         let v = &mut launch.vmcs;
         let mut pin = PIN_TIMER;
         let mut cpu = CPU_HLT | CPU_SECONDARY;
         let mut secondary = 0;
-        let mut exit = EXIT_HOST64;
+        let mut exit = if legacy { 0 } else { EXIT_HOST64 };
         let mut entry = 0;
         if matches!(mode, Mode::Long | Mode::Compatibility) {
             entry |= ENTRY_GUEST64;

@@ -4,7 +4,7 @@
 //! another. Values that would end the *judging machine* after a successful entry (a host CR3 that maps nothing) are
 //! put back, because nobody would see the verdict.
 
-use super::batch::Case;
+use super::batch::{Case, Way};
 use super::layout::*;
 use super::random::Random;
 use super::vmcs::*;
@@ -60,6 +60,7 @@ pub fn case(launch: &Launch, bases: &Bases<'_>) -> Case {
     Case {
         pokes: pokes.into_iter().map(|(address, value)| (address as u32, value)).collect(),
         fields: launch.vmcs.fields().into_iter().filter(written).collect(),
+        way: launch.way,
     }
 }
 
@@ -343,14 +344,19 @@ fn keep_the_machine_alive(launch: &mut Launch, bases: &Bases<'_>, random: &Rando
     let bits = bases.processor().physical_address_bits();
     let reserved = u64::MAX << bits;
 
-    // Bits 11:0 of CR3 are free; an address is either the page tables or not an address at all.
+    // The low bits of CR3 are free; an address is either the page tables or not an address at all.
+    let legacy = launch.way == Way::Legacy;
+    let (table, free) = if legacy { (HOST_PAE_TABLE, 0x1f) } else { (HOST_PML4, 0xfff) };
     let cr3 = v.get(HOST_CR3);
     if cr3 & reserved == 0 {
-        v.set(HOST_CR3, HOST_PML4 | cr3 & 0xfff);
+        v.set(HOST_CR3, table | cr3 & free);
+    }
+    if legacy {
+        v.or(HOST_CR4, 1 << 5);
     }
     let rip = v.get(HOST_RIP);
-    if rip >> 47 == 0 || rip >> 47 == 0x1_ffff {
-        v.set(HOST_RIP, bases.exit_handler());
+    if rip >> 47 == 0 && !(legacy && rip >> 32 != 0) || rip >> 47 == 0x1_ffff && !legacy {
+        v.set(HOST_RIP, bases.exit_handler(launch.way));
     }
     for (count, address, area) in [
         (ENTRY_MSR_LOAD_COUNT, ENTRY_MSR_LOAD_ADDRESS, ENTRY_MSR_LOAD),

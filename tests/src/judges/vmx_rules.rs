@@ -9,7 +9,7 @@ use rootmode_vmx::rules::{Judgement, Report, judge_all};
 use rootmode_vmx::{Capabilities, ExitReason, Vmcs};
 
 use super::arena::arena;
-use super::batch::Case;
+use super::batch::{Case, Way};
 use super::layout::{ARENA, CONTROL_REGION, MEMORY_MIB, VMXON_REGION};
 use super::transcript;
 use super::verdict::{Stage, Violation};
@@ -59,10 +59,18 @@ pub fn violations(described: &Described, launch: &Launch, case: &Case) -> Option
         vmcs.write_encoding(encoding, value);
     }
     let memory = Decided { case, revision: described.revision };
+    let mut processor = described.processor.clone();
+    match launch.way {
+        Way::Launch => {}
+        Way::Resume => processor.set(Item::IsResume, 1),
+        Way::AfterMovSs => processor.set(Item::MovSsBlocking, 1),
+        Way::WithoutVmcs => processor.set(Item::CurrentVmcs, u64::MAX),
+        Way::Legacy => processor.set(Item::LongModeActive, 0),
+    }
     let context = EntryContext {
         vmcs: &vmcs,
         capabilities: &described.capabilities,
-        processor: &described.processor,
+        processor: &processor,
         memory: &memory,
     };
     let mut violations = Some(Vec::new());
@@ -85,9 +93,10 @@ fn stage(report: Report) -> Stage {
         Report::Fail(error) => Stage::Controls(u64::from(error.0)),
         Report::Exit { reason: ExitReason::MSR_LOADING, qualification } => Stage::MsrLoad(qualification),
         Report::Exit { qualification, .. } => Stage::Guest(qualification),
-        // The ROM executes VMLAUNCH where it is allowed, so these cannot come; should a rule say so all the same, it is
-        // a verdict that no machine gives.
-        Report::Exception(_) | Report::FailInvalid => Stage::Controls(0),
+        Report::FailInvalid => Stage::Controls(0),
+        // The ROM executes the instruction where it is allowed; should a rule say otherwise, it is a verdict that no
+        // machine gives.
+        Report::Exception(_) => Stage::Controls(u64::MAX),
     }
 }
 
