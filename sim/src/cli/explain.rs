@@ -109,7 +109,14 @@ fn print_summary(entry: &Entry, all: bool) {
         for rule in &entry.unjudged {
             anstream::println!("  {DIM}cannot judge {}: {} is not there{DIM:#}", rule.rule, rule.missing);
         }
-    } else if let Some(rule) = entry.unjudged.first() {
+        return;
+    }
+    if entry.recorded.is_some() && entry.broken.is_empty() {
+        for rule in entry.unjudged.iter().take(3) {
+            anstream::println!("  possible: {}, but {} is not there", rule.rule, rule.missing);
+        }
+    }
+    if let Some(rule) = entry.unjudged.first() {
         let count = entry.unjudged.len();
         anstream::println!(
             "  {DIM}{count} rules lack something, such as {}; --all names them{DIM:#}",
