@@ -127,7 +127,14 @@ witnesses! {
         [|c| c.clear(F::Intercept4, bit(Intercept::VMRUN)), |c| c.put(F::Intercept4, 0xffff_fffe)]
         [|c| c.put(F::Intercept4, bit(Intercept::VMRUN)), |c| c.put(F::Intercept4, 0xffff_ffff)];
     "svm.asid.zero" long
-        [|c| c.put(F::Asid, 0)]
+        [
+            |c| c.put(F::Asid, 0),
+            |c| {
+                c.host = Host::ENCRYPTING;
+                c.set(F::NestedControl, (NestedControl::NP_ENABLE | NestedControl::SEV_ENABLE).0);
+                c.put(F::Asid, 0);
+            },
+        ]
         [|c| c.put(F::Asid, 1), |c| c.put(F::Asid, 0xffff_ffff)];
     "svm.iopm.beyond-physical" long
         [|c| c.put(F::IopmBase, limit(c) - 0x2000), |c| c.put(F::IopmBase, limit(c)), |c| c.put(F::IopmBase, !0)]
@@ -211,7 +218,11 @@ witnesses! {
         [|c| c.set(F::Dr7, 1 << 32), |c| c.set(F::Dr7, 1 << 63)]
         [|c| c.put(F::Dr7, 0xffff_ffff)];
     "svm.long-mode.without-pae" compatibility
-        [|c| c.clear(F::Cr4, Cr4::PAE.0), |c| { c.clear(F::Cr4, Cr4::PAE.0); c.clear(F::Efer, Efer::LMA.0); }]
+        [
+            |c| c.clear(F::Cr4, Cr4::PAE.0),
+            |c| { c.clear(F::Cr4, Cr4::PAE.0); c.clear(F::Efer, Efer::LMA.0); },
+            |c| { c.clear(F::Cr4, Cr4::PAE.0); c.set(F::CsAttrib, 1 << 9 | 1 << 10); },
+        ]
         [|c| { c.clear(F::Cr4, Cr4::PAE.0); c.clear(F::Cr0, Cr0::PG.0); }, |c| { c.clear(F::Cr4, Cr4::PAE.0); c.clear(F::Efer, Efer::LME.0); }];
     "svm.long-mode.without-pe" compatibility
         [|c| c.clear(F::Cr0, Cr0::PE.0)]

@@ -25,8 +25,10 @@ pub(super) fn fix_vmrun_intercept(cx: &Look, out: &mut Corrections) {
 pub(super) fn asid(cx: &Look) -> Answer {
     Ok(cx.control(Field::Asid)? != 0)
 }
-pub(super) fn fix_asid(_: &Look, out: &mut Corrections) {
+pub(super) fn fix_asid(cx: &Look, out: &mut Corrections) {
     out.control(Field::Asid, 1);
+    // ASIDs below this one may be reserved for SEV-ES.
+    out.control(Field::Asid, cx.processor.sev.min_asid_without_es.into());
 }
 
 /// Whether a table of `size` bytes at `base` (bits 11:0 ignored) ends below the physical limit.
