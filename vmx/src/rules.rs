@@ -10,6 +10,15 @@
 //!
 //! **Overlap.** A rule whose precondition another rule already demands holds when the precondition is broken, so that each
 //! rule can be violated alone.
+//!
+//! **Mutation.** A [`Rule`] is a value: [`Rule::judge`] can be asked about any context, so a mutant is a row left out, its answer
+//! negated, or the rule asked about a VMCS in which one of the fields that it reads ([`Rule::reads`]) is changed.
+//!
+//! **Latitude.** Where processors differ ("a processor may require ..."), a processor value decides: [`Item::NmiNeedsNoSti`].
+//! What the manual leaves to the model (reserved bits of IA32_PERF_GLOBAL_CTRL and IA32_RTIT_CTL) is one too.
+//!
+//! **Not here.** Checks of VM entries that return from SMM or use the executive VMCS (chapter "System Management Mode"), and
+//! processors without Intel 64 architecture.
 
 mod basic;
 mod entry_controls;
