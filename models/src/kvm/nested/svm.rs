@@ -121,11 +121,11 @@ impl NestedMsrpm {
                 Err(_) if bugs.has(Regression::MergeReadFailureIgnored) => continue,
                 result => result?,
             }
-            let Some(l0) = vcpu.map.as_bytes().get(offset..offset + size) else { continue };
-            let l2 = &mut self.map.as_bytes_mut()[offset..offset + size];
-            for ((l2, l0), l1) in l2.iter_mut().zip(l0).zip(l1) {
-                *l2 = combine(*l0, l1, bugs);
-            }
+            let Some(own) = vcpu.map.as_bytes().get(offset..offset + size) else { continue };
+            let mut l0 = [0; 8];
+            l0[..size].copy_from_slice(own);
+            let l2 = combine(u64::from_ne_bytes(l0), u64::from_ne_bytes(l1), bugs).to_ne_bytes();
+            self.map.as_bytes_mut()[offset..offset + size].copy_from_slice(&l2[..size]);
         }
         vcpu.force_merge = false;
         self.active = ActiveMap::Msrpm02;
@@ -156,7 +156,8 @@ impl NestedMsrpm {
     }
 }
 
-fn combine(l0: u8, l1: u8, bugs: Regressions) -> u8 {
+/// One chunk of L2's map from those of L0 and L1; shorter chunks are padded.
+fn combine(l0: u64, l1: u64, bugs: Regressions) -> u64 {
     if bugs.has(Regression::MergeAnds) {
         l0 & l1
     } else if bugs.has(Regression::MergeTakesL1Only) {
