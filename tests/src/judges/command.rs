@@ -22,9 +22,9 @@ pub struct JudgeArguments {
     /// Only print the state of this case, for each judge, and what our rules say of it.
     #[arg(long)]
     show: Option<u64>,
-    /// Also list the rules that no agreeing case broke.
+    /// Also list the rules that decided in no agreeing case.
     #[arg(long)]
-    untouched: bool,
+    undecided: bool,
     /// Machines that run at the same time.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
@@ -70,15 +70,15 @@ impl JudgeArguments {
             eprint!("\r");
             print_tally(&tally);
             let rules = judge.rules();
-            let untouched: Vec<&str> =
-                rules.iter().copied().filter(|rule| !tally.broken.contains_key(*rule)).collect();
+            let undecided: Vec<&str> =
+                rules.iter().copied().filter(|rule| !tally.decisive.contains_key(*rule)).collect();
             println!(
-                "    {} of {} rules broken in an agreeing case",
-                rules.len() - untouched.len(),
+                "    {} of {} rules decided an agreeing case: dropping one would be noticed",
+                rules.len() - undecided.len(),
                 rules.len()
             );
-            if self.untouched {
-                println!("    untouched: {}", untouched.join(" "));
+            if self.undecided {
+                println!("    undecided: {}", undecided.join(" "));
             }
             success &= tally.unexplained == 0;
         }

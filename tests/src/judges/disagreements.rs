@@ -210,3 +210,72 @@ fn explain_refusal(here: &[&Disagreement], outcome: &Outcome) -> Option<String> 
     let says = |pattern: &str| pattern == "*" || outcome.logged.iter().any(|line| fits(pattern, line));
     here.iter().find(|d| matches!(&d.kind, Kind::Adds(pattern) if says(pattern))).map(|d| d.name.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judges::transcript::End;
+
+    const FILE: &str = "\
+[no-cr3]\npeer = box\nlacks = cr3\nfault = peer\ndecides = A\nbecause = B\n\
+[wrong-cs]\npeer = box\nadds = CS is *\nwhen = odd\nfault = peer\ndecides = A\nbecause = B\n\
+[order]\npeer = box\norder = yes\nfault = latitude\ndecides = A\nbecause = B\n";
+
+    fn violation(rule: &str, stage: Stage) -> Violation {
+        Violation { rule: rule.to_owned(), stage }
+    }
+
+    /// Compares with a machine that logs `logged` and gives its rules as the words of the line.
+    fn judge(
+        violations: &[Violation],
+        verdict: Verdict,
+        logged: &[&str],
+        facts: &[&'static str],
+    ) -> Comparison {
+        let known: Vec<Disagreement> = parse(FILE).unwrap().iter().map(|s| read(s).unwrap()).collect();
+        let logged = logged.iter().map(|line| (*line).to_owned()).collect();
+        let outcome = Outcome { id: 0, end: End::Lost, logged };
+        let rules_of = |line: &str| Some(line.split(' ').map(str::to_owned).collect());
+        compare(&known, "box", Judged { violations, facts }, verdict, &outcome, rules_of)
+    }
+
+    #[test]
+    fn the_same_verdict_agrees_only_if_the_reason_is_one_of_our_rules() {
+        let broken = [violation("rip", Stage::Guest(0))];
+        let fails = Verdict::Fails(Stage::Guest(0));
+        assert_eq!(judge(&broken, fails, &["rip"], &[]), Comparison::Agrees);
+        assert!(matches!(judge(&broken, fails, &["rflags"], &[]), Comparison::Unexplained(_)));
+        assert_eq!(judge(&[], Verdict::Enters, &[], &[]), Comparison::Agrees);
+    }
+
+    #[test]
+    fn a_rule_that_the_machine_lacks_explains_only_what_follows_without_it() {
+        let cr3 = violation("cr3", Stage::Guest(0));
+        let host = violation("host", Stage::Host);
+        let explained = Comparison::Explained("no-cr3".to_owned());
+        assert_eq!(judge(std::slice::from_ref(&cr3), Verdict::Enters, &[], &[]), explained);
+        assert!(matches!(judge(&[cr3, host], Verdict::Enters, &[], &[]), Comparison::Unexplained(_)));
+    }
+
+    #[test]
+    fn a_refusal_of_what_is_allowed_is_explained_by_its_reason_where_the_fact_holds() {
+        let fails = Verdict::Fails(Stage::Guest(0));
+        let explained = Comparison::Explained("wrong-cs".to_owned());
+        assert_eq!(judge(&[], fails, &["CS is bad"], &["odd"]), explained);
+        assert!(matches!(judge(&[], fails, &["CS is bad"], &[]), Comparison::Unexplained(_)));
+        assert!(matches!(judge(&[], fails, &["DS is bad"], &["odd"]), Comparison::Unexplained(_)));
+        assert!(matches!(judge(&[], fails, &[], &["odd"]), Comparison::Unexplained(_)));
+    }
+
+    #[test]
+    fn the_order_is_open_within_a_group_of_checks_and_not_between_groups() {
+        let both = [violation("link", Stage::Guest(4)), violation("pdpte", Stage::Guest(2))];
+        let explained = Comparison::Explained("order".to_owned());
+        assert_eq!(judge(&both, Verdict::Fails(Stage::Guest(2)), &["pdpte"], &[]), explained);
+        let apart = [violation("link", Stage::Guest(4)), violation("pin", Stage::Controls(7))];
+        assert!(matches!(
+            judge(&apart, Verdict::Fails(Stage::Guest(4)), &["link"], &[]),
+            Comparison::Unexplained(_)
+        ));
+    }
+}

@@ -15,7 +15,7 @@ use super::rom_vmx::ExitHandlers;
 use super::runner::{describe, run_cases};
 use super::stanzas::StanzaError;
 use super::transcript::{Outcome, Processor};
-use super::verdict::{Verdict, Violation, of_svm, of_vmx};
+use super::verdict::{Verdict, Violation, of_svm, of_vmx, ours};
 use super::vmx_bases::Bases;
 use super::{rom_svm, rom_vmx, svm_cases, svm_rules, vmcb, vmcs, vmx_cases, vmx_rules};
 
@@ -72,8 +72,8 @@ pub struct Tally {
     pub unexplained: u64,
     /// How many there are of each kind, with the first few of it.
     pub examples: BTreeMap<String, (u64, Vec<Example>)>,
-    /// In how many agreeing cases each rule was broken; a rule that is missing was not put to this judge.
-    pub broken: BTreeMap<String, u64>,
+    /// In how many agreeing cases each rule decided: without it our verdict would have been another than the machine's.
+    pub decisive: BTreeMap<String, u64>,
     /// Wall-clock time.
     pub seconds: f64,
 }
@@ -289,7 +289,7 @@ impl Tally {
             explained: BTreeMap::new(),
             unexplained: 0,
             examples: BTreeMap::new(),
-            broken: BTreeMap::new(),
+            decisive: BTreeMap::new(),
             seconds: 0.0,
         }
     }
@@ -312,8 +312,10 @@ impl Tally {
         match compare(&setting.known, judge.name, judged, verdict, &outcome, rules_of) {
             Comparison::Agrees => {
                 self.agreed += 1;
-                for violation in violations {
-                    *self.broken.entry(violation.rule).or_default() += 1;
+                for violation in &violations {
+                    if ours(violations.iter().filter(|other| *other != violation)) != verdict {
+                        *self.decisive.entry(violation.rule.clone()).or_default() += 1;
+                    }
                 }
             }
             Comparison::Explained(name) => *self.explained.entry(name).or_default() += 1,

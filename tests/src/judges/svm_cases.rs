@@ -56,7 +56,7 @@ pub fn generate(processor: &Processor, seed: u64, number: u64) -> Run {
 fn keep_the_tables_known(run: &mut Run, processor: &Processor, random: &Random) {
     let v = &mut run.vmcb;
     let cr3 = v.get(CR3);
-    if cr3 >> processor.physical_address_bits() == 0 || !random.chance(10) {
+    if cr3 >> processor.physical_address_bits() == 0 || !random.chance(4) {
         let inside = (ARENA..ARENA + ARENA_SIZE as u64).contains(&cr3);
         v.set(CR3, if inside { cr3 } else { GUEST_PAE_TABLE | cr3 & 0x1f });
     } else {

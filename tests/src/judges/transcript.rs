@@ -170,3 +170,51 @@ impl Transcript {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_bochs_logs_during_a_launch_belongs_to_that_launch() {
+        let log = "\
+00000000001i[MEM0  ] something else\n\
+00000000002i[BIOS  ] M 480 2B \n\
+00000000003i[BIOS  ] S\n\
+00000000004i[BIOS  ] B 0 \n\
+00000000005e[CPU0  ] VMFAIL: first reason\n\
+00000000006i[BIOS  ] F 40 7 \n\
+00000000007e[CPU0  ] said between the cases\n\
+00000000008i[BIOS  ] B 1 \n\
+00000000009i[BIOS  ] X 80000021 4 \n\
+00000000010i[BIOS  ] B A \n\
+00000000011p[CPU0  ] >>PANIC<< broken\n";
+        let transcript = read(log);
+        assert_eq!((transcript.started, transcript.finished), (true, false));
+        assert_eq!(transcript.processor.msr(0x480), 0x2b);
+        let ends: Vec<_> = transcript.outcomes.iter().map(|o| (o.id, o.end, o.logged.len())).collect();
+        assert_eq!(
+            ends,
+            [
+                (0, End::Failed { flags: 0x40, error: 7 }, 1),
+                (1, End::Exit { reason: 0x8000_0021, qualification: 4 }, 0),
+                (10, End::Lost, 1),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_qemu_writes_is_the_output_itself() {
+        let transcript = read("S\nB 0 \nX FFFFFFFF 0 \nE\n");
+        assert!(transcript.finished);
+        assert_eq!(transcript.outcomes[0].end, End::Exit { reason: 0xffff_ffff, qualification: 0 });
+    }
+
+    #[test]
+    fn leaves_beyond_the_largest_are_not_believed() {
+        let transcript = read("P 0 0 7 0 0 0 \nP 7 0 0 1 0 0 \nP 14 0 FF FF FF FF \nP 7 1 FF FF FF FF \n");
+        assert_eq!(transcript.processor.cpuid(7, 0), [0, 1, 0, 0]);
+        assert_eq!(transcript.processor.cpuid(7, 1), [0; 4], "subleaf 0 reports none above it");
+        assert_eq!(transcript.processor.cpuid(0x14, 0), [0; 4]);
+    }
+}
