@@ -119,33 +119,24 @@ pub struct Kill {
     pub killers: Vec<(String, u64)>,
 }
 
-/// Tries every property with `regression` on, each for at most `bound` cases, until its first failure.
+/// Tries all properties with `regression` on, in rounds of growing length up to `bound` cases each, until a round finds it.
+/// The killers are the properties that fail within that round.
 pub fn hunt(properties: &[Property], regression: Regression, seed: u64, bound: u64) -> Kill {
     let regressions = Regressions::NONE.with(regression);
-    let killers = properties
-        .iter()
-        .filter_map(|property| {
-            first_failure(property, regressions, seed, bound).map(|index| (property.name.to_owned(), index))
-        })
-        .collect();
-    Kill { seed, killers }
-}
-
-/// The lowest index below `bound` that fails. Blocks grow, so that an early failure costs little.
-fn first_failure(property: &Property, regressions: Regressions, seed: u64, bound: u64) -> Option<u64> {
-    let mut start = 0;
-    while start < bound {
-        let end = (start * 2).max(64).min(bound);
-        let found = (start..end).into_par_iter().find_first(|&index| {
-            let mut choices = Seeded::new(case_seed(seed, property.name, index));
-            matches!(judge(property, &mut choices, regressions), Verdict::Fails(_))
-        });
-        if found.is_some() {
-            return found;
-        }
-        start = end;
+    let mut killers = Vec::new();
+    let (mut start, mut end) = (0, 64.min(bound));
+    while killers.is_empty() && start < end {
+        let first = |property: &Property| {
+            let found = (start..end).into_par_iter().find_first(|&index| {
+                let mut choices = Seeded::new(case_seed(seed, property.name, index));
+                matches!(judge(property, &mut choices, regressions), Verdict::Fails(_))
+            });
+            found.map(|index| (property.name.to_owned(), index))
+        };
+        killers = properties.iter().filter_map(first).collect();
+        (start, end) = (end, (end * 8).min(bound));
     }
-    None
+    Kill { seed, killers }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `explain`: why an entry was refused, from what Linux, QEMU or a person wrote down about it.
 //!
 //! ```
-//! let text = "CR0 = 0x20000011\nEFER = 0x1000\nASID = 1\ncpu = amd-genoa\nvendor = amd\n";
+//! let text = "vendor = amd\ncpu = amd-genoa\nsave.cr0 = 0x20000011\n";
 //! let explanation = rootmode::explain::explain(text, None).unwrap();
 //! assert_eq!(explanation.entries[0].broken[0].rule, "svm.cr0.nw-without-cd");
 //! ```
