@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use rootmode::explain::rules_page;
 
+use crate::explained;
 use crate::table::{Row, from_markdown};
 
 /// Arguments of `rootmode-tests documents`.
@@ -30,6 +31,7 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
     let mut wanted = vec![
         (root.join("docs/rules-vmx.md"), rules_page("Rules of VM entry", "vmx.")),
         (root.join("docs/rules-svm.md"), rules_page("Rules of VMRUN", "svm.")),
+        (root.join("docs/not-in-dumps.md"), explained::page()),
     ];
     for name in QUOTING {
         let path = root.join(name);

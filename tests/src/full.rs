@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::documents::root;
 use crate::dump_fuzz;
+use crate::explained;
 use crate::judges::proofs;
 use crate::table::{Row, from_markdown, to_markdown};
 
@@ -31,6 +32,7 @@ pub struct Proof {
 
 /// Every proof, in the order of the table.
 const PROOFS: &[Proof] = &[
+    Proof { name: "explain", run: explained::rows },
     Proof { name: "judge-vmx-bochs", run: proofs::vmx_on_bochs },
     Proof { name: "judge-svm-bochs", run: proofs::svm_on_bochs },
     Proof { name: "judge-svm-qemu", run: proofs::svm_on_qemu },

@@ -2,6 +2,7 @@
 
 pub mod documents;
 pub mod dump_fuzz;
+pub mod explained;
 pub mod full;
 pub mod judges;
 pub mod table;
