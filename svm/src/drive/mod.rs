@@ -112,7 +112,7 @@ impl Virtualization for Svm {
             self.leave(cpu, ctx, &exit, Some(event));
             return Reaction::Exit;
         }
-        if let Event::Pause { tsc, .. } = *event {
+        if let (Event::Pause { tsc, .. }, Stage::AfterOperands) = (*event, stage) {
             running.pause = running.pause.after(&running.controls, tsc);
         }
         Reaction::Proceed

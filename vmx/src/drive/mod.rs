@@ -21,6 +21,8 @@ mod state;
 mod timers;
 mod view;
 
+pub use state::segment_fields;
+
 use crate::decide::{Controls, PauseLoop, View, decide};
 use crate::{Capabilities, Field, FieldSet, SecondaryControls, Vmcs};
 use rootmode_arch::record::Level;
@@ -112,6 +114,10 @@ impl Virtualization for Vmx {
         if let Some(exit) = crate::decide::Table::BUILT_IN.decide_at(stage, &view, event) {
             self.leave(cpu, ctx, &exit, Some(event));
             return Reaction::Exit;
+        }
+        // What does not exit is virtualized once, at the last stage.
+        if stage != Stage::AfterOperands {
+            return Reaction::Proceed;
         }
         if let Event::Pause { cpl: 0, tsc } = *event {
             self.pause_loop = self.pause_loop.after(self.controls.ple_gap, tsc);

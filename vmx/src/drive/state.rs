@@ -15,7 +15,7 @@ const DR7_ZERO: u64 = 0xd800;
 const DR7_ONE: u64 = 0x400;
 
 /// Selector, limit, access rights and base of a guest segment register.
-pub(super) const fn segment_fields(name: SegmentName) -> [Field; 4] {
+pub const fn segment_fields(name: SegmentName) -> [Field; 4] {
     use Field as F;
     match name {
         SegmentName::Es => [F::GuestEsSelector, F::GuestEsLimit, F::GuestEsRights, F::GuestEsBase],
