@@ -1,0 +1,92 @@
+//! L0's share of host-physical memory: page frames for its own structures, and the slot that is L1's memory.
+
+use rootmode_arch::{GuestPhysical, HostPhysical};
+use rootmode_mmu::{LayoutError, PhysicalMemory};
+
+use crate::kvm::nested::{GuestMemory, Unreadable};
+
+/// Where L0's frames start. Frame 0 stays unused, so that a null pointer is never a table.
+const FIRST: u64 = 0x1000;
+/// Bytes of L0's own memory.
+const OWN: u64 = 8 << 20;
+
+/// Page frames, handed out lowest first; given-back ones are used again last in, first out.
+#[derive(Clone, Debug)]
+pub struct Frames {
+    next: u64,
+    free: Vec<HostPhysical>,
+}
+
+impl Frames {
+    /// L0's memory as a new region of `memory`.
+    ///
+    /// # Errors
+    /// [`LayoutError`] if something is there already.
+    pub fn new(memory: &mut PhysicalMemory) -> Result<Self, LayoutError> {
+        memory.add_ram(HostPhysical(0), OWN)?;
+        Ok(Self { next: FIRST, free: Vec::new() })
+    }
+
+    /// `count` adjacent zeroed frames; `None` if L0's memory is used up.
+    pub fn take(&mut self, memory: &mut PhysicalMemory, count: u64) -> Option<HostPhysical> {
+        let at = match self.free.pop_if(|_| count == 1) {
+            Some(frame) => frame,
+            None => {
+                let at = HostPhysical(self.next);
+                self.next += count * 4096;
+                at
+            }
+        };
+        if at.0 + count * 4096 > OWN {
+            return None;
+        }
+        for page in 0..count {
+            memory.write(at.offset(page * 4096), &[0; 4096]);
+        }
+        Some(at)
+    }
+
+    /// Gives one frame back.
+    pub fn give_back(&mut self, frame: HostPhysical) {
+        self.free.push(frame);
+    }
+}
+
+/// A memory slot: guest-physical 0 to `bytes` occupies a window of host-physical addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Host-physical address of guest-physical 0.
+    pub base: HostPhysical,
+    /// Size.
+    pub bytes: u64,
+}
+
+impl Slot {
+    /// Where `guest` lies; `None` outside the slot.
+    pub fn host(&self, guest: GuestPhysical) -> Option<HostPhysical> {
+        (guest.0 < self.bytes).then(|| self.base.offset(guest.0))
+    }
+}
+
+/// L1's memory for the pure functions that read L1's maps.
+pub(super) struct SlotReader<'a> {
+    pub(super) memory: &'a PhysicalMemory,
+    pub(super) slot: Slot,
+}
+
+impl GuestMemory for SlotReader<'_> {
+    fn read(&mut self, address: u64, buffer: &mut [u8]) -> Result<(), Unreadable> {
+        let end = address.checked_add(buffer.len() as u64);
+        let host =
+            self.slot.host(GuestPhysical(address)).filter(|_| end.is_some_and(|end| end <= self.slot.bytes));
+        self.memory.read(host.ok_or(Unreadable { address })?, buffer);
+        Ok(())
+    }
+}
+
+impl SlotReader<'_> {
+    /// The 8 bytes at a guest-physical address; `None` outside the slot.
+    pub(super) fn quadword(&self, address: u64) -> Option<u64> {
+        self.slot.host(GuestPhysical(address)).map(|host| self.memory.read_u64(host))
+    }
+}

@@ -1,0 +1,194 @@
+//! [`Host`]: a board whose supervisor is L0, with one vCPU that runs L1.
+
+use std::sync::{Arc, Mutex};
+
+use rootmode_arch::choices::Choices;
+use rootmode_arch::record::{Level, Observer, Payload, Stop};
+use rootmode_arch::{GuestPhysical, HostPhysical, Vendor};
+use rootmode_cpu::board::Board;
+use rootmode_cpu::{Bus, Cpu, Virtualization};
+
+use super::executor::{Executor, Step};
+use super::machine::{HostBug, Machine};
+use super::point::Wait;
+use super::svm::SvmVcpu;
+use super::vmx::{VmxVcpu, lock};
+use super::worker::zap_worker;
+use crate::kvm::Filter;
+use crate::kvm::interception::Configuration;
+
+/// Where L1's memory starts in host-physical memory: any place but 0, so that mixing up address spaces shows.
+pub const SLOT_BASE: HostPhysical = HostPhysical(0x1000_0000);
+
+/// Bound on steps of L0 between two runs of the processor.
+const STEPS_WITHOUT_GUEST: u32 = 1_000_000;
+
+/// What a host is made of.
+pub struct HostConfig {
+    /// The physical processor's extension, with L0 as its host level.
+    pub extension: Box<dyn Virtualization>,
+    /// The state in which L1 starts; its model is the physical processor's and L1's.
+    pub start: Cpu,
+    /// Bytes of L1's memory.
+    pub memory: u64,
+    /// L1's devices.
+    pub bus: Box<dyn Bus>,
+    /// Scheduling of L0's tasks, and the processor's latitude.
+    pub choices: Box<dyn Choices + Send>,
+    /// Who watches.
+    pub observer: Option<Box<dyn Observer + Send>>,
+    /// What decides which MSR accesses exit.
+    pub configuration: Configuration,
+    /// Userspace's MSR filter.
+    pub filter: Filter,
+    /// A second task that now and then takes pages out of L2's shadow tables, as page reclaim does.
+    pub reclaim: bool,
+}
+
+/// L0 with one VM of one vCPU.
+pub struct Host {
+    machine: Arc<Mutex<Machine>>,
+    executor: Executor,
+    points: u64,
+}
+
+impl Host {
+    /// A host that is about to enter L1 for the first time.
+    ///
+    /// # Errors
+    /// [`HostBug`] if L0 cannot set itself up.
+    pub fn new(config: HostConfig) -> Result<Self, HostBug> {
+        let vendor = config.extension.vendor();
+        let mut board = Board::new();
+        board.set_bus(config.bus);
+        board.set_choices(config.choices);
+        let mut physical = config.start.clone();
+        physical.gpr = [0; 16];
+        board.add_processor(physical, Some(config.extension));
+        let machine = Machine::new(board, config.memory, SLOT_BASE, vendor, config.observer)?;
+        let machine = Arc::new(Mutex::new(machine));
+        let mut executor = Executor::new();
+        let tasks = executor.tasks();
+        let mmu = tasks.new_lock();
+        let (shared, lock) = (machine.clone(), mmu.clone());
+        match vendor {
+            Vendor::Intel => {
+                let vcpu = VmxVcpu::new(
+                    shared,
+                    tasks.clone(),
+                    lock,
+                    &config.start,
+                    config.configuration,
+                    config.filter,
+                )?;
+                executor.spawn(vcpu.run());
+            }
+            Vendor::Amd => {
+                let vcpu = SvmVcpu::new(
+                    shared,
+                    tasks.clone(),
+                    lock,
+                    &config.start,
+                    config.configuration,
+                    config.filter,
+                )?;
+                executor.spawn(vcpu.run());
+            }
+        }
+        if config.reclaim {
+            executor.spawn_worker(zap_worker(machine.clone(), tasks, mmu));
+        }
+        Ok(Self { machine, executor, points: 0 })
+    }
+
+    /// Writes L1's memory from outside, as a loader does. Bytes beyond it are dropped.
+    pub fn write_memory(&mut self, address: GuestPhysical, bytes: &[u8]) {
+        let mut m = lock(&self.machine);
+        if let Some(at) = m.slot.host(address) {
+            let room = (m.slot.bytes - address.0).min(bytes.len() as u64) as usize;
+            m.board.memory.write(at, &bytes[..room]);
+        }
+    }
+
+    /// All of L1's memory.
+    pub fn memory(&self) -> Vec<u8> {
+        let m = lock(&self.machine);
+        let mut bytes = vec![0; m.slot.bytes as usize];
+        m.board.memory.read(m.slot.base, &mut bytes);
+        bytes
+    }
+
+    /// L1's general-purpose registers and RIP, when L1 was the last to run.
+    pub fn registers(&self) -> [u64; 17] {
+        lock(&self.machine).last_registers
+    }
+
+    /// L1's time.
+    pub fn ticks(&self) -> u64 {
+        lock(&self.machine).cpu().tick
+    }
+
+    /// How often a task of L0 stood at a point.
+    pub const fn points(&self) -> u64 {
+        self.points
+    }
+
+    /// The fingerprint of everything: the board with L0's structures.
+    pub fn digest(&self) -> u128 {
+        lock(&self.machine).board.digest()
+    }
+
+    /// Runs until the machine stops or L1's time reaches `limit`.
+    ///
+    /// # Errors
+    /// [`HostBug`] if L0 did something that cannot be right.
+    pub fn run(&mut self, limit: u64) -> Result<Stop, HostBug> {
+        loop {
+            if let Some(stop) = self.run_tasks()? {
+                lock(&self.machine).emit(Level::L0, Payload::Stopped(stop));
+                return Ok(stop);
+            }
+            let stopped = lock(&self.machine).board.run(limit);
+            match stopped.stop {
+                Stop::Gate(number) => self.executor.tasks().open_gate(number as u8),
+                stop => {
+                    lock(&self.machine).emit(Level::L0, Payload::Stopped(stop));
+                    return Ok(stop);
+                }
+            }
+        }
+    }
+
+    /// Lets L0's tasks run until one of them waits for the processor. `Some`: the machine stops.
+    fn run_tasks(&mut self) -> Result<Option<Stop>, HostBug> {
+        let mut choices = Drawer { machine: self.machine.clone() };
+        for _ in 0..STEPS_WITHOUT_GUEST {
+            let step = self.executor.step(&mut choices);
+            let mut m = lock(&self.machine);
+            if let Some(bug) = m.bug {
+                return Err(bug);
+            }
+            match step {
+                Step::Waits(task, Wait::Point(point)) => {
+                    self.points += 1;
+                    m.emit(Level::L0, Payload::Point { point: point as u16, task });
+                }
+                Step::Waits(..) => {}
+                Step::Blocked => return Ok(None),
+                Step::Ended(_) | Step::Finished => return Ok(Some(m.stop.unwrap_or(Stop::Idle))),
+            }
+        }
+        Ok(Some(Stop::NoProgress))
+    }
+}
+
+/// Draws from the board's choices, between the tasks' steps.
+struct Drawer {
+    machine: Arc<Mutex<Machine>>,
+}
+
+impl Choices for Drawer {
+    fn choose(&mut self, site: rootmode_arch::Site, n: u64) -> u64 {
+        lock(&self.machine).board.choose(site, n)
+    }
+}

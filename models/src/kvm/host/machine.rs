@@ -1,0 +1,238 @@
+//! What L0's tasks share: the board with its physical processor, L0's memory, L1's slot, and the second-stage tables.
+
+use std::sync::{Arc, Mutex};
+
+use rootmode_arch::record::{Level, Observer, Payload, Record, Stop};
+use rootmode_arch::{Cr4, Gpr, GuestPhysical, HostPhysical, RFlags, Vendor};
+use rootmode_cpu::board::Board;
+use rootmode_cpu::{Cpu, Fault, Instruction, Model, Outcome, gate_address};
+
+use super::frames::{Frames, Slot, SlotReader};
+use super::second_stage::{Rights, Tables};
+
+/// L0 did something that cannot be right: a bug of the model, never the guest's doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HostBug {
+    /// An instruction of L0 faulted.
+    #[error("L0's {instruction:?} faulted: {fault:?}")]
+    Fault {
+        /// The instruction.
+        instruction: Instruction,
+        /// What it raised.
+        fault: Fault,
+    },
+    /// A VMX instruction of L0 ended in VMfail.
+    #[error("L0's {instruction:?} ended in VMfail with error {error}")]
+    VmFail {
+        /// The instruction.
+        instruction: Instruction,
+        /// The VM-instruction error; 0 without a current VMCS.
+        error: u64,
+    },
+    /// The processor refused a control structure that L0 made.
+    #[error("the processor refused L0's entry: exit {code:#x}, detail {detail:#x}")]
+    Refused {
+        /// Exit reason or exit code.
+        code: u64,
+        /// Qualification or EXITINFO1.
+        detail: u64,
+    },
+    /// L0's memory is used up.
+    #[error("L0 has no page frame left")]
+    OutOfFrames,
+}
+
+/// The board's observer: says which guest ran, and that it was L0 who entered and left it.
+struct Relabel {
+    inner: Box<dyn Observer + Send>,
+    nested: Arc<Mutex<bool>>,
+}
+
+impl Observer for Relabel {
+    fn observe(&mut self, record: &Record) {
+        let nested = self.nested.lock().is_ok_and(|nested| *nested);
+        let level = match record.payload {
+            Payload::Entry { .. } | Payload::EntryFailed { .. } | Payload::Exit { .. } => Level::L0,
+            _ if record.level == Level::L0 => Level::L0,
+            _ if nested => Level::L2,
+            _ => Level::L1,
+        };
+        self.inner.observe(&Record { level, ..*record });
+    }
+}
+
+/// An observer that several parts may hold.
+#[derive(Clone)]
+pub(super) struct Shared(Arc<Mutex<Box<dyn Observer + Send>>>);
+
+impl Observer for Shared {
+    fn observe(&mut self, record: &Record) {
+        if let Ok(mut observer) = self.0.lock() {
+            observer.observe(record);
+        }
+    }
+}
+
+/// What L0's tasks share.
+pub struct Machine {
+    /// Memory, processor, clock, devices of L1.
+    pub board: Board,
+    pub(super) frames: Frames,
+    pub(super) slot: Slot,
+    /// L1's second stage.
+    pub(super) tables01: Tables,
+    /// The shadow of L1's second stage, while there is one.
+    pub(super) shadow: Option<Tables>,
+    /// Someone unlinked a leaf of the shadow: the next entry flushes.
+    pub(super) flush_requested: bool,
+    pub(super) observer: Option<Shared>,
+    nested: Arc<Mutex<bool>>,
+    /// The machine stops.
+    pub(super) stop: Option<Stop>,
+    /// L0 has a bug.
+    pub(super) bug: Option<HostBug>,
+    /// L1's registers by number, then RIP, when it was last left.
+    pub(super) last_registers: [u64; 17],
+}
+
+impl Machine {
+    pub(super) fn new(
+        mut board: Board,
+        memory: u64,
+        slot: HostPhysical,
+        vendor: Vendor,
+        observer: Option<Box<dyn Observer + Send>>,
+    ) -> Result<Self, HostBug> {
+        let mut frames = Frames::new(&mut board.memory).map_err(|_| HostBug::OutOfFrames)?;
+        board.memory.add_ram(slot, memory).map_err(|_| HostBug::OutOfFrames)?;
+        let tables01 = Tables::new(vendor, &mut frames, &mut board.memory).ok_or(HostBug::OutOfFrames)?;
+        let nested = Arc::new(Mutex::new(false));
+        let observer = observer.map(|observer| Shared(Arc::new(Mutex::new(observer))));
+        if let Some(shared) = &observer {
+            let inner = Box::new(shared.clone());
+            board.set_observer(Some(Box::new(Relabel { inner, nested: nested.clone() })));
+        }
+        board.gates = true;
+        Ok(Self {
+            board,
+            frames,
+            slot: Slot { base: slot, bytes: memory },
+            tables01,
+            shadow: None,
+            flush_requested: false,
+            observer,
+            nested,
+            stop: None,
+            bug: None,
+            last_registers: [0; 17],
+        })
+    }
+
+    pub(super) fn cpu(&self) -> &Cpu {
+        &self.board.processors()[0].cpu
+    }
+
+    pub(super) fn cpu_mut(&mut self) -> &mut Cpu {
+        &mut self.board.processors_mut()[0].cpu
+    }
+
+    /// A frame of L0's memory.
+    pub(super) fn frame(&mut self, count: u64) -> Result<HostPhysical, HostBug> {
+        self.frames.take(&mut self.board.memory, count).ok_or(HostBug::OutOfFrames)
+    }
+
+    /// Executes an instruction as a value.
+    pub(super) fn execute(&mut self, instruction: Instruction) -> Result<Outcome, HostBug> {
+        self.board.execute(0, &instruction).map_err(|fault| HostBug::Fault { instruction, fault })
+    }
+
+    /// Executes a VMX instruction that must succeed.
+    pub(super) fn vmx(&mut self, instruction: Instruction) -> Result<Outcome, HostBug> {
+        let outcome = self.execute(instruction)?;
+        let failed = self.cpu().rflags().intersects(RFlags::CF | RFlags::ZF);
+        if outcome != Outcome::Entered && failed {
+            let encoding = rootmode_vmx::Field::InstructionError.encoding().into();
+            let error = match self.execute(Instruction::Vmread { encoding })? {
+                Outcome::Value(error) => error,
+                _ => 0,
+            };
+            return Err(HostBug::VmFail { instruction, error });
+        }
+        Ok(outcome)
+    }
+
+    /// Parks the processor in host mode at gate 0: nothing of the host runs there but L0.
+    pub(super) fn park(&mut self) {
+        let rip = gate_address(0).0;
+        let cpu = self.cpu_mut();
+        cpu.rip = rip;
+        cpu.refresh();
+    }
+
+    /// L2 runs from now on, or no longer does.
+    pub(super) fn set_nested(&mut self, on: bool) {
+        if let Ok(mut nested) = self.nested.lock() {
+            *nested = on;
+        }
+    }
+
+    /// A fact that L1 or L2 could see.
+    pub(super) fn emit(&mut self, level: Level, payload: Payload) {
+        let tick = self.cpu().tick;
+        if let Some(observer) = &mut self.observer {
+            observer.observe(&Record { tick, vcpu: 0, level, payload });
+        }
+    }
+
+    /// L0 completed an instruction for a guest: it costs what it would have cost the processor.
+    pub(super) fn charge(&mut self) {
+        self.cpu_mut().tick += 1;
+    }
+
+    /// A port access of `level`, on L1's bus. An IN answers the value.
+    pub(super) fn port(&mut self, level: Level, port: u16, size: u8, output: Option<u32>) -> u32 {
+        let mask = u32::MAX >> (32 - 8 * u32::from(size));
+        let (value, stop) = self.board.with_processor(0, |processor, ctx| {
+            let tick = processor.cpu.tick;
+            let value = match output {
+                Some(value) => {
+                    ctx.bus.write_port(port, size, value & mask, tick, ctx.effects);
+                    value & mask
+                }
+                None => ctx.bus.read_port(port, size, tick, ctx.effects) & mask,
+            };
+            (value, ctx.effects.stop.take())
+        });
+        self.emit(level, Payload::Port { port, size, write: output.is_some(), value });
+        self.stop = self.stop.or(stop);
+        value
+    }
+
+    /// CPUID as L1's processor model answers it.
+    pub(super) fn cpuid(&self, model: &Model, leaf: u32, subleaf: u32, cr4: Cr4) -> [u32; 4] {
+        model.cpuid(leaf, subleaf, cr4, 0)
+    }
+
+    /// Maps the page of L1's address space that was touched. False: nothing is there.
+    pub(super) fn map01(&mut self, address: GuestPhysical) -> Result<bool, HostBug> {
+        let Some(host) = self.slot.host(address.page_base()) else { return Ok(false) };
+        self.tables01
+            .map(&mut self.board.memory, &mut self.frames, address, host, Rights::ALL)
+            .ok_or(HostBug::OutOfFrames)?;
+        Ok(true)
+    }
+
+    /// L1's memory, to read.
+    pub(super) fn l1(&self) -> SlotReader<'_> {
+        SlotReader { memory: &self.board.memory, slot: self.slot }
+    }
+
+    /// A general-purpose register other than the ones that the processor switches.
+    pub(super) fn gpr(&self, gpr: Gpr) -> u64 {
+        self.cpu().register(gpr)
+    }
+
+    pub(super) fn set_gpr(&mut self, gpr: Gpr, value: u64) {
+        self.cpu_mut().gpr[gpr as usize] = value;
+    }
+}

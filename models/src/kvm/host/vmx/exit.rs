@@ -1,0 +1,202 @@
+//! VM exit from L2 to L1: vmcs12 from vmcs02, and L1's host state.
+
+use rootmode_arch::record::{Level, Payload};
+use rootmode_arch::{AccessRights, Cr0, Cr4, Efer, RFlags, SegmentName, Vendor, vector};
+use rootmode_vmx::definitions::field::Kind;
+use rootmode_vmx::drive::segment_fields;
+use rootmode_vmx::information::Interruption;
+use rootmode_vmx::{EntryControls, ExitControls, ExitReason, Field};
+
+use super::super::machine::HostBug;
+use super::super::point::Point;
+use super::VmxVcpu;
+
+/// VM-exit information that L1 gets as the processor left it.
+const INFORMATION: [Field; 9] = [
+    Field::ExitQualification,
+    Field::ExitInterruptionInfo,
+    Field::IdtVectoringInfo,
+    Field::ExitInterruptionErrorCode,
+    Field::IdtVectoringErrorCode,
+    Field::ExitInstructionLength,
+    Field::ExitInstructionInfo,
+    Field::GuestLinearAddress,
+    Field::GuestPhysicalAddress,
+];
+
+impl VmxVcpu {
+    fn exit12(&self) -> ExitControls {
+        ExitControls(self.nested.vmcs12.value(Field::ExitControls) as u32)
+    }
+
+    /// The exit that the processor just made goes to L1.
+    pub(super) async fn exit_to_l1(&mut self, reason: ExitReason) -> Result<(), HostBug> {
+        self.tasks.point(Point::NestedExit).await;
+        self.save_l2()?;
+        for field in INFORMATION {
+            let value = self.vmread(field)?;
+            self.nested.vmcs12.set(field, value);
+        }
+        self.finish_exit(reason).await
+    }
+
+    /// An exception that L0 found L2 to cause, and that L1 intercepts.
+    pub(super) async fn exception_to_l1(&mut self, vector: u8, code: u32) -> Result<(), HostBug> {
+        self.save_l2()?;
+        let with_code = vector != vector::UD;
+        let info = 0x8000_0300 | u64::from(with_code) << 11 | u64::from(vector);
+        self.nested.vmcs12.set(Field::ExitInterruptionInfo, info);
+        self.nested.vmcs12.set(Field::ExitInterruptionErrorCode, code.into());
+        self.nested.vmcs12.set(Field::ExitQualification, 0);
+        self.nested.vmcs12.set(Field::IdtVectoringInfo, 0);
+        self.finish_exit(ExitReason::EXCEPTION_OR_NMI).await
+    }
+
+    async fn finish_exit(&mut self, reason: ExitReason) -> Result<(), HostBug> {
+        let vmcs12 = &mut self.nested.vmcs12;
+        vmcs12.set(Field::ExitReason, reason.0.into());
+        let injected = vmcs12.value(Field::EntryInterruptionInfo);
+        vmcs12.set(Field::EntryInterruptionInfo, injected & !u64::from(Interruption::VALID));
+        let second_stage = matches!(reason, ExitReason::EPT_VIOLATION | ExitReason::EPT_MISCONFIGURATION);
+        let record = Payload::Exit {
+            vendor: Vendor::Intel,
+            code: reason.0.into(),
+            info1: vmcs12.value(Field::ExitQualification),
+            info2: if second_stage { vmcs12.value(Field::GuestPhysicalAddress) } else { 0 },
+            rip: vmcs12.value(Field::GuestRip),
+        };
+        self.m().emit(Level::L2, record);
+        for number in 0..self.nested.vmcs12.value(Field::ExitMsrStoreCount) {
+            if !self.store_msr12(number)? {
+                return self.unmodelled();
+            }
+        }
+        let pat = self.vmread(Field::GuestPat)?;
+        self.nested.running = false;
+        self.load_vmcs(false).await?;
+        if !self.exit12().contains(ExitControls::LOAD_PAT) {
+            self.vmwrite(Field::GuestPat, pat)?;
+        }
+        self.load_host12().await
+    }
+
+    /// Guest state of vmcs02 into vmcs12, as far as L1's exit controls say that it is saved.
+    fn save_l2(&mut self) -> Result<(), HostBug> {
+        let exit = self.exit12();
+        let saved = |field: Field| match field {
+            Field::GuestDr7 | Field::GuestDebugCtl => exit.contains(ExitControls::SAVE_DEBUG_CONTROLS),
+            Field::GuestEfer => exit.contains(ExitControls::SAVE_EFER),
+            Field::GuestPat => exit.contains(ExitControls::SAVE_PAT),
+            Field::PreemptionTimer => exit.contains(ExitControls::SAVE_PREEMPTION_TIMER),
+            Field::LinkPointer | Field::GuestSmbase => false,
+            Field::GuestPdpte0 | Field::GuestPdpte1 | Field::GuestPdpte2 | Field::GuestPdpte3 => false,
+            _ => true,
+        };
+        let fields = rootmode_vmx::drive::offered::fields(&self.capabilities);
+        for field in Field::ALL {
+            if field.kind() == Kind::Guest && fields.has(field) && saved(field) {
+                let value = self.vmread(field)?;
+                self.nested.vmcs12.set(field, value);
+            }
+        }
+        let ia32e = self.vmread(Field::EntryControls)? & u64::from(EntryControls::IA32E_MODE_GUEST.0);
+        let entry = self.nested.vmcs12.value(Field::EntryControls);
+        let entry = entry & !u64::from(EntryControls::IA32E_MODE_GUEST.0) | ia32e;
+        self.nested.vmcs12.set(Field::EntryControls, entry);
+        Ok(())
+    }
+
+    fn store_msr12(&self, number: u64) -> Result<bool, HostBug> {
+        let at = self.nested.vmcs12.value(Field::ExitMsrStoreAddress).wrapping_add(16 * number);
+        let index = self.m().l1().quadword(at);
+        let Some(index) = index.and_then(|index| u32::try_from(index).ok()) else { return Ok(false) };
+        let Some(value) = self.read_msr(index)? else { return Ok(false) };
+        let mut m = self.m();
+        let Some(host) = m.slot.host(rootmode_arch::GuestPhysical(at.wrapping_add(8))) else {
+            return Ok(false);
+        };
+        m.board.memory.write_u64(host, value);
+        Ok(true)
+    }
+
+    /// vmcs12's host state becomes L1's state, in vmcs01, which is current.
+    pub(super) async fn load_host12(&mut self) -> Result<(), HostBug> {
+        let exit = self.exit12();
+        let host = |field| self.nested.vmcs12.value(field);
+        let long = exit.contains(ExitControls::HOST_ADDRESS_SPACE_SIZE);
+        let efer = if exit.contains(ExitControls::LOAD_EFER) {
+            host(Field::HostEfer)
+        } else {
+            Efer(self.vmread(Field::GuestEfer)?).set(Efer::LMA, long).set(Efer::LME, long).0
+        };
+        let cr4 =
+            Cr4(host(Field::HostCr4)).set(Cr4::PAE, long || Cr4(host(Field::HostCr4)).contains(Cr4::PAE));
+        let mut values = vec![
+            (Field::GuestCr0, host(Field::HostCr0) | Cr0::NE.0 | Cr0::ET.0),
+            (Field::Cr0Shadow, host(Field::HostCr0) | Cr0::ET.0),
+            (Field::GuestCr3, host(Field::HostCr3)),
+            (Field::GuestCr4, cr4.with(Cr4::VMXE).0),
+            (Field::Cr4Shadow, cr4.0),
+            (Field::GuestEfer, efer),
+            (Field::GuestDr7, 0x400),
+            (Field::GuestDebugCtl, 0),
+            (Field::GuestSysenterCs, host(Field::HostSysenterCs)),
+            (Field::GuestSysenterEsp, host(Field::HostSysenterEsp)),
+            (Field::GuestSysenterEip, host(Field::HostSysenterEip)),
+            (Field::GuestGdtrBase, host(Field::HostGdtrBase)),
+            (Field::GuestGdtrLimit, 0xffff),
+            (Field::GuestIdtrBase, host(Field::HostIdtrBase)),
+            (Field::GuestIdtrLimit, 0xffff),
+            (Field::GuestRsp, host(Field::HostRsp)),
+            (Field::GuestRip, host(Field::HostRip)),
+            (Field::GuestRflags, RFlags::ONE.0),
+            (Field::GuestInterruptibility, 0),
+            (Field::GuestActivity, 0),
+            (Field::GuestPendingDebug, 0),
+            (Field::EntryInterruptionInfo, 0),
+        ];
+        if exit.contains(ExitControls::LOAD_PAT) {
+            values.push((Field::GuestPat, host(Field::HostPat)));
+        }
+        let ia32e = if long { EntryControls::IA32E_MODE_GUEST.0 } else { 0 };
+        let entry = self.vmread(Field::EntryControls)? & !u64::from(EntryControls::IA32E_MODE_GUEST.0);
+        values.push((Field::EntryControls, entry | u64::from(ia32e)));
+        for (field, value) in values {
+            self.vmwrite(field, value)?;
+        }
+        self.load_host_segments(long)?;
+        for number in 0..self.nested.vmcs12.value(Field::ExitMsrLoadCount) {
+            if !self.load_msr12(Field::ExitMsrLoadAddress, number)? {
+                return self.unmodelled();
+            }
+        }
+        Ok(())
+    }
+
+    fn load_host_segments(&self, long: bool) -> Result<(), HostBug> {
+        let host = |field| self.nested.vmcs12.value(field);
+        let code = AccessRights(0x809b).set(AccessRights::L, long).set(AccessRights::DB, !long);
+        let unusable = AccessRights::UNUSABLE;
+        let data = |name, selector: Field, base| {
+            let selector = host(selector);
+            let usable = selector != 0 || name == SegmentName::Ss && long;
+            (name, selector, AccessRights(0xc093).set(unusable, !usable), u64::from(u32::MAX), base)
+        };
+        for (name, selector, rights, limit, base) in [
+            (SegmentName::Cs, host(Field::HostCsSelector), code, u32::MAX.into(), 0),
+            data(SegmentName::Ss, Field::HostSsSelector, 0),
+            data(SegmentName::Ds, Field::HostDsSelector, 0),
+            data(SegmentName::Es, Field::HostEsSelector, 0),
+            data(SegmentName::Fs, Field::HostFsSelector, host(Field::HostFsBase)),
+            data(SegmentName::Gs, Field::HostGsSelector, host(Field::HostGsBase)),
+            (SegmentName::Tr, host(Field::HostTrSelector), AccessRights(0x8b), 0x67, host(Field::HostTrBase)),
+            (SegmentName::Ldtr, 0, AccessRights(0x82).with(unusable), 0, 0),
+        ] {
+            let values = [selector, limit, rights.0.into(), base];
+            for (field, value) in segment_fields(name).into_iter().zip(values) {
+                self.vmwrite(field, value)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,261 @@
+//! A vCPU on VMX: vmcs01 for L1, vmcs02 for L2, and the loop that enters them.
+//!
+//! Everything goes through the processor's own instructions: VMCSs, bitmaps and tables lie in L0's memory, fields move by
+//! VMREAD and VMWRITE. `setup` fills the constant fields, `exits` handles what L1 does, `operands` reads what L1's VMX
+//! instructions point to, `nested` is L1's VMX operation, `entry` and `exit` are the transitions to and from L2, `msrs`
+//! the MSRs.
+
+mod entry;
+mod exit;
+mod exits;
+mod l2;
+mod msrs;
+mod nested;
+mod operands;
+mod setup;
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use rootmode_arch::record::Stop;
+use rootmode_arch::{Cr4, GuestPhysical, HostPhysical, Linear, RFlags, Vendor};
+use rootmode_cpu::{Cpu, Instruction, Model, Outcome};
+use rootmode_vmx::bitmap::MsrBitmap;
+use rootmode_vmx::drive::offered;
+use rootmode_vmx::{Capabilities, ExitReason, Field, Vmcs};
+
+use super::executor::{Lock, Tasks};
+use super::machine::{HostBug, Machine};
+use super::point::{Point, Wait};
+use crate::kvm::Filter;
+use crate::kvm::interception::{Cause, Configuration, Intercepts};
+use crate::kvm::nested::NestedBitmap;
+
+/// A VMCS of L0's.
+#[derive(Clone, Copy, Debug)]
+struct OwnVmcs {
+    region: HostPhysical,
+    launched: bool,
+}
+
+/// L1's VMX operation, as L0 keeps it.
+#[derive(Debug)]
+struct Nested {
+    /// L1 executed VMXON with this pointer.
+    vmxon: Option<u64>,
+    /// L1's current-VMCS pointer.
+    current: Option<GuestPhysical>,
+    /// Data of L1's current VMCS.
+    vmcs12: Box<Vmcs>,
+    launched: bool,
+    /// L2 runs.
+    running: bool,
+    /// What the shadow was built from.
+    shadow_of: Option<u64>,
+    /// The VPID that L1 last gave L2.
+    vpid12: Option<u64>,
+}
+
+/// A vCPU on VMX.
+pub(super) struct VmxVcpu {
+    machine: Arc<Mutex<Machine>>,
+    tasks: Tasks,
+    mmu: Lock,
+    model: Arc<Model>,
+    /// What L1 sees as VMX capabilities.
+    capabilities: Capabilities,
+    config: Configuration,
+    filter: Filter,
+    intercepts: Intercepts<MsrBitmap>,
+    nested_bitmap: NestedBitmap,
+    vmcs01: OwnVmcs,
+    vmcs02: OwnVmcs,
+    bitmap01: HostPhysical,
+    bitmap02: HostPhysical,
+    /// IA32_FEATURE_CONTROL of L1.
+    feature_control: u64,
+    nested: Nested,
+}
+
+/// Gate at which L0 takes over after an exit.
+const GATE: u8 = 0;
+/// VPIDs of L1 and of L2.
+const VPID01: u64 = 1;
+const VPID02: u64 = 2;
+
+impl VmxVcpu {
+    /// A vCPU that starts in the state `start`.
+    pub(super) fn new(
+        machine: Arc<Mutex<Machine>>,
+        tasks: Tasks,
+        mmu: Lock,
+        start: &Cpu,
+        config: Configuration,
+        filter: Filter,
+    ) -> Result<Self, HostBug> {
+        let model = start.model.clone();
+        let mut intercepts = Intercepts::closed();
+        intercepts.recalculate(&config, &filter, Cause::Created);
+        intercepts.set_apic_mode(&config, &filter);
+        let (vmcs01, vmcs02, bitmap01, bitmap02) = {
+            let mut m = lock(&machine);
+            (m.frame(1)?, m.frame(1)?, m.frame(1)?, m.frame(1)?)
+        };
+        let own = |region| OwnVmcs { region, launched: false };
+        let mut vcpu = Self {
+            machine,
+            tasks,
+            mmu,
+            capabilities: offered::capabilities(model.cr4_bits()),
+            model,
+            config,
+            filter,
+            intercepts,
+            nested_bitmap: NestedBitmap::default(),
+            vmcs01: own(vmcs01),
+            vmcs02: own(vmcs02),
+            bitmap01,
+            bitmap02,
+            feature_control: start.msrs.feature_control,
+            nested: Nested {
+                vmxon: None,
+                current: None,
+                vmcs12: Box::new(Vmcs::zeroed()),
+                launched: false,
+                running: false,
+                shadow_of: None,
+                vpid12: None,
+            },
+        };
+        vcpu.set_up(start)?;
+        Ok(vcpu)
+    }
+
+    fn m(&self) -> MutexGuard<'_, Machine> {
+        lock(&self.machine)
+    }
+
+    fn vmread(&self, field: Field) -> Result<u64, HostBug> {
+        match self.m().vmx(Instruction::Vmread { encoding: field.encoding().into() })? {
+            Outcome::Value(value) => Ok(value),
+            _ => Ok(0),
+        }
+    }
+
+    fn vmwrite(&self, field: Field, value: u64) -> Result<(), HostBug> {
+        self.m().vmx(Instruction::Vmwrite { encoding: field.encoding().into(), value })?;
+        Ok(())
+    }
+
+    /// Makes vmcs01 or vmcs02 current.
+    async fn load_vmcs(&self, nested: bool) -> Result<(), HostBug> {
+        let region = if nested { self.vmcs02.region } else { self.vmcs01.region };
+        self.m().vmx(Instruction::Vmptrld { region: region.0 })?;
+        self.m().set_nested(nested);
+        self.tasks.point(Point::SwitchControl).await;
+        Ok(())
+    }
+
+    /// The vCPU's thread.
+    pub(super) async fn run(mut self) {
+        if let Err(bug) = self.run_until_stopped().await {
+            self.m().bug = Some(bug);
+        }
+    }
+
+    async fn run_until_stopped(&mut self) -> Result<(), HostBug> {
+        loop {
+            self.tasks.point(Point::Reschedule).await;
+            if self.m().stop.is_some() {
+                return self.remember_registers();
+            }
+            self.intercepts.before_entry(&self.config, &self.filter);
+            self.tasks.point(Point::BeforeEntry).await;
+            self.serve_flush()?;
+            self.enter()?;
+            self.tasks.wait(Wait::Gate(GATE)).await;
+            self.tasks.point(Point::AfterExit).await;
+            self.handle_exit().await?;
+        }
+    }
+
+    /// L1's registers, for whoever looks at the stopped machine.
+    fn remember_registers(&self) -> Result<(), HostBug> {
+        let (rsp, rip) = (self.vmread(Field::GuestRsp)?, self.vmread(Field::GuestRip)?);
+        let mut m = self.m();
+        let mut registers = [0; 17];
+        registers[..16].copy_from_slice(&m.cpu().gpr);
+        registers[4] = rsp;
+        registers[16] = rip;
+        m.last_registers = registers;
+        Ok(())
+    }
+
+    /// Flushes what a worker unlinked.
+    fn serve_flush(&self) -> Result<(), HostBug> {
+        let mut m = self.m();
+        if std::mem::take(&mut m.flush_requested)
+            && let Some(root) = m.shadow.as_ref().map(|shadow| shadow.root())
+        {
+            m.vmx(Instruction::Invept { kind: 1, descriptor: [root.0 | EPTP_BITS, 0] })?;
+        }
+        Ok(())
+    }
+
+    /// VMLAUNCH or VMRESUME of the current VMCS.
+    fn enter(&mut self) -> Result<(), HostBug> {
+        let own = if self.nested.running { &mut self.vmcs02 } else { &mut self.vmcs01 };
+        let instruction = if own.launched { Instruction::Vmresume } else { Instruction::Vmlaunch };
+        own.launched = true;
+        self.m().vmx(instruction)?;
+        Ok(())
+    }
+
+    async fn handle_exit(&mut self) -> Result<(), HostBug> {
+        let reason = self.vmread(Field::ExitReason)?;
+        if reason & u64::from(ExitReason::ENTRY_FAILURE) != 0 {
+            let detail = self.vmread(Field::ExitQualification)?;
+            return Err(HostBug::Refused { code: reason, detail });
+        }
+        let reason = ExitReason(reason as u16);
+        if self.nested.running {
+            self.handle_l2_exit(reason).await
+        } else {
+            self.handle_l1_exit(reason).await
+        }
+    }
+
+    /// Completes the instruction that exited: RIP moves on, shadows end, a tick passes.
+    fn skip(&self) -> Result<(), HostBug> {
+        let rip = self.vmread(Field::GuestRip)?;
+        let length = self.vmread(Field::ExitInstructionLength)?;
+        self.vmwrite(Field::GuestRip, rip.wrapping_add(length))?;
+        self.vmwrite(Field::GuestInterruptibility, self.vmread(Field::GuestInterruptibility)? & !3)?;
+        if self.vmread(Field::GuestRflags)? & RFlags::TF.0 != 0 {
+            self.vmwrite(Field::GuestPendingDebug, 1 << 14)?;
+        }
+        self.m().charge();
+        Ok(())
+    }
+
+    /// Something that this model of KVM does not do.
+    fn unmodelled(&self) -> Result<(), HostBug> {
+        let rip = self.vmread(Field::GuestRip)?;
+        self.m().stop = Some(Stop::Unmodelled(Linear(rip)));
+        Ok(())
+    }
+
+    /// L1's CR4 as L1 reads it.
+    fn cr4_of_l1(&self) -> Result<Cr4, HostBug> {
+        let mask = self.vmread(Field::Cr4Mask)?;
+        Ok(Cr4(self.vmread(Field::GuestCr4)? & !mask | self.vmread(Field::Cr4Shadow)? & mask))
+    }
+
+    const VENDOR: Vendor = Vendor::Intel;
+}
+
+/// EPTP bits beside the root: write-back, four levels.
+const EPTP_BITS: u64 = 0x1e;
+
+pub(super) fn lock(machine: &Arc<Mutex<Machine>>) -> MutexGuard<'_, Machine> {
+    machine.lock().expect("no task panics while it holds the machine")
+}
