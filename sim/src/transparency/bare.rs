@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rootmode_arch::choices::Choices;
 use rootmode_arch::record::Level;
-use rootmode_arch::{AccessRights, HostPhysical, Segment, SegmentName, Selector, Vendor};
+use rootmode_arch::{AccessRights, Cr4, HostPhysical, Segment, SegmentName, Selector, Vendor};
 use rootmode_cpu::board::Board;
 use rootmode_cpu::{Cpu, Model, Virtualization};
 use rootmode_models::devices::TestPorts;
@@ -39,6 +39,8 @@ pub fn extension(model: &Model, level: Level) -> Box<dyn Virtualization> {
 pub fn start_state(image: &GuestImage, model: Model) -> Cpu {
     let mut cpu = Cpu::new(0, Arc::new(model));
     cpu.enter_long_mode(image.cr3, image.entry, image.stack);
+    // The models have no FXSR, so nothing that an entry checks may say otherwise.
+    cpu.cr4 = Cr4::PAE | Cr4::PGE;
     cpu.gdtr = image.gdt;
     cpu.idtr = image.idt;
     *cpu.segment_mut(SegmentName::Tr) = Segment {
