@@ -193,7 +193,7 @@ fn run_some(x: &mut Exec<'_, '_>, instructions: &[Decoded], limit: u64, careful:
     let code_writes = x.ctx.memory.code_writes();
     let mut rest = limit;
     for op in instructions {
-        let before = (x.cpu.sti_shadow, x.cpu.mov_ss_shadow, x.cpu.rflags().contains(RFlags::TF));
+        let before = (x.cpu.sti_shadow, x.cpu.mov_ss_shadow, x.cpu.rflags());
         x.cpu.current = op.current;
         loop {
             let flow = match (op.handler)(x, op) {
@@ -208,7 +208,11 @@ fn run_some(x: &mut Exec<'_, '_>, instructions: &[Decoded], limit: u64, careful:
             x.cpu.tick += 1;
             rest -= 1;
             if careful {
-                x.after_instruction(before.0, before.1, before.2);
+                // RF lasts for one instruction; what IRET loads counts for the next one.
+                if before.2.contains(RFlags::RF) && flow != Flow::Repeat {
+                    x.cpu.set_rflags(x.cpu.rflags().without(RFlags::RF));
+                }
+                x.after_instruction(before.0, before.1, before.2.contains(RFlags::TF));
             }
             if flow == Flow::Jumped
                 || rest == 0

@@ -95,6 +95,8 @@ impl Attention {
     pub const INACTIVE: u32 = 32;
     /// A device access had effects for the board to apply.
     pub const EFFECTS: u32 = 64;
+    /// RFLAGS.RF, which the next completed instruction clears.
+    pub const RESUME: u32 = 128;
 }
 
 /// How the extension gates external interrupts or NMIs.
@@ -460,6 +462,9 @@ impl Cpu {
         }
         if self.activity != Activity::Active {
             bits |= Attention::INACTIVE;
+        }
+        if self.flags & RFlags::RF.0 != 0 {
+            bits |= Attention::RESUME;
         }
         self.attention = Attention(bits);
     }
