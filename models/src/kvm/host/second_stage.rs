@@ -116,6 +116,16 @@ impl Tables {
         Some(())
     }
 
+    /// Number of mapped pages.
+    pub const fn len(&self) -> usize {
+        self.mapped.len()
+    }
+
+    /// Whether nothing is mapped.
+    pub const fn is_empty(&self) -> bool {
+        self.mapped.is_empty()
+    }
+
     /// The page whose leaf was set longest ago.
     pub fn oldest(&self) -> Option<GuestPhysical> {
         self.mapped.first().copied()
