@@ -5,4 +5,5 @@ pub mod dump_fuzz;
 pub mod explained;
 pub mod full;
 pub mod judges;
+pub mod oracles;
 pub mod table;
