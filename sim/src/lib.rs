@@ -13,6 +13,7 @@
 
 #[cfg(feature = "tools")]
 pub mod campaign;
+pub mod demo;
 #[cfg(feature = "tools")]
 pub mod explain;
 pub mod guests;
