@@ -1,13 +1,14 @@
 //! The command line: arguments, dispatch, exit status (0 fine, 1 something was found, 2 bad input).
 
 mod campaign;
+mod demo;
 mod explain;
 mod rules;
 mod table;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -23,10 +24,12 @@ pub(crate) enum Format {
 ///
 /// Without a command, an embedded hypervisor runs on both vendors and the five steps of the mission are shown.
 #[derive(Debug, Parser)]
-#[command(name = "rootmode", version, max_term_width = 110)]
+#[command(name = "rootmode", version, max_term_width = 110, args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
+    #[command(flatten)]
+    demo: demo::Arguments,
 }
 
 #[derive(Debug, Subcommand)]
@@ -55,7 +58,7 @@ pub(crate) fn main() -> ExitCode {
         Some(Command::Campaign(arguments)) => campaign::run(&arguments),
         Some(Command::Explain(arguments)) => explain::run(&arguments),
         Some(Command::Rules(arguments)) => rules::run(&arguments),
-        None => Ok(help()),
+        None => demo::run(&cli.demo),
     };
     match result {
         Ok(Finding::Nothing) => ExitCode::SUCCESS,
@@ -65,11 +68,6 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
-}
-
-fn help() -> Finding {
-    anstream::println!("{}", Cli::command().render_long_help().ansi());
-    Finding::Nothing
 }
 
 /// Reads a text file named on the command line.
