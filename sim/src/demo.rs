@@ -26,10 +26,7 @@ pub const OPERATIONS: u64 = 120;
 /// # Errors
 /// [`TransparencyError`]: the programs could not be assembled, or L0 has a bug.
 pub fn run(choices: &mut dyn Choices, operations: u64) -> Result<[Comparison; 2], TransparencyError> {
-    Ok([
-        transparency(Vendor::Intel, choices, operations)?,
-        transparency(Vendor::Amd, choices, operations)?,
-    ])
+    Ok([transparency(Vendor::Intel, choices, operations)?, transparency(Vendor::Amd, choices, operations)?])
 }
 
 /// How often a run left its guest, by level that got the exit and by the manual's name of the reason.

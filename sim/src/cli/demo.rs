@@ -154,12 +154,22 @@ fn print_runs(runs: &[Comparison; 2], nanoseconds: f64, detail: bool) {
         let mut kinds: Vec<_> = counts.iter().collect();
         kinds.sort_by_key(|((level, _), count)| (*level, std::cmp::Reverse(**count)));
         let shown = if detail { kinds.len() } else { 6 };
-        let list: Vec<String> =
-            kinds.iter().take(shown).map(|((level, name), count)| format!("{level:?} {name} {count}")).collect();
-        anstream::println!("    {DIM}{}{}{DIM:#}", list.join(", "), if shown < kinds.len() { ", ..." } else { "" });
+        let list: Vec<String> = kinds
+            .iter()
+            .take(shown)
+            .map(|((level, name), count)| format!("{level:?} {name} {count}"))
+            .collect();
+        anstream::println!(
+            "    {DIM}{}{}{DIM:#}",
+            list.join(", "),
+            if shown < kinds.len() { ", ..." } else { "" }
+        );
     }
     let exits = exits(runs);
-    anstream::println!("  {exits} exits in all runs, {:.0} ns for each with everything around it", nanoseconds / exits as f64);
+    anstream::println!(
+        "  {exits} exits in all runs, {:.0} ns for each with everything around it",
+        nanoseconds / exits as f64
+    );
 }
 
 fn print_transparency(runs: &[Comparison; 2], detail: bool) {
