@@ -85,6 +85,6 @@ mod tests {
         let [intel, _] = run(&mut Seeded::new(0), 30).unwrap();
         let counts = exits_by_kind(&intel.hosted);
         assert!(counts.keys().any(|(level, _)| *level == Level::L0), "{counts:?}");
-        assert!(counts.keys().any(|(level, _)| *level == Level::L1), "{counts:?}");
+        assert!(counts.keys().any(|(level, _)| *level == Level::L2), "{counts:?}");
     }
 }

@@ -144,11 +144,11 @@ fn print_runs(runs: &[Comparison; 2], nanoseconds: f64, detail: bool) {
             counts.iter().filter(|((level, _), _)| *level == wanted).map(|(_, count)| count).sum()
         };
         anstream::println!(
-            "  {}: {} ticks, {} exits to L0, {} of L2's reflected to L1; L1 printed {:?}",
+            "  {}: {} ticks, {} exits to L0, {} of L2 to L1; L1 printed {:?}",
             vendor(index),
             run.ticks,
             sum(Level::L0),
-            sum(Level::L1),
+            sum(Level::L2),
             run.output().trim_end()
         );
         let mut kinds: Vec<_> = counts.iter().collect();

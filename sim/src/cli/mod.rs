@@ -54,6 +54,8 @@ enum Finding {
 /// Parses the arguments, runs the command, and answers with the process's exit status.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let result = match cli.command {
         Some(Command::Campaign(arguments)) => campaign::run(&arguments),
         Some(Command::Explain(arguments)) => explain::run(&arguments),
