@@ -7,16 +7,17 @@ use anstyle::{AnsiColor, Color, Style};
 use clap::Args;
 use miette::{Result, miette};
 use rootmode::campaign::{self, Plan, Regression, Regressions, Shard, Shrunk};
+use rootmode::demo::ExitCount;
 use rootmode::explain::{Explanation, explain};
 use rootmode::transparency::Comparison;
+use rootmode_arch::Vendor;
 use rootmode_arch::choices::{Choices, Recorded, Recorder, Seeded, format_choices, parse_choices};
-use rootmode_arch::record::Level;
 use rootmode_traces::dump::{Kernel, VmcsSurroundings, print_vmcs};
 use rootmode_vmx::Field;
 use serde_json::{Value, json};
 
 use super::explain::print as print_explanation;
-use super::{Finding, Format, print_json, read_text, write_text};
+use super::{Finding, Format, print_json, read_text, table, write_text};
 
 /// Arguments of `rootmode` without a command.
 #[derive(Debug, Args)]
@@ -48,12 +49,14 @@ const DIM: Style = Style::new().dimmed();
 
 pub(super) fn run(arguments: &Arguments) -> Result<Finding> {
     let start = Instant::now();
-    let (runs, nanoseconds) = machines(arguments)?;
+    let runs = machines(arguments)?;
     let digest = rootmode::demo::digest(&runs);
     if arguments.digest_only {
         anstream::println!("{digest}");
         return Ok(Finding::Nothing);
     }
+    let timed = |vendor| rootmode::demo::nanoseconds_per_exit(vendor).map_err(|e| miette!("{e}"));
+    let nanoseconds = [timed(Vendor::Intel)?, timed(Vendor::Amd)?];
     let found = old_bug()?;
     let refused = refused_entry()?;
     let holds = runs.iter().all(Comparison::holds) && found.gone_with_the_fix;
@@ -84,8 +87,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Finding> {
     Ok(if holds { Finding::Nothing } else { Finding::Something })
 }
 
-/// Runs the embedded hypervisors with the choices that the arguments name; with the nanoseconds that it took.
-fn machines(arguments: &Arguments) -> Result<([Comparison; 2], f64)> {
+/// Runs the embedded hypervisors with the choices that the arguments name.
+fn machines(arguments: &Arguments) -> Result<[Comparison; 2]> {
     let list = match &arguments.choices {
         None => None,
         Some(path) => {
@@ -93,7 +96,6 @@ fn machines(arguments: &Arguments) -> Result<([Comparison; 2], f64)> {
             Some((path, Recorded::new(parsed)))
         }
     };
-    let start = Instant::now();
     let go = |choices: &mut dyn Choices| {
         rootmode::demo::run(choices, rootmode::demo::OPERATIONS).map_err(|e| miette!("{e}"))
     };
@@ -112,11 +114,10 @@ fn machines(arguments: &Arguments) -> Result<([Comparison; 2], f64)> {
             (runs, made)
         }
     };
-    let nanoseconds = start.elapsed().as_nanos() as f64;
     if let Some(path) = &arguments.record_choices {
         write_text(path, &format_choices(&made))?;
     }
-    Ok((runs, nanoseconds))
+    Ok(runs)
 }
 
 fn head(step: u8, what: &str, source: &str) {
@@ -127,49 +128,30 @@ const fn vendor(index: usize) -> &'static str {
     ["VMX", "SVM"][index]
 }
 
-fn exits(runs: &[Comparison; 2]) -> u64 {
-    let of = |comparison: &Comparison| {
-        let [bare, hosted] = [&comparison.bare, &comparison.hosted].map(rootmode::demo::exits_by_kind);
-        bare.values().sum::<u64>() + hosted.values().sum::<u64>()
-    };
-    runs.iter().map(of).sum()
-}
-
-fn print_runs(runs: &[Comparison; 2], nanoseconds: f64, detail: bool) {
+fn print_runs(runs: &[Comparison; 2], nanoseconds: [f64; 2], detail: bool) {
     head(1, "L0 runs a small L1 hypervisor, which runs an L2", "models/src/kvm/host/, sim/src/guests/");
     for (index, comparison) in runs.iter().enumerate() {
         let run = &comparison.hosted;
-        let counts = rootmode::demo::exits_by_kind(run);
-        let sum = |wanted: Level| -> u64 {
-            counts.iter().filter(|((level, _), _)| *level == wanted).map(|(_, count)| count).sum()
-        };
+        let counts = rootmode::demo::exits(run);
         anstream::println!(
-            "  {}: {} ticks, {} exits to L0, {} of L2 to L1; L1 printed {:?}",
+            "  {}: {} ticks, {} exits to L0, {} of L2 to L1, {:.0} ns per exit; L1 printed {:?}",
             vendor(index),
             run.ticks,
-            sum(Level::L0),
-            sum(Level::L2),
+            counts.iter().map(|count| count.to_l0).sum::<u64>(),
+            counts.iter().map(|count| count.to_l1).sum::<u64>(),
+            nanoseconds[index],
             run.output().trim_end()
         );
-        let mut kinds: Vec<_> = counts.iter().collect();
-        kinds.sort_by_key(|((level, _), count)| (*level, std::cmp::Reverse(**count)));
-        let shown = if detail { kinds.len() } else { 6 };
-        let list: Vec<String> = kinds
-            .iter()
-            .take(shown)
-            .map(|((level, name), count)| format!("{level:?} {name} {count}"))
-            .collect();
-        anstream::println!(
-            "    {DIM}{}{}{DIM:#}",
-            list.join(", "),
-            if shown < kinds.len() { ", ..." } else { "" }
-        );
+        if detail {
+            let cells = |count: &ExitCount| {
+                vec![count.to_l0.to_string(), count.to_l1.to_string(), count.name.clone()]
+            };
+            table::print(&["to L0", "to L1", "exit"], &counts.iter().map(cells).collect::<Vec<_>>());
+        } else {
+            let shown = counts.iter().take(6).map(|count| format!("{} {}", count.name, count.to_l0));
+            anstream::println!("    {DIM}{}, ...{DIM:#}", shown.collect::<Vec<_>>().join(", "));
+        }
     }
-    let exits = exits(runs);
-    anstream::println!(
-        "  {exits} exits in all runs, {:.0} ns for each with everything around it",
-        nanoseconds / exits as f64
-    );
 }
 
 fn print_transparency(runs: &[Comparison; 2], detail: bool) {
@@ -267,20 +249,21 @@ fn refused_entry() -> Result<Explanation> {
 
 fn as_json(
     runs: &[Comparison; 2],
-    nanoseconds: f64,
+    nanoseconds: [f64; 2],
     found: &Found,
     refused: &Explanation,
     digest: &str,
 ) -> Value {
     let machine = |(index, comparison): (usize, &Comparison)| {
-        let exits: Vec<Value> = rootmode::demo::exits_by_kind(&comparison.hosted)
+        let exits: Vec<Value> = rootmode::demo::exits(&comparison.hosted)
             .into_iter()
-            .map(|((level, kind), count)| json!({"to": format!("{level:?}"), "kind": kind, "count": count}))
+            .map(|count| json!({"kind": count.name, "code": count.code, "to_l0": count.to_l0, "to_l1": count.to_l1}))
             .collect();
         json!({
             "extension": vendor(index),
             "ticks": comparison.hosted.ticks,
             "exits": exits,
+            "nanoseconds_per_exit": nanoseconds[index],
             "facts": comparison.facts,
             "identical": comparison.holds(),
             "allowed_differences": comparison.allowed.len(),
@@ -288,7 +271,6 @@ fn as_json(
     };
     json!({
         "machines": runs.iter().enumerate().map(machine).collect::<Vec<_>>(),
-        "nanoseconds_per_exit": nanoseconds / exits(runs) as f64,
         "old_bug": {
             "regression": "MSR-M03",
             "property": found.property,
