@@ -14,7 +14,7 @@
 //! (`peer`, or `latitude` where the manual allows both).
 
 use super::stanzas::{Stanza, StanzaError, fits, parse};
-use super::transcript::Outcome;
+use super::transcript::{End, Outcome};
 use super::verdict::{Stage, Verdict, Violation, ours};
 
 /// The file.
@@ -131,6 +131,9 @@ pub fn compare(
     let here: Vec<&Disagreement> = known.iter().filter(|d| d.concerns(peer, judged.facts)).collect();
     let mine = ours(violations);
     let reason = outcome.logged.iter().find_map(|line| rules_of(line).map(|rules| (line, rules)));
+    // A machine that was lost after it had refused the entry says why, but not how.
+    let refused_and_lost = outcome.end == End::Lost && reason.is_some();
+    let verdict = if refused_and_lost && mine != Verdict::Enters { mine } else { verdict };
     if mine == verdict {
         return match reason {
             Some((line, rules)) if verdict != Verdict::Enters => {
@@ -214,7 +217,6 @@ fn explain_refusal(here: &[&Disagreement], outcome: &Outcome) -> Option<String> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judges::transcript::End;
 
     const FILE: &str = "\
 [no-cr3]\npeer = box\nlacks = cr3\nfault = peer\ndecides = A\nbecause = B\n\
@@ -234,7 +236,8 @@ mod tests {
     ) -> Comparison {
         let known: Vec<Disagreement> = parse(FILE).unwrap().iter().map(|s| read(s).unwrap()).collect();
         let logged = logged.iter().map(|line| (*line).to_owned()).collect();
-        let outcome = Outcome { id: 0, end: End::Lost, logged };
+        let end = End::Failed { flags: 0, error: 0 };
+        let outcome = Outcome { id: 0, end, logged };
         let rules_of = |line: &str| Some(line.split(' ').map(str::to_owned).collect());
         compare(&known, "box", Judged { violations, facts }, verdict, &outcome, rules_of)
     }
@@ -246,6 +249,17 @@ mod tests {
         assert_eq!(judge(&broken, fails, &["rip"], &[]), Comparison::Agrees);
         assert!(matches!(judge(&broken, fails, &["rflags"], &[]), Comparison::Unexplained(_)));
         assert_eq!(judge(&[], Verdict::Enters, &[], &[]), Comparison::Agrees);
+    }
+
+    #[test]
+    fn a_machine_that_is_lost_after_refusing_is_judged_by_its_reason() {
+        let violations = [violation("rip", Stage::Guest(0))];
+        let outcome = |line: &str| Outcome { id: 0, end: End::Lost, logged: vec![line.to_owned()] };
+        let judged = Judged { violations: &violations, facts: &[] };
+        let rules_of = |line: &str| Some(vec![line.to_owned()]);
+        let judge = |line| compare(&[], "box", judged, Verdict::Enters, &outcome(line), rules_of);
+        assert_eq!(judge("rip"), Comparison::Agrees);
+        assert!(matches!(judge("rflags"), Comparison::Unexplained(_)));
     }
 
     #[test]

@@ -87,9 +87,7 @@ pub fn run(emulator: Emulator, image: &[u8], scratch: &Path) -> Result<String, E
 
 fn missing(emulator: Emulator) -> EmulatorError {
     match emulator {
-        Emulator::Bochs(_) => {
-            EmulatorError::Missing { program: "bochs", package: "bochs (with bochsbios and vgabios)" }
-        }
+        Emulator::Bochs(_) => EmulatorError::Missing { program: "bochs", package: "bochs" },
         Emulator::Qemu => {
             EmulatorError::Missing { program: "qemu-system-x86_64", package: "qemu-system-x86" }
         }

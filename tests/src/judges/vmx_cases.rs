@@ -35,6 +35,8 @@ pub fn facts(launch: &Launch) -> Vec<&'static str> {
     };
     fact(v.get(PENDING_DEBUG) >> 32 != 0, "pending-debug-high");
     fact(v.get(GUEST_CR0) >> 32 != 0, "guest-cr0-high");
+    fact(v.get(GUEST_S_CET) >> 32 != 0, "guest-s-cet-high");
+    fact(v.get(GUEST_SSP) >> 32 != 0, "guest-ssp-high");
     facts
 }
 
