@@ -5,17 +5,17 @@
 
 mod executor;
 mod frames;
-mod host;
 mod machine;
 mod point;
 mod second_stage;
+mod supervisor;
 mod svm;
 mod vmx;
 mod worker;
 
 pub use executor::{Executor, Lock, Step, Tasks, Yield};
 pub use frames::{Frames, Slot};
-pub use host::{Host, HostConfig, SLOT_BASE};
 pub use machine::{HostBug, Machine};
 pub use point::{Point, Wait};
 pub use second_stage::{Access12, Guest12, Mapped12, Refused, Rights, Tables};
+pub use supervisor::{Host, HostConfig, SLOT_BASE};

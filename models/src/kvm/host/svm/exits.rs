@@ -42,9 +42,9 @@ impl SvmVcpu {
         let mapped = self.m().map01(address);
         self.mmu.release().await;
         if mapped? {
-            self.requeue_interrupted()
+            self.requeue_interrupted();
         } else {
-            self.unmodelled()
+            self.unmodelled();
         }
         Ok(())
     }

@@ -58,9 +58,9 @@ impl SvmVcpu {
         let info = NpfInfo(self.get(self.vmcb02, Field::ExitInfo1));
         if self.field12(Field::NestedControl) & NestedControl::NP_ENABLE.0 == 0 {
             if self.m().map01(address)? {
-                self.requeue_interrupted()
+                self.requeue_interrupted();
             } else {
-                self.unmodelled()
+                self.unmodelled();
             }
             return Ok(());
         }
