@@ -9,6 +9,7 @@ use crate::documents::root;
 use crate::dump_fuzz;
 use crate::explained;
 use crate::judges::proofs;
+use crate::oracles::proofs as decisions;
 use crate::table::{Row, from_markdown, to_markdown};
 
 /// Arguments of `rootmode-tests full`.
@@ -37,6 +38,8 @@ const PROOFS: &[Proof] = &[
     Proof { name: "judge-svm-bochs", run: proofs::svm_on_bochs },
     Proof { name: "judge-svm-qemu", run: proofs::svm_on_qemu },
     Proof { name: "dump-fuzz", run: dump_fuzz::proof },
+    Proof { name: "decisions-vmx", run: decisions::of_vmx },
+    Proof { name: "decisions-svm", run: decisions::of_svm },
 ];
 
 /// Runs the chosen proofs and writes docs/full.md; true if every promise is kept.

@@ -1,8 +1,8 @@
 //! The comparison: random cases of every event class, `decide` on one side and an oracle on the other.
 
 use super::draw::Draw;
-use super::{Answer, ExpectedExit, When, vmx_compare};
-use rootmode_arch::{EventClass, Stage};
+use super::{Answer, ExpectedExit, When, svm_compare, vmx_compare};
+use rootmode_arch::{EventClass, Stage, Vendor};
 use std::collections::BTreeMap;
 
 /// How often a class came up, and how.
@@ -88,20 +88,23 @@ pub struct Actual {
 }
 
 /// Compares `n` cases that `seed` determines.
-pub fn compare(seed: u64, n: u64) -> Report {
+pub fn compare(vendor: Vendor, seed: u64, n: u64) -> Report {
     let mut report = Report::default();
     for number in 0..n {
         let case = Draw::new(seed ^ number.wrapping_mul(0x2545_f491_4f6c_dd1d)).bits();
         let mut draw = Draw::new(case);
         let class = draw.of(EventClass::ALL);
-        let sides = vmx_compare::sides(&mut draw, class);
-        judge(&mut report, class, case, &sides);
+        let sides = match vendor {
+            Vendor::Intel => vmx_compare::sides(&mut draw, class),
+            Vendor::Amd => svm_compare::sides(&mut draw, class),
+        };
+        judge(&mut report, class, &sides, || describe(vendor, case));
     }
     report
 }
 
 /// Counts a case, and records in what the two sides differ.
-fn judge(report: &mut Report, class: EventClass, case: u64, sides: &Sides) {
+fn judge(report: &mut Report, class: EventClass, sides: &Sides, describe: impl Fn() -> String) {
     let count = report.classes.entry(class).or_default();
     let expected = match sides.expected {
         Answer::Open => {
@@ -128,7 +131,7 @@ fn judge(report: &mut Report, class: EventClass, case: u64, sides: &Sides) {
         report.examples.entry(format!("{}: {row}: {difference}", class.name())).or_insert_with(|| {
             format!(
                 "{}\n  expected {expected:x?}\n  actual {:x?} at stages {:?}",
-                describe(case),
+                describe(),
                 sides.actual,
                 sides.stages
             )
@@ -137,10 +140,13 @@ fn judge(report: &mut Report, class: EventClass, case: u64, sides: &Sides) {
 }
 
 /// The case in words.
-fn describe(case: u64) -> String {
+fn describe(vendor: Vendor, case: u64) -> String {
     let mut draw = Draw::new(case);
     let class = draw.of(EventClass::ALL);
-    vmx_compare::describe(&mut draw, class)
+    match vendor {
+        Vendor::Intel => vmx_compare::describe(&mut draw, class),
+        Vendor::Amd => svm_compare::describe(&mut draw, class),
+    }
 }
 
 /// The fields in which two exits differ.

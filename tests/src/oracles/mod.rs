@@ -6,6 +6,10 @@
 
 pub mod compare;
 pub mod draw;
+pub mod proofs;
+pub mod svm_compare;
+pub mod svm_draw;
+pub mod svm_exits;
 pub mod vmx_compare;
 pub mod vmx_draw;
 pub mod vmx_exits;
