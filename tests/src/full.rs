@@ -9,6 +9,7 @@ use crate::documents::root;
 use crate::dump_fuzz;
 use crate::explained;
 use crate::judges::proofs;
+use crate::mutation;
 use crate::oracles::proofs as decisions;
 use crate::table::{Row, from_markdown, to_markdown};
 
@@ -40,6 +41,7 @@ const PROOFS: &[Proof] = &[
     Proof { name: "dump-fuzz", run: dump_fuzz::proof },
     Proof { name: "decisions-vmx", run: decisions::of_vmx },
     Proof { name: "decisions-svm", run: decisions::of_svm },
+    Proof { name: "mutation", run: mutation::proofs::rows },
 ];
 
 /// Runs the chosen proofs and writes docs/full.md; true if every promise is kept.

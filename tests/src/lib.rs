@@ -5,5 +5,6 @@ pub mod dump_fuzz;
 pub mod explained;
 pub mod full;
 pub mod judges;
+pub mod mutation;
 pub mod oracles;
 pub mod table;

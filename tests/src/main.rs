@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use rootmode_tests::{documents, full, judges};
+use rootmode_tests::{documents, full, judges, mutation};
 
 /// Full-size proofs of rootmode, and the documents that quote them.
 #[derive(Debug, Parser)]
@@ -21,6 +21,8 @@ enum Command {
     Documents(documents::Arguments),
     /// Compare the entry rules with independent machines over nearly valid VMCSs and VMCBs.
     Judge(judges::command::JudgeArguments),
+    /// Change every table mechanically and say which changes nobody notices.
+    Mutation(mutation::command::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         Command::Full(arguments) => full::run(&arguments),
         Command::Documents(arguments) => documents::run(&arguments),
         Command::Judge(arguments) => arguments.run(),
+        Command::Mutation(arguments) => mutation::command::run(&arguments),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

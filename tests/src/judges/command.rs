@@ -3,6 +3,8 @@
 use clap::{Args, ValueEnum};
 
 use super::judge::{Extension, JUDGES, Judge, Tally};
+use super::recorded::{record, text};
+use crate::documents::root;
 
 /// Arguments of the command.
 #[derive(Args, Clone, Debug)]
@@ -25,6 +27,9 @@ pub struct JudgeArguments {
     /// Also list the rules that decided in no agreeing case.
     #[arg(long)]
     undecided: bool,
+    /// Record what the machines say of up to this many cases in tests/judges/golden-*.txt, and compare nothing.
+    #[arg(long, value_name = "CASES")]
+    record: Option<usize>,
     /// Machines that run at the same time.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
@@ -55,6 +60,15 @@ impl JudgeArguments {
         }
         let mut success = true;
         for judge in &judges {
+            if let Some(keep) = self.record {
+                let recorded =
+                    record(*judge, self.cases, keep).map_err(|error| format!("{}: {error}", judge.name))?;
+                let path = root().join(format!("tests/judges/golden-{}.txt", judge.name));
+                let file = text(judge.name, &recorded);
+                std::fs::write(&path, file).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+                println!("{}: {} cases", judge.name, recorded.cases.len());
+                continue;
+            }
             if let Some(number) = self.show {
                 let state =
                     judge.show(self.seed, number).map_err(|error| format!("{}: {error}", judge.name))?;

@@ -18,6 +18,7 @@ pub mod layout;
 pub mod proofs;
 pub mod random;
 pub mod reasons;
+pub mod recorded;
 pub mod rom;
 pub mod rom_svm;
 pub mod rom_vmx;

@@ -42,6 +42,11 @@ impl Stanza {
         self.entries.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
     }
 
+    /// Every entry, in order.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.entries.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
     /// The value of `key`.
     ///
     /// # Errors

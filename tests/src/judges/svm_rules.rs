@@ -25,22 +25,25 @@ pub fn processor(described: &transcript::Processor) -> Processor {
     processor
 }
 
+/// The ROM's own state at VMRUN.
+pub(crate) const HOST: Host =
+    Host { cr0: Some(Cr0(0x8000_0031)), cr4: Some(Cr4(0x20)), efer: Some(Efer(0x1500)), ..Host::LONG_MODE };
+
+/// The VMCB of `run`, as our rules want it.
+pub(crate) fn vmcb(run: &Run) -> Vmcb {
+    let mut bytes = [0; 4096];
+    bytes.copy_from_slice(run.vmcb.bytes());
+    Vmcb::from_bytes(bytes)
+}
+
 /// The rules that `run` breaks, in the order of the table.
 ///
 /// `None` when a rule depends on memory whose content nobody decided.
 #[must_use]
 pub fn violations(processor: &Processor, run: &Run) -> Option<Vec<Violation>> {
-    let mut bytes = [0; 4096];
-    bytes.copy_from_slice(run.vmcb.bytes());
-    let vmcb = Vmcb::from_bytes(bytes);
-    let memory = Memory { arena: ARENA_BYTES.as_slice(), pdptes: run.pdptes };
-    let host = Host {
-        cr0: Some(Cr0(0x8000_0031)),
-        cr4: Some(Cr4(0x20)),
-        efer: Some(Efer(0x1500)),
-        ..Host::LONG_MODE
-    };
-    let context = EntryContext::new(processor, &vmcb).with_host(host).with_memory(&memory);
+    let vmcb = vmcb(run);
+    let memory = Memory { pdptes: run.pdptes };
+    let context = EntryContext::new(processor, &vmcb).with_host(HOST).with_memory(&memory);
     judge_all(&context)
         .filter_map(|(rule, judgement)| match judgement {
             Judgement::Satisfied => None,
@@ -51,19 +54,20 @@ pub fn violations(processor: &Processor, run: &Run) -> Option<Vec<Violation>> {
 }
 
 /// The arena, with the case's PDPTEs in it; the rest is not known.
-struct Memory<'a> {
-    arena: &'a [u8],
-    pdptes: [u64; 4],
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    /// The case's PDPTEs.
+    pub(crate) pdptes: [u64; 4],
 }
 
-impl PhysicalMemory for Memory<'_> {
+impl PhysicalMemory for Memory {
     fn read_u64(&self, address: HostPhysical) -> Option<u64> {
         let of_pdptes = address.0.wrapping_sub(GUEST_PAE_TABLE);
         if of_pdptes < 32 {
             return Some(self.pdptes[of_pdptes as usize / 8]);
         }
         let at = usize::try_from(address.0.checked_sub(ARENA)?).ok()?;
-        let bytes = self.arena.get(at..at.checked_add(8)?)?;
+        let bytes = ARENA_BYTES.get(at..at.checked_add(8)?)?;
         Some(bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
     }
 }

@@ -21,8 +21,25 @@ static ARENA_BYTES: LazyLock<Vec<u8>> = LazyLock::new(arena);
 #[derive(Clone, Debug)]
 pub struct Described {
     processor: Processor,
-    capabilities: Capabilities,
+    /// Its capability MSRs.
+    pub capabilities: Capabilities,
     revision: u64,
+}
+
+impl Described {
+    /// The logical processor about to launch a guest in this way.
+    #[must_use]
+    pub fn processor_at(&self, way: Way) -> Processor {
+        let mut processor = self.processor.clone();
+        match way {
+            Way::Launch => {}
+            Way::Resume => processor.set(Item::IsResume, 1),
+            Way::AfterMovSs => processor.set(Item::MovSsBlocking, 1),
+            Way::WithoutVmcs => processor.set(Item::CurrentVmcs, u64::MAX),
+            Way::Legacy => processor.set(Item::LongModeActive, 0),
+        }
+        processor
+    }
 }
 
 /// Translates what the ROM printed; the processor is in 64-bit mode and VMX root operation, about to launch the region
@@ -58,15 +75,8 @@ pub fn violations(described: &Described, launch: &Launch, case: &Case) -> Option
     for (encoding, value) in launch.vmcs.fields() {
         vmcs.write_encoding(encoding, value);
     }
-    let memory = Decided { case, revision: described.revision };
-    let mut processor = described.processor.clone();
-    match launch.way {
-        Way::Launch => {}
-        Way::Resume => processor.set(Item::IsResume, 1),
-        Way::AfterMovSs => processor.set(Item::MovSsBlocking, 1),
-        Way::WithoutVmcs => processor.set(Item::CurrentVmcs, u64::MAX),
-        Way::Legacy => processor.set(Item::LongModeActive, 0),
-    }
+    let memory = Decided::new(described, case);
+    let processor = described.processor_at(launch.way);
     let context = EntryContext {
         vmcs: &vmcs,
         capabilities: &described.capabilities,
@@ -87,7 +97,8 @@ pub fn violations(described: &Described, launch: &Launch, case: &Case) -> Option
     violations
 }
 
-fn stage(report: Report) -> Stage {
+/// Where an entry that breaks a rule with this report ends.
+pub(crate) fn stage(report: Report) -> Stage {
     match report {
         Report::Fail(InstructionError::ENTRY_HOST_STATE) => Stage::Host,
         Report::Fail(error) => Stage::Controls(u64::from(error.0)),
@@ -102,16 +113,25 @@ fn stage(report: Report) -> Stage {
 
 /// Memory as the ROM and the case leave it: words of the case, the arena, regions with a revision; zero elsewhere in low
 /// memory and in the rest of RAM; unknown where the host keeps its own data and where there is no RAM.
-struct Decided<'a> {
-    case: &'a Case,
+#[derive(Clone, Debug)]
+pub struct Decided {
+    pokes: Vec<(u32, u64)>,
     revision: u64,
 }
 
-impl Memory for Decided<'_> {
+impl Decided {
+    /// The memory of `case` on the machine that `described` tells of.
+    #[must_use]
+    pub fn new(described: &Described, case: &Case) -> Self {
+        Self { pokes: case.pokes.clone(), revision: described.revision }
+    }
+}
+
+impl Memory for Decided {
     fn read_u64(&self, address: HostPhysical) -> Option<u64> {
         let address = address.0;
         let poked = |&&(at, _): &&(u32, u64)| u64::from(at) == address;
-        if let Some((_, value)) = self.case.pokes.iter().find(poked) {
+        if let Some((_, value)) = self.pokes.iter().find(poked) {
             return Some(*value);
         }
         let in_arena = address.checked_sub(ARENA).and_then(|at| {

@@ -1,0 +1,27 @@
+//! The mutations as rows of `rootmode-tests full`.
+
+use super::Report;
+use super::rules::run;
+use super::rules_svm::Svm;
+use super::rules_vmx::Vmx;
+use crate::table::Row;
+
+/// What mutates one table.
+pub type Run = fn() -> Result<Report, String>;
+
+/// Every table that is mutated: its name, and how.
+pub const TABLES: &[(&str, Run)] = &[("rules-vmx", || run::<Vmx>(true)), ("rules-svm", || run::<Svm>(true))];
+
+/// A row for every table.
+///
+/// # Errors
+/// Recorded answers that do not fit the table.
+pub fn rows() -> Result<Vec<Row>, String> {
+    TABLES.iter().map(|(_, run)| run().map(|report| row(&report))).collect()
+}
+
+fn row(report: &Report) -> Row {
+    let what = format!("mutants of the table {} noticed", report.table);
+    let promise = "99 % killed, every survivor argued";
+    Row::new(&format!("mutation-{}", report.table), &what, report.value(), promise, report.kept())
+}
