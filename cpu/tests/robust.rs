@@ -21,7 +21,7 @@ fn run(bytes: &[u8], seed: u64, user: bool, amd: bool) -> (u128, u64) {
     rig.memory.write(HostPhysical(CODE), bytes);
     for n in 0..16 {
         let near = DATA + random.next() % 0x2_0000;
-        rig.cpu().gpr[n] = if random.next() % 3 == 0 { random.next() } else { near };
+        rig.cpu().gpr[n] = if random.next().is_multiple_of(3) { random.next() } else { near };
     }
     rig.cpu().gpr[4] = STACK;
     rig.cpu().set_rflags(RFlags(random.next() & 0x244dd5));

@@ -1,4 +1,5 @@
 //! The guest walker against a slow, obvious walk over random page tables: fault codes, addresses, accessed and dirty flags.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 use proptest::prelude::*;
 use rootmode_arch::choices::{Choices, Seeded};
@@ -62,7 +63,7 @@ fn oracle(memory: &PhysicalMemory, p: &Paging, linear: u64, access: Access) -> E
     for (level, shift) in [(4, 39), (3, 30), (2, 21), (1, 12)] {
         let place = table + (linear >> shift) % 512 * 8;
         let entry = memory.read_u64(HostPhysical(place));
-        if entry % 2 == 0 {
+        if entry.is_multiple_of(2) {
             return Expected::Fault(code);
         }
         let page = entry & 0x80 != 0;

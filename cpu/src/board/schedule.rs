@@ -111,7 +111,7 @@ impl Board {
         let count = self.processors.len();
         while let Some(Slice { end, next }) = self.slice {
             if next >= count {
-                self.now = end;
+                self.now = self.end_of_slice(end);
                 self.slice = None;
                 break;
             }
@@ -152,6 +152,15 @@ impl Board {
             }
         }
         None
+    }
+
+    /// When a complete slice ends: at `end`, or when the last processor fell asleep if nothing is left that could wake one
+    /// before the next event.
+    fn end_of_slice(&self, end: u64) -> u64 {
+        if !self.messages.is_empty() || self.processors.iter().any(super::Processor::may_run) {
+            return end;
+        }
+        self.processors.iter().map(|p| p.cpu.tick).max().unwrap_or(end).clamp(self.now, end)
     }
 
     /// The slice's end, earlier if a deadline was added within it; never before what some processor already reached.
