@@ -237,7 +237,7 @@ const ROWS: &[Row] = &[
     row("WBINVD", C::Wbinvd, On::Bit(0x10, 9), ALWAYS, 0x089, NONE, CHECKED),
     // MONITOR alone checks its memory operand before the intercept.
     row("MONITOR", C::Monitor, On::Bit(0x10, 10), ALWAYS, 0x08a, NONE, When::At(Stage::AfterOperands)),
-    row("MWAIT", C::Mwait, On::Bit(0x10, 11), ALWAYS, 0x08b, NONE, CHECKED),
+    // The conditional intercept is checked first.
     row(
         "MWAIT, armed",
         C::Mwait,
@@ -247,7 +247,8 @@ const ROWS: &[Row] = &[
         NONE,
         CHECKED,
     ),
-    row("XSETBV", C::Xsetbv, On::Bit(0x10, 13), ALWAYS, 0x08d, NONE, When::BeforeMemory),
+    row("MWAIT", C::Mwait, On::Bit(0x10, 11), ALWAYS, 0x08b, NONE, CHECKED),
+    row("XSETBV", C::Xsetbv, On::Bit(0x10, 13), ALWAYS, 0x08d, NONE, FIRST),
     row("RDPRU", C::Rdpru, On::Bit(0x10, 14), ALWAYS, 0x08e, NONE, CHECKED),
     row("EFER written", C::EferWritten, On::Bit(0x10, 15), ALWAYS, 0x08f, written, NO_STAGE),
     row("CR written", C::CrWritten, On::Numbered(0x10, 16), ALWAYS, 0x090, written, NO_STAGE),
@@ -306,7 +307,6 @@ pub fn expected(view: &Seen<'_>, event: &Event) -> Answer {
 
 /// Cases to which the manual, as far as it was at hand, gives no answer.
 fn is_open(view: &Seen<'_>, event: &Event) -> bool {
-    let armed = Event::Mwait { armed: true };
     match event.class() {
         // "AVIC": what is accelerated depends on the backing page and on tables that only a machine has.
         C::ApicAccess | C::ApicWrite | C::VirtualizedEoi => true,
@@ -318,8 +318,6 @@ fn is_open(view: &Seen<'_>, event: &Event) -> bool {
         C::Smi => is_sev_es(view),
         // The write traps were made for SEV-ES; what they do for other guests was not at hand.
         C::EferWritten | C::CrWritten => !is_sev_es(view),
-        // "Instruction Intercepts" does not order the two intercepts of MWAIT.
-        C::Mwait => *event == armed && view.controls.intercepts.0[4] >> 11 & 0b11 == 0b11,
         _ => false,
     }
 }
@@ -404,11 +402,16 @@ fn linear(view: &Seen<'_>, event: &Event) -> [Masked; 2] {
     assisted(view, linear.0)
 }
 
-/// The error code, and CR2 for #PF.
+/// "Exception Intercepts": #NP, #SS, #GP, #AC, #SX and #CP have an error code, #PF the faulting address as well; the
+/// other fields are undefined.
 fn exception(_: &Seen<'_>, event: &Event) -> [Masked; 2] {
     let Event::Exception(e) = event else { return [Masked::OPEN; 2] };
     let code = Masked::exact(e.error_code.unwrap_or(0).into());
-    [code, Masked::exact(if e.vector == 14 { e.detail } else { 0 })]
+    match e.vector {
+        14 => [code, Masked::exact(e.detail)],
+        11 | 12 | 13 | 17 | 21 | 30 => [code, Masked::OPEN],
+        _ => [Masked::OPEN; 2],
+    }
 }
 
 /// "Pause Intercept Filtering"; whether zero or below zero ends the count is the latitude that `PauseFilter` documents.
@@ -440,9 +443,8 @@ fn ioio(view: &Seen<'_>, event: &Event) -> [Masked; 2] {
     };
     let size = u64::from(a.size) << 4;
     let flags = u64::from(a.rep) << 3 | u64::from(a.string) << 2 | u64::from(a.input);
-    // Bits 12:10 mean nothing for IN and OUT, and are not said to exist without decode assists.
-    let has_segment = a.string && view.controls.traits.decode_assists;
-    let mask = if has_segment { u64::MAX } else { !(0b111 << 10) };
+    // "(REP) OUTS and INS" gives bits 12:10 a meaning; IN and OUT have no segment.
+    let mask = if a.string { u64::MAX } else { !(0b111 << 10) };
     let value = u64::from(a.port) << 16 | (a.segment as u64) << 10 | address_size | size | flags;
     [Masked::within(value, mask), Masked::exact(view.state.next_rip)]
 }
