@@ -245,6 +245,7 @@ rows! {
     Vmsave {
         "vmsave" [VMSAVE] Always, Checked Nothing INSTRUCTIONS;
         "vmsave.refused" [=> of VMSAVE] VirtualizationRefused, Checked Nothing "VMSAVE and VMLOAD Virtualization";
+        "vmsave.snp" [=> of VMSAVE] Snp, Checked Nothing "Running SNP-Active Virtual Machines";
     }
     Vmmcall {
         "vmmcall" [VMMCALL] Always, First Nothing INSTRUCTIONS;

@@ -3,6 +3,7 @@
 use super::draw::{Draw, Mode};
 use rootmode_arch::{Cr0, EventClass, RFlags};
 use rootmode_svm::decide::{Controls, IpiOutcome, PauseFilter, State, Traits};
+use rootmode_svm::encode::IpiFailure;
 use rootmode_svm::vmcb::{IntCtl, NestedControl, VirtExt};
 use rootmode_svm::{Intercepts, PermissionMaps};
 
@@ -77,6 +78,10 @@ pub fn case(draw: &mut Draw, _: EventClass) -> (Case, Mode) {
         traits,
     };
     let paused = draw.below(3000);
+    let mut failures = [None; 7];
+    for (failure, cause) in failures.iter_mut().zip(IpiFailure::ALL) {
+        *failure = Some(cause);
+    }
     let state = State {
         cr0: Cr0(draw.bits() & !1 | u64::from(protected)),
         rflags: RFlags(draw.word() | 2),
@@ -89,7 +94,11 @@ pub fn case(draw: &mut Draw, _: EventClass) -> (Case, Mode) {
         bus_lock_counter: draw.below(2) as u16,
         virtual_interrupt_pending: draw.one_in(2),
         invlpgb_illegal: draw.one_in(2),
-        ipi: IpiOutcome::default(),
+        ipi: IpiOutcome {
+            icr: draw.bits(),
+            failure: failures[draw.below(7) as usize],
+            index: draw.below(0x1000) as u16,
+        },
     };
     let maps = HashedMaps { seed: draw.bits(), density: draw.below(5) };
     let mode = Mode { protected, long, near: [state.cr0.0; 8] };

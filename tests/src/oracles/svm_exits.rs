@@ -94,6 +94,8 @@ const ROWS: &[Row] = &[
         |_, _| [Masked::OPEN; 2],
         NO_STAGE,
     ),
+    // "Interaction with SMI and #MC": regardless of the intercept bit.
+    row("SMI of SEV-ES", C::Smi, On::Open, |v, _| is_sev_es(v), 0x062, |_, _| [Masked::OPEN; 2], NO_STAGE),
     row("INIT", C::Init, On::Bit(0x0c, 3), ALWAYS, 0x063, NONE, NO_STAGE),
     row("forced INIT", C::Init, On::Open, |v, _| forces(v), 0x063, NONE, NO_STAGE),
     row("VINTR", C::VirtualInterrupt, On::Bit(0x0c, 4), ALWAYS, 0x064, NONE, NO_STAGE),
@@ -173,6 +175,10 @@ const ROWS: &[Row] = &[
     row("RDPMC", C::Rdpmc, On::Bit(0x0c, 15), ALWAYS, 0x06f, NONE, CHECKED),
     row("PUSHF", C::Pushf, On::Bit(0x0c, 16), ALWAYS, 0x070, NONE, FIRST),
     row("POPF", C::Popf, On::Bit(0x0c, 17), ALWAYS, 0x071, NONE, FIRST),
+    // "Running SNP-Active Virtual Machines": both are treated as intercepted whatever the bits say.
+    row("CPUID of SNP", C::Cpuid, On::Open, |v, _| is_snp(v), 0x072, NONE, When::BeforeMemory),
+    row("I/O of SNP", C::PortIo, On::Open, |v, _| is_snp(v), 0x07b, ioio, CHECKED),
+    row("VMSAVE of SNP", C::Vmsave, On::Open, |v, _| is_snp(v), 0x083, NONE, CHECKED),
     row("CPUID", C::Cpuid, On::Bit(0x0c, 18), ALWAYS, 0x072, NONE, When::BeforeMemory),
     row("RSM", C::Rsm, On::Bit(0x0c, 19), ALWAYS, 0x073, NONE, FIRST),
     row("IRET", C::Iret, On::Bit(0x0c, 20), ALWAYS, 0x074, NONE, FIRST),
@@ -250,8 +256,9 @@ const ROWS: &[Row] = &[
     row("MWAIT", C::Mwait, On::Bit(0x10, 11), ALWAYS, 0x08b, NONE, CHECKED),
     row("XSETBV", C::Xsetbv, On::Bit(0x10, 13), ALWAYS, 0x08d, NONE, FIRST),
     row("RDPRU", C::Rdpru, On::Bit(0x10, 14), ALWAYS, 0x08e, NONE, CHECKED),
-    row("EFER written", C::EferWritten, On::Bit(0x10, 15), ALWAYS, 0x08f, written, NO_STAGE),
-    row("CR written", C::CrWritten, On::Numbered(0x10, 16), ALWAYS, 0x090, written, NO_STAGE),
+    // "Control Register Write Traps": only for SEV-ES guests.
+    row("EFER written", C::EferWritten, On::Bit(0x10, 15), |v, _| is_sev_es(v), 0x08f, written, NO_STAGE),
+    row("CR written", C::CrWritten, On::Numbered(0x10, 16), |v, _| is_sev_es(v), 0x090, written, NO_STAGE),
     row("INVLPGB", C::Invlpgb, On::Bit(0x14, 0), ALWAYS, 0x0a0, NONE, CHECKED),
     row(
         "INVLPGB, illegal",
@@ -278,6 +285,10 @@ const ROWS: &[Row] = &[
     row("VMGEXIT", C::Vmgexit, On::Open, |v, _| is_sev_es(v), 0x403, NONE, When::BeforeMemory),
     // Outside of SEV-ES, VMGEXIT is VMMCALL.
     row("VMGEXIT as VMMCALL", C::Vmgexit, On::Bit(0x10, 1), |v, _| !is_sev_es(v), 0x081, NONE, FIRST),
+    row("vAPIC access", C::ApicAccess, On::Open, vapic_faults, 0x402, vapic_access, NO_STAGE),
+    row("IPI", C::ApicWrite, On::Open, ipi_fails, 0x401, ipi, NO_STAGE),
+    row("vAPIC write", C::ApicWrite, On::Open, vapic_traps, 0x402, vapic_write, NO_STAGE),
+    row("level-triggered EOI", C::VirtualizedEoi, On::Open, |v, _| is_avic(v), 0x402, vapic_eoi, NO_STAGE),
 ];
 
 /// What the manual says about `event`.
@@ -305,19 +316,23 @@ pub fn expected(view: &Seen<'_>, event: &Event) -> Answer {
     })
 }
 
-/// Cases to which the manual, as far as it was at hand, gives no answer.
+/// Cases to which the manual gives no answer.
 fn is_open(view: &Seen<'_>, event: &Event) -> bool {
     match event.class() {
-        // "AVIC": what is accelerated depends on the backing page and on tables that only a machine has.
-        C::ApicAccess | C::ApicWrite | C::VirtualizedEoi => true,
+        C::ApicAccess => {
+            let Event::ApicAccess { access, size, .. } = event else { return true };
+            // "Virtual APIC Register Accesses": bytes 4 to 15 of a register are undefined; nothing is said about
+            // fetches and page walks.
+            let plain = access.linear.is_some() && !access.table_walk && !access.fetch;
+            !plain || access.address.0 % 16 + u64::from(*size) > 4
+        }
+        // Whether an EOI exits depends on the trigger mode: see the event of its own.
+        C::ApicWrite => *event == Event::ApicWrite { offset: 0xb0 },
         // Without nested paging there is no nested page fault.
         C::SecondStage => view.controls.nested.0 & 1 == 0,
-        // "Running SNP-Active Virtual Machines" forces some exits.
-        C::Cpuid | C::PortIo => is_sev_es(view) && view.controls.sev_features & 1 != 0,
-        // "Interaction with SMI and #MC": what SEV-ES forces.
-        C::Smi => is_sev_es(view),
-        // The write traps were made for SEV-ES; what they do for other guests was not at hand.
-        C::EferWritten | C::CrWritten => !is_sev_es(view),
+        // "Running SNP-Active Virtual Machines": VMSAVE exits in any SEV-ES guest if the processor supports SEV-SNP, which
+        // the view does not tell.
+        C::Vmsave => is_sev_es(view) && !is_snp(view),
         _ => false,
     }
 }
@@ -325,6 +340,11 @@ fn is_open(view: &Seen<'_>, event: &Event) -> bool {
 /// SEV (bit 1 at 0x90) and SEV-ES (bit 2), on a processor that has them.
 fn is_sev_es(view: &Seen<'_>) -> bool {
     view.controls.traits.sev && view.controls.nested.0 & 0b110 == 0b110
+}
+
+/// SEV-ES and bit 0 of SEV_FEATURES.
+fn is_snp(view: &Seen<'_>) -> bool {
+    is_sev_es(view) && view.controls.sev_features & 1 != 0
 }
 
 fn holds(row: &Row, view: &Seen<'_>, event: &Event) -> bool {
@@ -499,4 +519,71 @@ fn nested_page_fault(_: &Seen<'_>, event: &Event) -> [Masked; 2] {
         | u64::from(fetch) << 4;
     let place = if table_walk { 1 << 33 } else { 1 << 32 };
     [Masked::exact(code | place), Masked::exact(a.address.0)]
+}
+
+/// AVIC exists and bit 31 at 0x60 is set.
+fn is_avic(view: &Seen<'_>) -> bool {
+    view.controls.traits.avic && view.controls.int_ctl.0 >> 31 != 0
+}
+
+/// "Guest vAPIC Register Access Behavior": registers whose read faults.
+fn read_faults(register: u64, extended_lvt: bool) -> bool {
+    match register {
+        0x090 | 0x390 | 0x400..=0x420 | 0x480..=0x4f0 | 0x540..=0xff0 => true,
+        0x500..=0x530 => !extended_lvt,
+        _ => false,
+    }
+}
+
+/// "Guest vAPIC Register Access Behavior": registers whose write faults.
+fn write_faults(register: u64, extended_lvt: bool) -> bool {
+    matches!(register, 0x030 | 0x0a0 | 0x100..=0x270) || read_faults(register, extended_lvt)
+}
+
+fn vapic_faults(view: &Seen<'_>, event: &Event) -> bool {
+    let Event::ApicAccess { access, .. } = event else { return false };
+    let register = access.address.0 % 4096 & !0xf;
+    let extended = view.controls.traits.extended_lvt;
+    is_avic(view)
+        && if access.write { write_faults(register, extended) } else { read_faults(register, extended) }
+}
+
+/// "Guest vAPIC Register Access Behavior": registers whose write traps.
+fn vapic_traps(view: &Seen<'_>, event: &Event) -> bool {
+    let Event::ApicWrite { offset } = event else { return false };
+    let traps = match offset {
+        0x020 | 0x0c0 | 0x0d0 | 0x0e0 | 0x0f0 | 0x280 | 0x320..=0x380 | 0x3e0 => true,
+        0x500..=0x530 => view.controls.traits.extended_lvt,
+        _ => false,
+    };
+    is_avic(view) && traps
+}
+
+/// EXITINFO1 of AVIC_NOACCEL: bit 32 for a write, offset bits 11:4. EXITINFO2 is for EOI alone.
+fn vapic_access(_: &Seen<'_>, event: &Event) -> [Masked; 2] {
+    let Event::ApicAccess { access, .. } = event else { return [Masked::OPEN; 2] };
+    [Masked::exact(u64::from(access.write) << 32 | access.address.0 & 0xff0), Masked::OPEN]
+}
+
+fn vapic_write(_: &Seen<'_>, event: &Event) -> [Masked; 2] {
+    let Event::ApicWrite { offset } = event else { return [Masked::OPEN; 2] };
+    [Masked::exact(1 << 32 | u64::from(offset & 0xff0)), Masked::OPEN]
+}
+
+fn vapic_eoi(_: &Seen<'_>, event: &Event) -> [Masked; 2] {
+    let Event::VirtualizedEoi { vector } = event else { return [Masked::OPEN; 2] };
+    [Masked::exact(1 << 32 | 0xb0), Masked::exact((*vector).into())]
+}
+
+fn ipi_fails(view: &Seen<'_>, event: &Event) -> bool {
+    is_avic(view) && *event == Event::ApicWrite { offset: 0x300 } && view.state.ipi.failure.is_some()
+}
+
+/// "AVIC IPI Delivery Not Completed": ICRH and ICRL; the cause in bits 63:32, for causes 1 to 3 an index in bits 11:0.
+fn ipi(view: &Seen<'_>, _: &Event) -> [Masked; 2] {
+    let ipi = view.state.ipi;
+    let cause = ipi.failure.map_or(0, |cause| cause as u64);
+    let index = if (1..=3).contains(&cause) { u64::from(ipi.index) } else { 0 };
+    let mask = if (1..=3).contains(&cause) { u64::MAX } else { !0xfff };
+    [Masked::exact(ipi.icr), Masked::within(cause << 32 | index, mask)]
 }

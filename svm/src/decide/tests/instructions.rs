@@ -221,6 +221,19 @@ fn vmload_exits_by_its_intercept_or_when_virtualization_is_asked_for_but_not_pos
 }
 
 #[test]
+fn vmsave_of_an_snp_active_guest_exits_whatever_the_intercept() {
+    let mut snp = controls(&[]);
+    snp.traits.sev = true;
+    snp.nested = NestedControl::SEV_ENABLE | NestedControl::SEV_ES_ENABLE;
+    snp.sev_features = 1;
+    let (load, save) = (Event::Vmload { vmcb: 0x1000 }, Event::Vmsave { vmcb: 0x1000 });
+    assert_eq!(exit(&snp, &State::default(), save).map(|e| e.code.0), Some(0x83));
+    assert_eq!(exit(&snp, &State::default(), load), None, "only VMSAVE is forced");
+    snp.sev_features = 0;
+    assert_eq!(exit(&snp, &State::default(), save), None, "SEV-ES without SEV-SNP");
+}
+
+#[test]
 fn descriptor_table_instructions_have_an_intercept_each() {
     for (instruction, number) in [
         (TableInstruction::Sidt, 0x66),
