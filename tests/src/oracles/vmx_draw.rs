@@ -144,7 +144,7 @@ fn processor(draw: &mut Draw, class: EventClass) -> Processor {
         pending_mtf: draw.one_in(3),
         in_delivery,
         iret_unblocks_nmi: (memory || class == EventClass::Exception) && draw.one_in(3),
-        apic_write_virtualized: (class == EventClass::ApicAccess && draw.one_in(6))
+        apic_write_virtualized: (class == EventClass::ApicAccess && draw.one_in(3))
             .then_some((draw.of(&[0x80, 0x300, 0xb0, 0x310]), 4)),
         virtualization_exception_busy: draw.one_in(3),
         asynchronous: memory && !in_delivery && draw.one_in(6),

@@ -534,14 +534,16 @@ fn apic_access_exits(view: &Seen<'_>, event: &Event) -> bool {
     let offset = access.address.0 % 4096;
     let register_virtualization = on(view, On::Secondary(8));
     let interrupt_delivery = on(view, On::Secondary(9));
+    // A read after any write of the same operation, a write after one with another offset or size.
+    let follows_other_write = match view.processor.apic_write_virtualized {
+        Some((at, bytes)) => !access.write || u64::from(at) != offset || bytes != *size,
+        None => false,
+    };
     let exits = is_guest_physical(access)
         || !on(view, On::Primary(21))
         || access.fetch
         || *size > 4
-        || view
-            .processor
-            .apic_write_virtualized
-            .is_some_and(|(at, bytes)| u64::from(at) != offset || bytes != *size)
+        || follows_other_write
         || offset % 16 + u64::from(*size) > 4;
     let register = offset & !0xf;
     let listed = match (register_virtualization, access.write) {
