@@ -44,7 +44,7 @@ macro_rules! features {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u8)]
         pub enum Feature {
-            $(#[doc = concat!("CPUID.", stringify!($leaf), ".", stringify!($sub), ":", stringify!($out), "[", stringify!($bit), "].")] $name,)*
+            $(#[doc = concat!("`CPUID.", stringify!($leaf), ".", stringify!($sub), ":", stringify!($out), "[", stringify!($bit), "]`.")] $name,)*
         }
         /// Every feature with its place, by leaf.
         pub const TABLE: &[Row] = &[$(Row { feature: Feature::$name, name: stringify!($name), leaf: $leaf, subleaf: $sub, output: Output::$out, bit: $bit }),*];

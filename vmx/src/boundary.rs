@@ -2,7 +2,7 @@
 //!
 //! A [`State`] is everything that the rules read, owned. [`bases::BASES`] are valid states of many kinds (64-bit, PAE, real-mode, v8086,
 //! 32-bit host, injections, activity states, SMM ...). [`witnesses`] are one change away from a base and break exactly one rule;
-//! [`draw`] picks a base, varies it and aims a change at one rule, from [`Choices`](rootmode_arch::Choices).
+//! [`draw()`] picks a base, varies it and aims a change at one rule, from [`Choices`](rootmode_arch::Choices).
 //!
 //! ```
 //! use rootmode_vmx::{Rule, boundary, check_entry};

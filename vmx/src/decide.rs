@@ -6,7 +6,7 @@
 //! What the caller does before it asks:
 //! - An instruction is offered only if it exists on the processor and its opcode is valid in this encoding (a LOCK
 //!   prefix or a register operand where memory is needed is #UD, whatever the controls).
-//! - It is offered at the [`Stage`]s of [`Table::stages`]. `decide` itself does not know the stage; [`Table::decide_at`] does.
+//! - It is offered at the [`Stage`](rootmode_arch::Stage)s of [`Table::stages`]. `decide` itself does not know the stage; [`Table::decide_at`] does.
 //! - Where a VM-execution control enables an instruction (RDTSCP, INVPCID, XSAVES, PCONFIG, UMWAIT, VMFUNC), a clear
 //!   control means `None` here, and #UD is the instruction's own business.
 //! - Asynchronous events (interrupts, NMIs, INIT, SIPI, MTF, timers, windows) are offered in the manual's order of priority.

@@ -1,6 +1,6 @@
 //! What Linux prints when an entry fails: KVM's `dump_vmcs` and `dump_vmcb`, QEMU's registers, `FIELD = value` lists.
 //!
-//! [`parse`] takes any text (a whole `dmesg`, a mail, a bug report) and never fails: what could be read becomes
+//! [`parse()`] takes any text (a whole `dmesg`, a mail, a bug report) and never fails: what could be read becomes
 //! [`Dump`]s whose every value knows its line, and everything that looked like a part of a dump but could not be
 //! read is named by line in [`Parsed::unreadable`].
 //! [`print_vmcs`] and [`print_vmcb`] write the same text as a given kernel would.
