@@ -11,6 +11,7 @@ use crate::explained;
 use crate::judges::proofs;
 use crate::mutation;
 use crate::oracles::proofs as decisions;
+use crate::speed;
 use crate::table::{Row, from_markdown, to_markdown};
 
 /// Arguments of `rootmode-tests full`.
@@ -42,6 +43,7 @@ const PROOFS: &[Proof] = &[
     Proof { name: "decisions-vmx", run: decisions::of_vmx },
     Proof { name: "decisions-svm", run: decisions::of_svm },
     Proof { name: "mutation", run: mutation::proofs::rows },
+    Proof { name: "speed", run: speed::rows },
 ];
 
 /// Runs the chosen proofs and writes docs/full.md; true if every promise is kept.

@@ -7,4 +7,5 @@ pub mod full;
 pub mod judges;
 pub mod mutation;
 pub mod oracles;
+pub mod speed;
 pub mod table;

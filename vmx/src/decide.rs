@@ -31,6 +31,7 @@
 //! ```
 
 mod access;
+mod built_in;
 mod condition;
 mod exit;
 mod rows;
@@ -46,10 +47,10 @@ pub use view::{Controls, PauseLoop, Processor, Traits, View};
 use crate::bitmap::Bitmaps;
 use rootmode_arch::{Event, EventClasses};
 
-/// Whether `event` makes the guest exit, by the built-in table.
+/// Whether `event` makes the guest exit, by the built-in table: what [`Table::BUILT_IN`] answers, faster.
 #[inline]
 pub fn decide<B: Bitmaps + ?Sized>(view: &View<'_, B>, event: &Event) -> Option<Exit> {
-    decide_with(Table::BUILT_IN, view, event)
+    built_in::decide_built_in(view, event)
 }
 
 /// Whether `event` makes the guest exit, by `table`.

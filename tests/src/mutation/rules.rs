@@ -144,6 +144,8 @@ pub trait Pool: Subject {
     const GOLDEN: &'static str;
     /// Its name.
     const FILE: &'static str;
+    /// Texts of states that `offer` begins with, because no single change of another reaches them.
+    const CORNERS: &'static [&'static str];
 
     /// Offers states around the boundary of rule number `rule`, with their text, until all were offered or the answer is false.
     fn offer(rule: usize, visit: &mut dyn FnMut(&Self::State, &dyn Fn() -> String) -> bool);
@@ -260,7 +262,9 @@ impl<S: Pool> Hunt<S> {
             if kills {
                 found.push((state.clone(), text.clone()));
             }
-            let kind = text.split("; ").next().unwrap_or_default().to_owned();
+            let whole = S::CORNERS.contains(&text.as_str());
+            let kind = if whole { &text } else { text.split("; ").next().unwrap_or_default() };
+            let kind = kind.to_owned();
             seeds.entry((kind, broken)).or_insert_with(|| (state.clone(), text));
             true
         });

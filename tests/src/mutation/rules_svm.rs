@@ -344,6 +344,7 @@ impl Pool for Svm {
     const TABLE: &'static str = "rules-svm";
     const GOLDEN: &'static str = include_str!("../../golden/rules-svm.txt");
     const FILE: &'static str = "tests/golden/rules-svm.txt";
+    const CORNERS: &'static [&'static str] = &[];
 
     fn offer(rule: usize, visit: &mut dyn FnMut(&State, &dyn Fn() -> String) -> bool) {
         let id = RULES[rule].id;

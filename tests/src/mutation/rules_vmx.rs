@@ -276,6 +276,7 @@ impl Pool for Vmx {
     const TABLE: &'static str = "rules-vmx";
     const GOLDEN: &'static str = include_str!("../../golden/rules-vmx.txt");
     const FILE: &'static str = "tests/golden/rules-vmx.txt";
+    const CORNERS: &'static [&'static str] = CORNERS;
 
     fn offer(rule: usize, visit: &mut dyn FnMut(&State, &dyn Fn() -> String) -> bool) {
         for text in CORNERS {

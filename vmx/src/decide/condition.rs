@@ -139,9 +139,22 @@ impl Condition {
     /// looked at before the event: the other way round, the compiler computes every condition on every event.
     #[inline(never)]
     fn holds_beyond<B: Bitmaps + ?Sized>(self, view: &View<'_, B>, event: &Event) -> bool {
+        self.holds_inlined(view, event)
+    }
+
+    /// [`Self::holds`] where the condition is known to the compiler, which then leaves nothing but that condition.
+    #[inline(always)]
+    pub(super) fn holds_inlined<B: Bitmaps + ?Sized>(self, view: &View<'_, B>, event: &Event) -> bool {
         let (controls, processor) = (view.controls, view.processor);
         match self {
-            Self::Always | Self::Instruction(_) | Self::InstructionInMode(_) => self.holds(view, event),
+            Self::Always => true,
+            Self::Instruction(which) => {
+                matches!(event, Event::Vmx { instruction, .. } if *instruction == which)
+            }
+            Self::InstructionInMode(which) => {
+                matches!(event, Event::Vmx { instruction, .. } if *instruction == which)
+                    && mode_allows_vmx(processor)
+            }
             Self::InterruptsOpen => {
                 processor.rflags.contains(RFlags::IF)
                     && !processor

@@ -35,6 +35,12 @@ pub struct Exit {
 impl Exit {
     /// The exit that `row` makes of `event`.
     pub fn new<B: Bitmaps + ?Sized>(view: &View<'_, B>, event: &Event, row: &Row) -> Self {
+        Self::inlined(view, event, row)
+    }
+
+    /// [`Self::new`] where row and kind of event are known to the compiler, which then leaves nothing but that exit.
+    #[inline(always)]
+    pub(super) fn inlined<B: Bitmaps + ?Sized>(view: &View<'_, B>, event: &Event, row: &Row) -> Self {
         let (controls, processor) = (view.controls, view.processor);
         let mut exit = Self::plain(row.reason, 0);
         if let Some(format) = row.information
@@ -101,6 +107,7 @@ impl Exit {
     }
 
     /// An exit with nothing but a reason and a qualification.
+    #[inline(always)]
     pub const fn plain(reason: ExitReason, qualification: u64) -> Self {
         Self {
             reason,

@@ -90,6 +90,14 @@ impl Row {
     }
 }
 
+impl Row {
+    /// The same, for a row that the compiler knows.
+    #[inline(always)]
+    pub(super) fn applies_inlined<B: Bitmaps + ?Sized>(&self, view: &View<'_, B>, event: &Event) -> bool {
+        self.gates_are_open(view.controls) && self.condition.holds_inlined(view, event) != self.negated
+    }
+}
+
 /// A set of [`Stage`]s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Stages(u8);
@@ -130,6 +138,10 @@ impl Table {
     /// All rows, to be changed.
     pub const fn rows_mut(&mut self) -> &mut [Row] {
         &mut self.rows
+    }
+    /// Index of the first row of a class, and of the row behind its last.
+    pub(super) const fn range(&self, class: EventClass) -> (u8, u8) {
+        (self.first[class as usize], self.first[class as usize + 1])
     }
     /// The rows of one class, in order; empty if VMX does not know the class.
     #[inline]

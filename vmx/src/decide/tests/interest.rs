@@ -3,7 +3,7 @@
 use super::causes::causes;
 use super::*;
 use crate::bitmap::{LeafBitmap, XssBitmap};
-use crate::decide::{PauseLoop, interest};
+use crate::decide::{PauseLoop, Table, interest};
 use crate::information::Interruptibility;
 use rootmode_arch::{Cr4, EventClass, EventClasses};
 
@@ -154,4 +154,21 @@ fn an_instruction_that_no_row_mentions_never_exits() {
         assert_eq!(ask(&everything, &long_mode(), true, &event), None, "{event:?}");
         assert!(!interest(&everything).contains(event.class()));
     }
+}
+
+#[test]
+fn straight_line_code_and_table_decide_alike() {
+    let events: Vec<Event> = causes().iter().map(|cause| cause.event).collect();
+    let mut stream = Stream(0x0dd_ba11);
+    let mut exits = 0;
+    for _ in 0..20_000 {
+        let (controls, processor, ones) = (controls(&mut stream), processor(&mut stream), stream.flip());
+        let view = View { controls: &controls, processor: &processor, bitmaps: &UniformBitmaps(ones) };
+        for event in &events {
+            let answer = decide(&view, event);
+            assert_eq!(answer, Table::BUILT_IN.decide(&view, event), "{event:?} {controls:?} {processor:?}");
+            exits += u32::from(answer.is_some());
+        }
+    }
+    assert!(exits > 500_000, "the draws are not all quiet: {exits}");
 }
