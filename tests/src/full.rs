@@ -59,6 +59,7 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
         return Ok(true);
     }
     let path = root().join("docs/full.md");
+    std::fs::create_dir_all(root().join("docs")).map_err(|e| format!("cannot create docs: {e}"))?;
     let mut rows = from_markdown(&std::fs::read_to_string(&path).unwrap_or_default());
     for proof in chosen {
         let start = Instant::now();

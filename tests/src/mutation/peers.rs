@@ -67,7 +67,7 @@ static PEERS: LazyLock<Peers> = LazyLock::new(|| {
                     }
                     let state = rules_vmx::State {
                         vmcs,
-                        capabilities: of_machine.capabilities.clone(),
+                        capabilities: of_machine.capabilities,
                         processor: of_machine.processor_at(case.way),
                         memory: Arc::new(vmx_rules::Decided::new(&of_machine, &case)),
                         memory_shift: None,
@@ -164,8 +164,8 @@ pub fn svm_notices(rule: usize, change: &Change<rules_svm::Place>) -> bool {
 #[must_use]
 pub fn replay(name: &str) -> Replay {
     let mut replay = Replay::default();
-    let vmx = PEERS.vmx.iter().filter(|case| case.judge.name == name).map(|case| compared(case));
-    let svm = PEERS.svm.iter().filter(|case| case.judge.name == name).map(|case| compared(case));
+    let vmx = PEERS.vmx.iter().filter(|case| case.judge.name == name).map(compared);
+    let svm = PEERS.svm.iter().filter(|case| case.judge.name == name).map(compared);
     for (number, comparison) in vmx.chain(svm).enumerate() {
         replay.cases += 1;
         match comparison {

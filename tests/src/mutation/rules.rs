@@ -136,6 +136,9 @@ impl<P: Copy + Debug> Change<P> {
     }
 }
 
+/// Gets a state and a way to write it down; answers whether it wants more.
+pub type Visit<'v, State> = &'v mut dyn FnMut(&State, &dyn Fn() -> String) -> bool;
+
 /// The states that recorded answers are taken from.
 pub trait Pool: Subject {
     /// The file's name in `tests/golden` and the table's name.
@@ -148,7 +151,7 @@ pub trait Pool: Subject {
     const CORNERS: &'static [&'static str];
 
     /// Offers states around the boundary of rule number `rule`, with their text, until all were offered or the answer is false.
-    fn offer(rule: usize, visit: &mut dyn FnMut(&Self::State, &dyn Fn() -> String) -> bool);
+    fn offer(rule: usize, visit: Visit<'_, Self::State>);
     /// The state behind a text.
     fn state(text: &str) -> Option<Self::State>;
     /// Every place that the rules can read.

@@ -74,7 +74,7 @@ impl From<&boundary::State> for State {
     fn from(state: &boundary::State) -> Self {
         Self {
             vmcs: state.vmcs.clone(),
-            capabilities: state.capabilities.clone(),
+            capabilities: state.capabilities,
             processor: state.processor.clone(),
             memory: Arc::new(state.memory.clone()),
             memory_shift: None,
