@@ -7,7 +7,7 @@ use rootmode::campaign::{self, Plan, Regressions, Shard};
 use rootmode_arch::{Event, EventClass, FeatureSet, Vendor};
 use rootmode_models::kvm::filter::FilterRange;
 use rootmode_models::kvm::interception::{
-    Accesses, ApicMode, Cause, Configuration, InterceptMap, Intercepts, MediatedPmu,
+    Accesses, ApicMode, Cause, Configuration, InterceptMap, Intercepts, Kernel, MediatedPmu,
 };
 use rootmode_models::kvm::nested::{ChunkList, ChunkSize, GuestMemory, NestedMsrpm, Unreadable, Vmcb12};
 use rootmode_models::kvm::{DisabledExits, Filter};
@@ -65,7 +65,12 @@ pub fn rows() -> Result<Vec<Row>, String> {
             svm_decide(),
             10.0,
         ),
-        ns("msrpm-merge-ns", "merge of every byte of L1's MSRPM with L0's, ns", msrpm_merge()?, 1000.0),
+        ns(
+            "msrpm-merge-ns",
+            "merge of L1's MSRPM with L0's at VMRUN, every chunk of KVM's list, ns",
+            msrpm_merge()?,
+            1000.0,
+        ),
         ns(
             "recalculate-us",
             "recalculation of all intercepts after a filter change, slower vendor, us",
@@ -189,7 +194,9 @@ fn msrpm_merge() -> Result<f64, String> {
     let mut vcpu = Intercepts::<Msrpm>::closed();
     let mut nested = NestedMsrpm::new(none);
     let mut memory = Memory(Msrpm::filled(false));
-    let chunks = ChunkList { size: ChunkSize::Eight, indices: (0..Msrpm::SIZE / 8).collect() };
+    let chunks =
+        ChunkList::new(Kernel::Later, ChunkSize::Eight, ChunkList::upstream_capacity(Kernel::Later), none)
+            .map_err(|e| e.to_string())?;
     let vmcb12 = Vmcb12 {
         address: 0,
         msr_prot: true,

@@ -1,9 +1,11 @@
-//! Mutants of the rules, judged by the recorded answers; and the recorded verdicts of Bochs and QEMU, judged again.
+//! Mutants of the rules, judged by recorded answers, and of the intercepts, judged by second opinions; and the recorded verdicts of Bochs and QEMU, judged again.
 //!
 //! The oracle of the replay is what the machines said when `rootmode-tests judge --record` ran them.
 
 use rootmode_tests::judges::recorded::FILES;
+use rootmode_tests::mutation::decisions;
 use rootmode_tests::mutation::peers::replay;
+use rootmode_tests::mutation::proofs::CASES;
 use rootmode_tests::mutation::rules::run;
 use rootmode_tests::mutation::{Report, rules_svm::Svm, rules_vmx::Vmx};
 
@@ -22,6 +24,16 @@ fn every_mechanical_mutation_of_the_vm_entry_rules_is_noticed_or_argued_away() {
 #[test]
 fn every_mechanical_mutation_of_the_vmrun_rules_is_noticed_or_argued_away() {
     keeps_the_promise(&run::<Svm>(false).unwrap());
+}
+
+#[test]
+fn every_mechanical_mutation_of_the_intercepts_of_vmx_is_noticed_or_argued_away() {
+    keeps_the_promise(&decisions::run_vmx(CASES));
+}
+
+#[test]
+fn every_mechanical_mutation_of_the_intercepts_of_svm_is_noticed_or_argued_away() {
+    keeps_the_promise(&decisions::run_svm(CASES));
 }
 
 #[test]

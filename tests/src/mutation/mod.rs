@@ -6,6 +6,7 @@
 //! answers as the original does, in `tests/golden/survivors.txt`.
 
 pub mod command;
+pub mod decisions;
 pub mod golden;
 pub mod peers;
 pub mod proofs;

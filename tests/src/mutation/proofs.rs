@@ -1,16 +1,25 @@
 //! The mutations as rows of `rootmode-tests full`.
 
 use super::Report;
+use super::decisions;
 use super::rules::run;
 use super::rules_svm::Svm;
 use super::rules_vmx::Vmx;
 use crate::table::Row;
 
+/// Random cases that a mutant of an intercept has to be noticed in.
+pub const CASES: u64 = 20_000;
+
 /// What mutates one table.
 pub type Run = fn() -> Result<Report, String>;
 
 /// Every table that is mutated: its name, and how.
-pub const TABLES: &[(&str, Run)] = &[("rules-vmx", || run::<Vmx>(true)), ("rules-svm", || run::<Svm>(true))];
+pub const TABLES: &[(&str, Run)] = &[
+    ("rules-vmx", || run::<Vmx>(true)),
+    ("rules-svm", || run::<Svm>(true)),
+    ("decisions-vmx", || Ok(decisions::run_vmx(CASES))),
+    ("decisions-svm", || Ok(decisions::run_svm(CASES))),
+];
 
 /// A row for every table.
 ///

@@ -120,13 +120,7 @@ fn judge(report: &mut Report, class: EventClass, sides: &Sides, describe: impl F
         count.exits += 1;
         *report.rows.entry(row).or_default() += 1;
     }
-    let differences = match (expected, sides.actual) {
-        (None, None) => Vec::new(),
-        (Some(_), None) => vec!["stays, but should exit"],
-        (None, Some(_)) => vec!["exits, but should stay"],
-        (Some(expected), Some(actual)) => differences(&expected, &actual, sides.stages),
-    };
-    for difference in differences {
+    for difference in between(expected, sides) {
         report.disagreements += 1;
         report.examples.entry(format!("{}: {row}: {difference}", class.name())).or_insert_with(|| {
             format!(
@@ -137,6 +131,26 @@ fn judge(report: &mut Report, class: EventClass, sides: &Sides, describe: impl F
             )
         });
     }
+}
+
+/// In what the answer of `decide` differs from what is expected.
+fn between(expected: Option<ExpectedExit>, sides: &Sides) -> Vec<&'static str> {
+    match (expected, sides.actual) {
+        (None, None) => Vec::new(),
+        (Some(_), None) => vec!["stays, but should exit"],
+        (None, Some(_)) => vec!["exits, but should stay"],
+        (Some(expected), Some(actual)) => differences(&expected, &actual, sides.stages),
+    }
+}
+
+/// Whether the two sides disagree.
+pub fn disagrees(sides: &Sides) -> bool {
+    let expected = match sides.expected {
+        Answer::Open => return false,
+        Answer::Stays => None,
+        Answer::Exits(exit) => Some(exit),
+    };
+    !between(expected, sides).is_empty()
 }
 
 /// The case in words.
@@ -159,7 +173,8 @@ fn differences(expected: &ExpectedExit, actual: &Actual, stages: [bool; 3]) -> V
     let at = [Stage::BeforeExceptions, Stage::AfterPrivilege, Stage::AfterOperands];
     let offered = at.into_iter().filter(|stage| stages[*stage as usize]);
     let stage = match expected.when {
-        When::Anytime => true,
+        // What is not an instruction exits whatever the stage.
+        When::Anytime => stages.iter().all(|offered| *offered),
         _ => offered.clone().count() == 1 && offered.into_iter().all(|stage| expected.when.allows(stage)),
     };
     let same = |wanted: Option<u64>, given: Option<u64>| wanted.is_none() || wanted == given;

@@ -9,14 +9,19 @@ use rootmode_svm::decide::{Exit, Table, View, decide};
 
 /// Draws a case of `class` and asks both sides.
 pub fn sides(draw: &mut Draw, class: EventClass) -> Sides {
+    sides_of(None, draw, class)
+}
+
+/// The same with another table behind `decide`.
+pub fn sides_of(table: Option<&Table>, draw: &mut Draw, class: EventClass) -> Sides {
     let (case, mode) = svm_draw::case(draw, class);
     let event = draw.event(class, &mode);
     let maps: &dyn PermissionMaps = &case.maps;
     let view = View { controls: &case.controls, state: &case.state, maps };
-    let at = |stage| Table::BUILT_IN.decide_at(stage, &view, &event).is_some();
+    let at = |stage| table.unwrap_or(Table::BUILT_IN).decide_at(stage, &view, &event).is_some();
     Sides {
         expected: svm_exits::expected(&view, &event),
-        actual: decide(&view, &event).map(plain),
+        actual: table.map_or_else(|| decide(&view, &event), |table| table.decide(&view, &event)).map(plain),
         stages: [Stage::BeforeExceptions, Stage::AfterPrivilege, Stage::AfterOperands].map(at),
     }
 }
