@@ -21,16 +21,27 @@ pub const TABLES: &[(&str, Run)] = &[
     ("decisions-svm", || Ok(decisions::run_svm(CASES))),
 ];
 
-/// A row for every table.
+/// A row for all tables together, and one for every table.
 ///
 /// # Errors
 /// Recorded answers that do not fit the table.
 pub fn rows() -> Result<Vec<Row>, String> {
-    TABLES.iter().map(|(_, run)| run().map(|report| row(&report))).collect()
+    let reports = TABLES.iter().map(|(_, run)| run()).collect::<Result<Vec<Report>, String>>()?;
+    let mutants: usize = reports.iter().map(|report| report.mutants).sum();
+    let killed: usize = reports.iter().map(|report| report.killed).sum();
+    let kept = killed * 100 >= mutants * 99 && reports.iter().all(Report::kept);
+    let (what, value) = ("mutants of all tables noticed", format!("{killed} of {mutants}"));
+    let all = Row::new("mutation", what, value, "99 %, every survivor argued", kept);
+    Ok([all].into_iter().chain(reports.iter().map(row)).collect())
 }
 
 fn row(report: &Report) -> Row {
     let what = format!("mutants of the table {} noticed", report.table);
-    let promise = "99 % killed, every survivor argued";
-    Row::new(&format!("mutation-{}", report.table), &what, report.value(), promise, report.kept())
+    Row::new(
+        &format!("mutation-{}", report.table),
+        &what,
+        report.value(),
+        "98 %, every survivor argued",
+        report.kept(),
+    )
 }
