@@ -270,6 +270,7 @@ const CORNERS: &[&str] = &[
     "64-bit guest with every plain control; no features; GuestSCet=3",
     "64-bit guest with every plain control; no features; HostSCet=3",
     "CET on in guest and host; no features; GuestSCet=7fff800000000004",
+    "CET on in guest and host; no features; HostSCet=7fff800000000004",
 ];
 
 impl Pool for Vmx {
