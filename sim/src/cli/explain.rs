@@ -111,7 +111,7 @@ fn print_summary(entry: &Entry, all: bool) {
         }
         return;
     }
-    if entry.recorded.is_some() && entry.broken.is_empty() {
+    if entry.broken.is_empty() {
         for rule in entry.unjudged.iter().take(3) {
             anstream::println!("  possible: {}, but {} is not there", rule.rule, rule.missing);
         }

@@ -57,7 +57,7 @@ fn judge(
         Judgement::Satisfied => satisfied += 1,
         Judgement::Unknown(missing) => {
             let row = Unjudged { rule: rule.id, missing: describe(missing) };
-            unjudged.push((is_recorded(rule.report), matches!(missing, Missing::Field(_)), row));
+            unjudged.push((is_recorded(rule.report), likelihood(rule, missing, &full), row));
         }
         Judgement::Violated { .. } => {
             let report = rule.report_for(judgement);
@@ -66,7 +66,7 @@ fn judge(
         }
     });
     rank(&mut broken);
-    unjudged.sort_by_key(|(recorded, field, _)| (!recorded, !field));
+    unjudged.sort_by_key(|(recorded, likelihood, _)| std::cmp::Reverse((*recorded, *likelihood)));
     let explains_record = broken.iter().any(|(recorded, _)| *recorded);
     let broken: Vec<Broken> = broken.into_iter().map(|(_, rule)| rule).collect();
     let entry = Entry {
@@ -81,6 +81,25 @@ fn judge(
         satisfied,
     };
     Judged { entry, recorded, explains_record }
+}
+
+/// How likely a rule that cannot be judged is the cause. If it would be broken with every missing field at 0, its value
+/// after reset: the more of what it reads is known, the likelier. 1 if the dump lacks a field; 0 if it lacks something
+/// that no dump shows.
+fn likelihood(rule: &Rule, missing: Missing, context: &EntryContext<'_>) -> usize {
+    let Missing::Field(_) = missing else { return 0 };
+    let mut filled = context.vmcs.clone();
+    for field in Field::ALL {
+        if context.vmcs.get(field).is_none() {
+            filled.set(field, 0);
+        }
+    }
+    let filled = EntryContext { vmcs: &filled, ..*context };
+    if !rule.judge(&filled).is_violated() {
+        return 1;
+    }
+    let reads = rule.reads(&filled).fields;
+    1 + reads.iter().filter(|read| context.vmcs.get(*read).is_some()).count()
 }
 
 /// Capabilities and processor, as far as they are known.
