@@ -6,7 +6,6 @@ mod causes;
 mod interest;
 mod mutation;
 mod report;
-mod speed;
 mod truth;
 
 use super::{Controls, Exit, Processor, View, decide};
