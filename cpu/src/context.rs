@@ -13,15 +13,82 @@ pub struct Effects {
     pub messages: Vec<(u8, Message)>,
     /// Deadlines: at this tick, call [`Bus::deadline`] with this source.
     pub deadlines: Vec<(u64, u32)>,
+    /// Interrupt messages from the I/O APIC and from message-signalled interrupts, in order. The board finds the local
+    /// APICs that they are meant for.
+    pub interrupts: Vec<InterruptMessage>,
+    /// The new level of the 8259's INTR output: LINT0 of every local APIC, and the INTR pin of a processor whose local APIC
+    /// is globally disabled.
+    pub intr: Option<bool>,
+    /// The new level of the platform's NMI line: LINT1 of every local APIC, and the NMI pin where the APIC is disabled.
+    pub nmi: Option<bool>,
     /// Stop the machine.
     pub stop: Option<Stop>,
 }
 
 impl Effects {
     /// Whether nothing was caused.
-    pub fn is_empty(&self) -> bool {
-        self.messages.is_empty() && self.deadlines.is_empty() && self.stop.is_none()
+    pub const fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+            && self.deadlines.is_empty()
+            && self.interrupts.is_empty()
+            && self.intr.is_none()
+            && self.nmi.is_none()
+            && self.stop.is_none()
     }
+}
+
+/// How an interrupt message is delivered (SDM Vol. 3A "Interrupt Command Register (ICR)", "Message Data Register Format").
+/// The numbers are those of the delivery-mode field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum DeliveryMode {
+    /// The vector, to every processor of the destination.
+    Fixed = 0,
+    /// The vector, to the processor of the destination that runs at the lowest priority.
+    LowestPriority = 1,
+    /// A system-management interrupt.
+    Smi = 2,
+    /// A non-maskable interrupt.
+    Nmi = 4,
+    /// INIT.
+    Init = 5,
+    /// Start-up; the vector is the page to start at. Only the interrupt command register can send it.
+    StartUp = 6,
+    /// An interrupt whose vector an 8259 supplies in an acknowledge cycle.
+    ExtInt = 7,
+}
+
+impl DeliveryMode {
+    /// The mode of a 3-bit delivery-mode field; `None` for the reserved encoding 3.
+    pub const fn from_bits(bits: u8) -> Option<Self> {
+        Some(match bits & 7 {
+            0 => Self::Fixed,
+            1 => Self::LowestPriority,
+            2 => Self::Smi,
+            4 => Self::Nmi,
+            5 => Self::Init,
+            6 => Self::StartUp,
+            7 => Self::ExtInt,
+            _ => return None,
+        })
+    }
+}
+
+/// An interrupt message on its way to local APICs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct InterruptMessage {
+    /// The destination field: 8 bits in xAPIC messages (an I/O APIC, an MSI), 32 from an APIC in x2APIC mode.
+    pub destination: u32,
+    /// The destination is logical: matched against the LDR, not the APIC ID.
+    pub logical: bool,
+    /// What arrives.
+    pub mode: DeliveryMode,
+    /// Vector of fixed, lowest-priority and start-up messages.
+    pub vector: u8,
+    /// Level-triggered: the end of this interrupt is broadcast ([`Bus::end_of_interrupt`]).
+    pub level_triggered: bool,
+    /// Asserted; `false` is the de-assert message of a level, which only INIT knows, and which changes nothing.
+    pub asserted: bool,
 }
 
 /// A message to a processor's interrupt inputs.
@@ -51,6 +118,16 @@ pub trait Bus: Send {
     fn write_mmio(&mut self, address: HostPhysical, size: u8, value: u64, tick: u64, effects: &mut Effects);
     /// A deadline that the bus asked for has come. `memory` is for devices that move data themselves.
     fn deadline(&mut self, source: u32, tick: u64, memory: &mut PhysicalMemory, effects: &mut Effects);
+    /// An interrupt-acknowledge (INTA) cycle: the 8259's vector. Nothing drives the data lines of a bus without one.
+    fn acknowledge(&mut self, tick: u64, effects: &mut Effects) -> u8 {
+        let _ = (tick, effects);
+        0xff
+    }
+    /// A local APIC's EOI message for the level-triggered `vector`; I/O APICs clear their remote IRR and look at the line
+    /// again.
+    fn end_of_interrupt(&mut self, vector: u8, tick: u64, effects: &mut Effects) {
+        let _ = (vector, tick, effects);
+    }
 }
 
 /// A bus without devices: reads are all ones, writes and deadlines are ignored.

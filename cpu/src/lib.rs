@@ -22,7 +22,7 @@ mod processor;
 mod state;
 pub mod virtualization;
 
-pub use context::{Bus, Context, Effects, EmptyBus, Message};
+pub use context::{Bus, Context, DeliveryMode, Effects, EmptyBus, InterruptMessage, Message};
 pub use fault::{Fault, Result};
 pub use gate::{GATE_BASE, GATE_COUNT, GATE_STRIDE, gate_address, gate_at};
 pub use instruction::{Instruction, Outcome};
