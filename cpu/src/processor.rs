@@ -1,7 +1,7 @@
 //! [`Processor`]: a [`Cpu`], its decoded code and its extension. Runs guest code, or executes [`Instruction`] values.
 
 use crate::decode::cache::BlockCache;
-use crate::decode::{Decoded, decode, resolve};
+use crate::decode::{CodeMode, Decoded, decode, resolve};
 use crate::execute::events::{Boundary, is_eventful};
 use crate::execute::{Exec, Flow};
 use crate::fault::{Fault, Result};
@@ -111,9 +111,6 @@ impl Processor {
             {
                 return RunEnd::Stop(Stop::Gate(n));
             }
-            if !self.cpu.is_64_bit() {
-                return RunEnd::Stop(Stop::Unmodelled(Linear(self.cpu.rip)));
-            }
             let limit = if eventful { 1 } else { until.min(deadline) - self.cpu.tick };
             if let Err(stop) = self.run_block(ctx, limit, eventful) {
                 return RunEnd::Stop(stop);
@@ -135,14 +132,14 @@ impl Processor {
 
     /// Runs at most `limit` instructions of the block at RIP; `careful` when shadows or TF are about.
     fn run_block(&mut self, ctx: &mut Context<'_>, limit: u64, careful: bool) -> Result<(), Stop> {
-        let rip = Linear(self.cpu.rip);
+        let rip = self.cpu.code_address();
         let model = self.cpu.model.clone();
+        let mode = self.cpu.code_mode();
         let mut x = Exec { cpu: &mut self.cpu, ctx, extension: self.extension.as_deref_mut() };
         x.cpu.current.length = 0;
         let access = Access::fetch(x.cpu.cpl);
-        if !rip.is_canonical(x.cpu.linear_width()) {
-            return x.settle(Fault::GP0);
-        }
+        // Bytes of the code segment from RIP on.
+        let Some(room) = x.cpu.code_room() else { return x.settle(Fault::GP0) };
         let at = match x.translate(rip, access) {
             Ok(at) => at,
             Err(fault) => return x.settle(fault),
@@ -150,14 +147,14 @@ impl Processor {
         if at.kind == PageKind::Mmio {
             return Err(Stop::Unmodelled(rip));
         }
-        let Some(block) = self.cache.block(x.ctx.memory, at.host, model.features()) else {
-            let single = match fetch_across(&mut x, rip, model.features()) {
+        let Some(block) = self.cache.block(x.ctx.memory, at.host, mode, model.features()) else {
+            let single = match fetch_across(&mut x, rip, mode, model.features()) {
                 Ok(single) => single,
                 Err(fault) => return x.settle(fault),
             };
-            return run_some(&mut x, &[single], limit, careful);
+            return run_some(&mut x, &[single], limit, careful, room);
         };
-        run_some(&mut x, &block.instructions, limit, careful)
+        run_some(&mut x, &block.instructions, limit, careful, room)
     }
 
     /// Whether a run could do anything: active, or something waits at a boundary.
@@ -170,30 +167,48 @@ impl Processor {
 
 /// Decodes an instruction that crosses into the next page.
 #[cold]
-fn fetch_across(x: &mut Exec<'_, '_>, rip: Linear, features: &rootmode_arch::FeatureSet) -> Result<Decoded> {
+fn fetch_across(
+    x: &mut Exec<'_, '_>,
+    rip: Linear,
+    mode: CodeMode,
+    features: &rootmode_arch::FeatureSet,
+) -> Result<Decoded> {
     let access = Access::fetch(x.cpu.cpl);
     let mut bytes = [0; 15];
     let here = (4096 - rip.page_offset() as usize).min(15);
     let at = x.translate(rip, access)?;
     x.ctx.memory.read(at.host, &mut bytes[..here]);
     let next = rip.offset(here as u64);
-    if !next.is_canonical(x.cpu.linear_width()) {
+    let next = if mode.bits == 64 { next } else { Linear(next.0 & 0xffff_ffff) };
+    if mode.bits == 64 && !next.is_canonical(x.cpu.linear_width()) {
         return Err(Fault::GP0);
     }
     let at = x.translate(next, access)?;
     x.ctx.memory.read(at.host, &mut bytes[here..]);
     // With 15 bytes at hand only an instruction longer than the architecture allows is still incomplete.
-    let instruction = decode(&bytes).ok_or(Fault::GP0)?;
-    Ok(resolve(&instruction, &bytes, features))
+    let instruction = decode(&bytes, mode).ok_or(Fault::GP0)?;
+    Ok(resolve(&instruction, &bytes, mode, features))
 }
 
 /// Executes instructions one after another until one jumps, faults, needs attention or changes code, or `limit` is reached.
 #[inline]
-fn run_some(x: &mut Exec<'_, '_>, instructions: &[Decoded], limit: u64, careful: bool) -> Result<(), Stop> {
+fn run_some(
+    x: &mut Exec<'_, '_>,
+    instructions: &[Decoded],
+    limit: u64,
+    careful: bool,
+    room: u64,
+) -> Result<(), Stop> {
+    let mut room = room;
     let code_writes = x.ctx.memory.code_writes();
     let mut rest = limit;
     for op in instructions {
         let before = (x.cpu.sti_shadow, x.cpu.mov_ss_shadow, x.cpu.rflags());
+        let length = u64::from(op.current.length);
+        if length > room {
+            return x.settle(Fault::GP0);
+        }
+        room -= length;
         x.cpu.current = op.current;
         loop {
             let flow = match (op.handler)(x, op) {
@@ -201,7 +216,7 @@ fn run_some(x: &mut Exec<'_, '_>, instructions: &[Decoded], limit: u64, careful:
                 Err(fault) => return x.settle(fault),
             };
             match flow {
-                Flow::Next => x.cpu.rip = x.cpu.rip.wrapping_add(u64::from(op.current.length)),
+                Flow::Next => x.cpu.advance_rip(length),
                 Flow::Jumped | Flow::Repeat => {}
                 Flow::Entered => return Ok(()),
             }

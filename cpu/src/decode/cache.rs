@@ -3,7 +3,7 @@
 //! A block never crosses a page. The lines that it was decoded from are marked as code; a store to one of them raises the page's
 //! code version, and a block of another version is stale. Which blocks are cached is not observable.
 
-use super::{Decoded, decode, resolve};
+use super::{CodeMode, Decoded, decode, resolve};
 use rootmode_arch::{FeatureSet, HostPhysical};
 use rootmode_mmu::{PhysicalMemory, Watch};
 
@@ -16,6 +16,7 @@ const LONGEST: usize = 32;
 pub(crate) struct Block {
     start: HostPhysical,
     version: u32,
+    mode: CodeMode,
     /// Its instructions, in order.
     pub(crate) instructions: Box<[Decoded]>,
 }
@@ -40,13 +41,16 @@ impl BlockCache {
         &mut self,
         memory: &mut PhysicalMemory,
         start: HostPhysical,
+        mode: CodeMode,
         features: &FeatureSet,
     ) -> Option<&Block> {
         let slot = (start.0 ^ start.0 >> 12) as usize & (SLOTS - 1);
         let version = memory.code_version(start);
-        let valid = self.slots[slot].as_ref().is_some_and(|b| b.start == start && b.version == version);
+        let valid = self.slots[slot]
+            .as_ref()
+            .is_some_and(|b| b.start == start && b.version == version && b.mode == mode);
         if !valid {
-            self.slots[slot] = Some(build(memory, start, version, features)?);
+            self.slots[slot] = Some(build(memory, start, version, mode, features)?);
         }
         self.slots[slot].as_ref()
     }
@@ -57,6 +61,7 @@ fn build(
     memory: &mut PhysicalMemory,
     start: HostPhysical,
     version: u32,
+    mode: CodeMode,
     features: &FeatureSet,
 ) -> Option<Block> {
     let mut page = [0; 4096];
@@ -65,8 +70,8 @@ fn build(
     let mut instructions = Vec::new();
     let mut at = 0;
     while instructions.len() < LONGEST {
-        let Some(instruction) = decode(&bytes[at..]) else { break };
-        let decoded = resolve(&instruction, &bytes[at..], features);
+        let Some(instruction) = decode(&bytes[at..], mode) else { break };
+        let decoded = resolve(&instruction, &bytes[at..], mode, features);
         at += usize::from(decoded.current.length);
         instructions.push(decoded);
         if decoded.ends_block || at >= bytes.len() {
@@ -77,5 +82,5 @@ fn build(
         return None;
     }
     memory.watch(start, at as u64, Watch::CODE);
-    Some(Block { start, version, instructions: instructions.into() })
+    Some(Block { start, version, mode, instructions: instructions.into() })
 }

@@ -45,7 +45,7 @@ pub(crate) struct Memory {
     pub(crate) index: u8,
     /// log2 of the scale.
     pub(crate) scale: u8,
-    /// 4 or 8 bytes.
+    /// 2, 4 or 8 bytes.
     pub(crate) address_size: u8,
     /// The segment.
     pub(crate) segment: SegmentName,
@@ -96,9 +96,19 @@ impl Decoded {
     }
 }
 
-/// Decodes the first instruction of `bytes` in 64-bit mode. `None`: more bytes are needed.
-pub(crate) fn decode(bytes: &[u8]) -> Option<Instruction> {
-    let mut decoder = iced_x86::Decoder::with_ip(64, bytes, 0, iced_x86::DecoderOptions::NONE);
+/// What decoding depends on beside the bytes. Part of the key of cached blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CodeMode {
+    /// 16, 32 or 64: the default operand and address size of the code segment, or 64-bit mode.
+    pub(crate) bits: u8,
+    /// AMD's rules for prefixes of near branches.
+    pub(crate) amd: bool,
+}
+
+/// Decodes the first instruction of `bytes`. `None`: more bytes are needed.
+pub(crate) fn decode(bytes: &[u8], mode: CodeMode) -> Option<Instruction> {
+    let options = if mode.amd { iced_x86::DecoderOptions::AMD } else { iced_x86::DecoderOptions::NONE };
+    let mut decoder = iced_x86::Decoder::with_ip(u32::from(mode.bits), bytes, 0, options);
     let instruction = decoder.decode();
     (decoder.last_error() != iced_x86::DecoderError::NoMoreBytes).then_some(instruction)
 }
@@ -107,6 +117,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Instruction> {
 pub(crate) fn resolve(
     instruction: &Instruction,
     bytes: &[u8],
+    mode: CodeMode,
     features: &rootmode_arch::FeatureSet,
 ) -> Decoded {
     let (handler, detail) = table::handler(instruction, features);
@@ -135,7 +146,7 @@ pub(crate) fn resolve(
         },
         extension: detail.extension,
         ends_block: detail.ends_block,
-        memory: memory(instruction),
+        memory: memory(instruction, mode),
         immediate: detail.immediate.unwrap_or_else(|| immediate(instruction)),
         current,
     }
@@ -224,25 +235,12 @@ fn condition(instruction: &Instruction) -> u8 {
     }
 }
 
-fn memory(instruction: &Instruction) -> Memory {
+fn memory(instruction: &Instruction, mode: CodeMode) -> Memory {
     let number = |r: Register| match r {
         Register::RIP | Register::EIP => RIP_BASE,
         r if r.is_gpr() => r.full_register().number() as u8,
         _ => NO_REGISTER,
     };
-    let kinds = (0..instruction.op_count()).map(|n| instruction.op_kind(n));
-    let string32 = kinds.clone().any(|k| matches!(k, OpKind::MemorySegESI | OpKind::MemoryESEDI));
-    let base = instruction.memory_base();
-    let narrow = base.is_gpr32()
-        || base == Register::EIP
-        || instruction.memory_index().is_gpr32()
-        || string32
-        || base == Register::None
-            && instruction.memory_index() == Register::None
-            && instruction.memory_displ_size() == 4
-            && kinds.clone().any(|k| k == OpKind::Memory)
-            && instruction.memory_displacement64() >> 31 == 1
-        || table::counts_in_ecx(instruction);
     let segment = match instruction.memory_segment() {
         Register::ES => SegmentName::Es,
         Register::CS => SegmentName::Cs,
@@ -253,10 +251,39 @@ fn memory(instruction: &Instruction) -> Memory {
     };
     Memory {
         displacement: instruction.memory_displacement64(),
-        base: number(base),
+        base: number(instruction.memory_base()),
         index: number(instruction.memory_index()),
         scale: instruction.memory_index_scale().trailing_zeros() as u8,
-        address_size: if narrow { 4 } else { 8 },
+        address_size: address_size(instruction, mode),
         segment,
+    }
+}
+
+/// The address size in bytes: of the memory operand, of a string instruction's registers, or of LOOP's counter.
+fn address_size(instruction: &Instruction, mode: CodeMode) -> u8 {
+    let string = (0..instruction.op_count()).find_map(|n| match instruction.op_kind(n) {
+        OpKind::MemorySegSI | OpKind::MemorySegDI | OpKind::MemoryESDI => Some(2),
+        OpKind::MemorySegESI | OpKind::MemorySegEDI | OpKind::MemoryESEDI => Some(4),
+        OpKind::MemorySegRSI | OpKind::MemorySegRDI | OpKind::MemoryESRDI => Some(8),
+        _ => None,
+    });
+    if let Some(size) = string.or_else(|| table::counter_size(instruction)) {
+        return size;
+    }
+    let register = [instruction.memory_base(), instruction.memory_index()];
+    match register.iter().find(|r| **r != Register::None) {
+        Some(Register::EIP) => 4,
+        Some(Register::RIP) => 8,
+        Some(r) => r.size().min(8) as u8,
+        None if (0..instruction.op_count()).any(|n| instruction.op_kind(n) == OpKind::Memory) => {
+            match instruction.memory_displ_size() {
+                2 => 2,
+                // In 64-bit mode an absolute 32-bit displacement is sign-extended; only with an address-size prefix is it not.
+                4 if mode.bits == 64 && instruction.memory_displacement64() >> 31 != 1 => 8,
+                4 => 4,
+                _ => mode.bits / 8,
+            }
+        }
+        None => mode.bits / 8,
     }
 }

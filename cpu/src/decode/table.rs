@@ -50,24 +50,48 @@ fn of_extension(handler: Handler, opcode: Opcode) -> Row {
     (handler, Detail { extension: Some(opcode), ends_block: true, ..Detail::default() })
 }
 
-/// LOOP, JRCXZ with a 32-bit address size: they count in ECX.
-pub(super) fn counts_in_ecx(instruction: &Instruction) -> bool {
-    matches!(
-        instruction.code(),
-        Code::Jecxz_rel8_64
-            | Code::Jecxz_rel8_16
-            | Code::Loop_rel8_64_ECX
-            | Code::Loop_rel8_16_ECX
-            | Code::Loope_rel8_64_ECX
-            | Code::Loope_rel8_16_ECX
-            | Code::Loopne_rel8_64_ECX
-            | Code::Loopne_rel8_16_ECX
-    )
+/// LOOP, JCXZ and relatives: the size of their counter, which is the address size.
+pub(super) fn counter_size(instruction: &Instruction) -> Option<u8> {
+    Some(match instruction.code() {
+        Code::Jcxz_rel8_16
+        | Code::Jcxz_rel8_32
+        | Code::Loop_rel8_16_CX
+        | Code::Loop_rel8_32_CX
+        | Code::Loope_rel8_16_CX
+        | Code::Loope_rel8_32_CX
+        | Code::Loopne_rel8_16_CX
+        | Code::Loopne_rel8_32_CX => 2,
+        Code::Jecxz_rel8_16
+        | Code::Jecxz_rel8_32
+        | Code::Jecxz_rel8_64
+        | Code::Loop_rel8_16_ECX
+        | Code::Loop_rel8_32_ECX
+        | Code::Loop_rel8_64_ECX
+        | Code::Loope_rel8_16_ECX
+        | Code::Loope_rel8_32_ECX
+        | Code::Loope_rel8_64_ECX
+        | Code::Loopne_rel8_16_ECX
+        | Code::Loopne_rel8_32_ECX
+        | Code::Loopne_rel8_64_ECX => 4,
+        Code::Jrcxz_rel8_16
+        | Code::Jrcxz_rel8_64
+        | Code::Loop_rel8_16_RCX
+        | Code::Loop_rel8_64_RCX
+        | Code::Loope_rel8_16_RCX
+        | Code::Loope_rel8_64_RCX
+        | Code::Loopne_rel8_16_RCX
+        | Code::Loopne_rel8_64_RCX => 8,
+        _ => return None,
+    })
 }
 
-/// Bytes that a near branch pushes, pops or jumps with: 2 with an operand-size prefix on AMD's rules, else 8.
+/// Bytes that a near branch pushes, pops or jumps with.
 fn branch_size(instruction: &Instruction) -> u8 {
-    if instruction.op0_kind() == OpKind::NearBranch16 { 2 } else { 8 }
+    match instruction.op0_kind() {
+        OpKind::NearBranch16 => 2,
+        OpKind::NearBranch32 => 4,
+        _ => 8,
+    }
 }
 
 /// Bytes that PUSH and POP move.
@@ -157,7 +181,7 @@ fn integer(i: &Instruction) -> Option<Row> {
         M::Push => sized(row(data::push), stack_size(i)),
         M::Pop if segment(0) => sized(end(descriptors::pop_segment), stack_size(i)),
         M::Pop => sized(row(data::pop), stack_size(i)),
-        M::Leave => sized(row(data::leave), if i.code() == Code::Leavew { 2 } else { 8 }),
+        M::Leave => sized(row(data::leave), leave_size(i)),
         M::Add => row(alu::add),
         M::Adc => row(alu::adc),
         M::Sub => row(alu::sub),
@@ -251,11 +275,18 @@ fn integer(i: &Instruction) -> Option<Row> {
     })
 }
 
+fn leave_size(i: &Instruction) -> u8 {
+    match i.code() {
+        Code::Leavew => 2,
+        Code::Leaved => 4,
+        _ => 8,
+    }
+}
+
 fn is_setcc(i: &Instruction) -> bool {
-    i.condition_code() != iced_x86::ConditionCode::None
-        && i.op_count() == 1
-        && i.op0_kind() != OpKind::NearBranch64
-        && { matches!(i.op0_kind(), OpKind::Register | OpKind::Memory) }
+    i.condition_code() != iced_x86::ConditionCode::None && i.op_count() == 1 && {
+        matches!(i.op0_kind(), OpKind::Register | OpKind::Memory)
+    }
 }
 
 fn is_cmovcc(i: &Instruction) -> bool {
@@ -278,9 +309,14 @@ fn flow(i: &Instruction) -> Option<Row> {
         M::Call if relative => sized(end(control::call), branch_size(i)),
         M::Call if !far => sized(end(control::call_indirect), indirect(i)),
         M::Ret => {
-            sized(end(control::ret), if matches!(i.code(), Code::Retnw | Code::Retnw_imm16) { 2 } else { 8 })
+            let size = match i.code() {
+                Code::Retnw | Code::Retnw_imm16 => 2,
+                Code::Retnd | Code::Retnd_imm16 => 4,
+                _ => 8,
+            };
+            sized(end(control::ret), size)
         }
-        M::Jrcxz | M::Jecxz => sized(end(control::jrcxz), branch_size(i)),
+        M::Jrcxz | M::Jecxz | M::Jcxz => sized(end(control::jrcxz), branch_size(i)),
         M::Loop | M::Loope | M::Loopne => sized(end(control::loop_), branch_size(i)),
         M::Int => end(control::int),
         M::Int3 => variant(end(control::breakpoint), 3),
@@ -297,10 +333,10 @@ fn flow(i: &Instruction) -> Option<Row> {
 }
 
 fn privileged(i: &Instruction) -> Option<Row> {
-    let pushes = || if matches!(i.code(), Code::Pushfw | Code::Popfw) { 2 } else { 8 };
+    let pushes = || stack_size(i);
     Some(match i.mnemonic() {
-        M::Pushf | M::Pushfq => sized(row(data::pushf), pushes()),
-        M::Popf | M::Popfq => sized(end(data::popf), pushes()),
+        M::Pushf | M::Pushfd | M::Pushfq => sized(row(data::pushf), pushes()),
+        M::Popf | M::Popfd | M::Popfq => sized(end(data::popf), pushes()),
         M::Cli => end(system::cli),
         M::Sti => end(system::sti),
         M::Clac => variant(end(system::alignment_check), 0),

@@ -6,7 +6,7 @@ use crate::decode::{Decoded, NO_REGISTER, Operand, RIP_BASE};
 use crate::fault::{Fault, Result};
 use crate::state::Attention;
 use rootmode_arch::event::{GuestPhysicalAccess, MemoryOperand};
-use rootmode_arch::{Event, EventClass, Gpr, Linear, RFlags, SegmentName, Stage, vector};
+use rootmode_arch::{AccessRights, Event, EventClass, Gpr, Linear, RFlags, SegmentName, Stage, vector};
 use rootmode_mmu::{Access, AccessKind, Lookup, PageKind, WalkFault, translate};
 
 impl Exec<'_, '_> {
@@ -183,22 +183,35 @@ impl Exec<'_, '_> {
         if m.index != NO_REGISTER {
             address = address.wrapping_add(self.cpu.gpr[m.index as usize & 15] << m.scale);
         }
-        if m.address_size == 4 { address & 0xffff_ffff } else { address }
+        address & mask(m.address_size)
     }
 
     /// The linear address of the memory operand; `bytes` long.
     ///
     /// # Errors
-    /// #GP(0), or #SS(0) through the stack segment, if it is not canonical.
+    /// As [`Self::segmented`].
     #[inline]
-    pub(crate) fn linear(&self, op: &Decoded, bytes: u64) -> Result<Linear> {
+    pub(crate) fn linear(&self, op: &Decoded, bytes: u64, kind: AccessKind) -> Result<Linear> {
         let offset = self.effective(op);
-        self.segmented(op.memory.segment, offset, bytes)
+        self.segmented(op.memory.segment, offset, bytes, kind)
     }
 
-    /// The linear address of `offset` in `segment`: in 64-bit mode only FS and GS have a base.
+    /// The linear address of `bytes` bytes at `offset` in `segment`, for an access of `kind`.
+    ///
+    /// # Errors
+    /// #SS(0) through the stack segment, else #GP(0): not canonical in 64-bit mode; elsewhere an unusable segment, one
+    /// that does not allow the access, or bytes beyond its limit (SDM Vol. 3A "Limit Checking", "Type Checking").
     #[inline]
-    pub(crate) fn segmented(&self, segment: SegmentName, offset: u64, bytes: u64) -> Result<Linear> {
+    pub(crate) fn segmented(
+        &self,
+        segment: SegmentName,
+        offset: u64,
+        bytes: u64,
+        kind: AccessKind,
+    ) -> Result<Linear> {
+        if !self.cpu.is_64_bit() {
+            return self.limited(segment, offset, bytes, kind);
+        }
         let base = match segment {
             SegmentName::Fs | SegmentName::Gs => self.cpu.segment(segment).base,
             _ => 0,
@@ -207,10 +220,65 @@ impl Exec<'_, '_> {
         let width = self.cpu.linear_width();
         if linear.is_canonical(width) && linear.offset(bytes - 1).is_canonical(width) {
             Ok(linear)
-        } else if segment == SegmentName::Ss {
-            Err(Fault::with_code(vector::SS, 0))
         } else {
-            Err(Fault::GP0)
+            Err(outside(segment))
+        }
+    }
+
+    /// [`Self::segmented`] outside 64-bit mode.
+    fn limited(&self, name: SegmentName, offset: u64, bytes: u64, kind: AccessKind) -> Result<Linear> {
+        let segment = self.cpu.segment(name);
+        let rights = segment.rights;
+        if self.cpu.is_protected() {
+            let code = rights.contains(AccessRights::CODE);
+            // Bit 1 says writable for data and readable for code.
+            let second = rights.contains(AccessRights::WRITABLE);
+            let allowed = match kind {
+                AccessKind::Write => !code && second,
+                _ => !code || second,
+            };
+            if !rights.is_usable() || !allowed {
+                return Err(outside(name));
+            }
+        }
+        let (limit, last) = (u64::from(segment.limit), offset + (bytes - 1));
+        let expands_down = rights.0 & 0xc == AccessRights::EXPAND_DOWN.0;
+        let inside = if expands_down {
+            let top = if rights.contains(AccessRights::DB) { u64::from(u32::MAX) } else { 0xffff };
+            offset > limit && last <= top
+        } else {
+            // A segment of 4 GBytes wraps around.
+            last <= limit || limit == u64::from(u32::MAX)
+        };
+        if inside { Ok(Linear(segment.base.wrapping_add(offset) & 0xffff_ffff)) } else { Err(outside(name)) }
+    }
+
+    /// Bytes of the stack pointer: 8 in 64-bit mode, else 4 or 2 by the stack segment's B flag.
+    #[inline]
+    pub(crate) const fn stack_width(&self) -> u8 {
+        if self.cpu.is_64_bit() {
+            8
+        } else if self.cpu.segment(SegmentName::Ss).rights.contains(AccessRights::DB) {
+            4
+        } else {
+            2
+        }
+    }
+
+    /// The stack pointer, as wide as the stack is.
+    #[inline]
+    pub(crate) const fn stack_pointer(&self) -> u64 {
+        self.cpu.gpr[Gpr::Rsp as usize] & mask(self.stack_width())
+    }
+
+    /// Moves the stack pointer to `value`; what lies beyond the stack's width stays as it is.
+    #[inline]
+    pub(crate) const fn set_stack_pointer(&mut self, value: u64) {
+        let width = self.stack_width();
+        if width == 2 {
+            self.put_register(Gpr::Rsp as u8, 2, value);
+        } else {
+            self.cpu.gpr[Gpr::Rsp as usize] = value & mask(width);
         }
     }
 
@@ -222,7 +290,7 @@ impl Exec<'_, '_> {
             Operand::High(r) => self.cpu.gpr[r as usize & 15] >> 8 & 0xff,
             Operand::Immediate => op.immediate & mask(size),
             Operand::Memory => {
-                let linear = self.linear(op, u64::from(size))?;
+                let linear = self.linear(op, u64::from(size), AccessKind::Read)?;
                 let access = self.data(AccessKind::Read);
                 self.read(linear, size, access)?
             }
@@ -234,7 +302,7 @@ impl Exec<'_, '_> {
     #[inline]
     pub(crate) fn get_for_write(&mut self, op: &Decoded, size: u8) -> Result<u64> {
         if op.operands[0] == Operand::Memory {
-            let linear = self.linear(op, u64::from(size))?;
+            let linear = self.linear(op, u64::from(size), AccessKind::Write)?;
             let access = self.data(AccessKind::Write);
             return self.read(linear, size, access);
         }
@@ -251,7 +319,7 @@ impl Exec<'_, '_> {
                 *register = *register & !0xff00 | (value & 0xff) << 8;
             }
             Operand::Memory => {
-                let linear = self.linear(op, u64::from(size))?;
+                let linear = self.linear(op, u64::from(size), AccessKind::Write)?;
                 let access = self.data(AccessKind::Write);
                 self.write(linear, size, value, access)?;
             }
@@ -274,31 +342,34 @@ impl Exec<'_, '_> {
     /// Pushes one stack slot of `size` bytes.
     #[inline]
     pub(crate) fn push(&mut self, value: u64, size: u8) -> Result {
-        let rsp = self.cpu.gpr[Gpr::Rsp as usize].wrapping_sub(u64::from(size));
-        let linear = self.segmented(SegmentName::Ss, rsp, u64::from(size))?;
+        let pointer = self.stack_pointer().wrapping_sub(u64::from(size)) & mask(self.stack_width());
+        let linear = self.segmented(SegmentName::Ss, pointer, u64::from(size), AccessKind::Write)?;
         let access = self.data(AccessKind::Write);
         self.write(linear, size, value, access)?;
-        self.cpu.gpr[Gpr::Rsp as usize] = rsp;
+        self.set_stack_pointer(pointer);
         Ok(())
     }
 
-    /// Reads the stack slot at `offset` above RSP without moving RSP.
+    /// Reads the stack slot at `offset` above the stack pointer without moving it.
     #[inline]
     pub(crate) fn stack_slot(&mut self, offset: u64, size: u8) -> Result<u64> {
-        let at = self.cpu.gpr[Gpr::Rsp as usize].wrapping_add(offset);
-        let linear = self.segmented(SegmentName::Ss, at, u64::from(size))?;
+        let at = self.stack_pointer().wrapping_add(offset) & mask(self.stack_width());
+        let linear = self.segmented(SegmentName::Ss, at, u64::from(size), AccessKind::Read)?;
         let access = self.data(AccessKind::Read);
         self.read(linear, size, access)
+    }
+
+    /// Moves the stack pointer `bytes` up.
+    #[inline]
+    pub(crate) const fn pop_bytes(&mut self, bytes: u64) {
+        self.set_stack_pointer(self.stack_pointer().wrapping_add(bytes));
     }
 
     /// The memory operand as events report it.
     pub(crate) fn memory_operand(&self, op: &Decoded) -> MemoryOperand {
         let m = &op.memory;
         let offset = self.effective(op);
-        let base = match m.segment {
-            SegmentName::Fs | SegmentName::Gs => self.cpu.segment(m.segment).base,
-            _ => 0,
-        };
+        let linear = self.unchecked(m.segment, offset);
         let relative = if m.base == RIP_BASE { self.cpu.rip } else { 0 };
         MemoryOperand {
             segment: m.segment,
@@ -307,7 +378,24 @@ impl Exec<'_, '_> {
             scale: m.scale,
             address_size: m.address_size,
             displacement: m.displacement.wrapping_add(relative),
-            linear: Linear(base.wrapping_add(offset)),
+            linear,
         }
     }
+
+    /// The linear address of `offset` in `segment`, without any check.
+    pub(crate) const fn unchecked(&self, segment: SegmentName, offset: u64) -> Linear {
+        let base = self.cpu.segment(segment).base;
+        if !self.cpu.is_64_bit() {
+            return Linear(base.wrapping_add(offset) & 0xffff_ffff);
+        }
+        match segment {
+            SegmentName::Fs | SegmentName::Gs => Linear(base.wrapping_add(offset)),
+            _ => Linear(offset),
+        }
+    }
+}
+
+/// What an access outside of `segment` raises.
+const fn outside(segment: SegmentName) -> Fault {
+    if matches!(segment, SegmentName::Ss) { Fault::with_code(vector::SS, 0) } else { Fault::GP0 }
 }

@@ -122,7 +122,7 @@ pub(crate) fn cmpxchg(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
 /// CMPXCHG8B and CMPXCHG16B: only ZF changes.
 pub(crate) fn cmpxchg_pair(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let half = op.size;
-    let linear = x.linear(op, u64::from(half) * 2)?;
+    let linear = x.linear(op, u64::from(half) * 2, AccessKind::Write)?;
     if half == 8 && !linear.is_aligned(16) {
         return Err(Fault::GP0);
     }

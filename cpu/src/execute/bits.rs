@@ -18,12 +18,11 @@ fn bit_test(x: &mut Exec<'_, '_>, op: &Decoded, change: Option<fn(u64, u64) -> u
         if op.operands[1] != Operand::Immediate {
             let words = (sign_extend(offset, op.size) as i64).div_euclid(bits as i64);
             at = at.wrapping_add((words as u64).wrapping_mul(u64::from(op.size)));
-            if op.memory.address_size == 4 {
-                at &= 0xffff_ffff;
-            }
+            at &= mask(op.memory.address_size);
         }
-        let linear = x.segmented(op.memory.segment, at, u64::from(op.size))?;
-        let access = x.data(if change.is_some() { AccessKind::Write } else { AccessKind::Read });
+        let kind = if change.is_some() { AccessKind::Write } else { AccessKind::Read };
+        let linear = x.segmented(op.memory.segment, at, u64::from(op.size), kind)?;
+        let access = x.data(kind);
         word = x.read(linear, op.size, access)?;
         if let Some(change) = change {
             x.write(linear, op.size, change(word, bit), access)?;

@@ -6,7 +6,7 @@ use crate::decode::Decoded;
 use crate::fault::{Fault, Result};
 use crate::state::{Delivery, DeliveryKind};
 use rootmode_arch::event::{Exception, ExceptionSource};
-use rootmode_arch::{Event, EventClass, Gpr, Linear, Stage, vector};
+use rootmode_arch::{Event, EventClass, Gpr, Linear, SegmentName, Stage, vector};
 
 impl Exec<'_, '_> {
     /// Where execution goes on behind the instruction.
@@ -14,11 +14,20 @@ impl Exec<'_, '_> {
         self.cpu.rip.wrapping_add(op.current.length as u64)
     }
 
-    /// Jumps, if `target` is canonical.
+    /// # Errors
+    /// #GP(0) if a near branch may not go to `target`: it is not canonical, or beyond the code segment's limit.
+    fn check_target(&self, target: u64) -> Result {
+        let allowed = if self.cpu.is_64_bit() {
+            Linear(target).is_canonical(self.cpu.linear_width())
+        } else {
+            target <= u64::from(self.cpu.segment(SegmentName::Cs).limit)
+        };
+        if allowed { Ok(()) } else { Err(Fault::GP0) }
+    }
+
+    /// Jumps, if [`Self::check_target`] allows it.
     fn jump(&mut self, target: u64) -> Result<Flow> {
-        if !Linear(target).is_canonical(self.cpu.linear_width()) {
-            return Err(Fault::GP0);
-        }
+        self.check_target(target)?;
         self.cpu.rip = target;
         Ok(Flow::Jumped)
     }
@@ -26,7 +35,7 @@ impl Exec<'_, '_> {
     /// A relative target: the immediate is relative to the instruction itself.
     fn relative(&self, op: &Decoded) -> u64 {
         let target = self.cpu.rip.wrapping_add(op.immediate);
-        if op.size == 2 { target & 0xffff } else { target }
+        target & mask(op.size)
     }
 }
 
@@ -82,9 +91,7 @@ pub(crate) fn loop_(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
 }
 
 fn call_to(x: &mut Exec<'_, '_>, op: &Decoded, target: u64) -> Result<Flow> {
-    if !Linear(target).is_canonical(x.cpu.linear_width()) {
-        return Err(Fault::GP0);
-    }
+    x.check_target(target)?;
     let next = x.next_rip(op);
     x.push(next, op.size)?;
     x.jump(target)
@@ -106,8 +113,7 @@ pub(crate) fn call_indirect(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> 
 pub(crate) fn ret(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let target = x.stack_slot(0, op.size)?;
     let flow = x.jump(target)?;
-    let rsp = &mut x.cpu.gpr[Gpr::Rsp as usize];
-    *rsp = rsp.wrapping_add(u64::from(op.size)).wrapping_add(op.immediate);
+    x.pop_bytes(u64::from(op.size) + op.immediate);
     Ok(flow)
 }
 

@@ -1,6 +1,6 @@
 //! Data movement: MOV, MOVZX, MOVSX, MOVBE, LEA, XCHG, CMOVcc, SETcc, PUSH, POP, PUSHF, POPF, ENTER's counterpart LEAVE.
 
-use super::flags::{condition, sign_extend};
+use super::flags::{condition, mask, sign_extend};
 use super::{Exec, Flow};
 use crate::decode::{Decoded, Operand};
 use crate::fault::{Fault, Result};
@@ -74,7 +74,7 @@ pub(crate) fn push(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
 pub(crate) fn pop(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let value = x.stack_slot(0, op.size)?;
     let old = x.cpu.gpr[Gpr::Rsp as usize];
-    x.cpu.gpr[Gpr::Rsp as usize] = old.wrapping_add(u64::from(op.size));
+    x.pop_bytes(u64::from(op.size));
     if let Err(fault) = x.put(op, 0, op.size, value) {
         if fault != Fault::Left {
             x.cpu.gpr[Gpr::Rsp as usize] = old;
@@ -109,18 +109,18 @@ pub(crate) fn popf(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     if x.cpu.cpl <= old.iopl() {
         writable |= RFlags::IF.0;
     }
-    x.cpu.gpr[Gpr::Rsp as usize] = x.cpu.gpr[Gpr::Rsp as usize].wrapping_add(u64::from(op.size));
+    x.pop_bytes(u64::from(op.size));
     x.cpu.set_rflags(RFlags(old.0 & !writable & !RFlags::RF.0 | value & writable));
     Ok(Flow::Next)
 }
 
 /// LEAVE.
 pub(crate) fn leave(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
-    let frame = x.cpu.gpr[Gpr::Rbp as usize];
-    let linear = x.segmented(SegmentName::Ss, frame, u64::from(op.size))?;
+    let frame = x.cpu.gpr[Gpr::Rbp as usize] & mask(x.stack_width());
+    let linear = x.segmented(SegmentName::Ss, frame, u64::from(op.size), AccessKind::Read)?;
     let access = x.data(AccessKind::Read);
     let value = x.read(linear, op.size, access)?;
-    x.cpu.gpr[Gpr::Rsp as usize] = frame.wrapping_add(u64::from(op.size));
+    x.set_stack_pointer(frame.wrapping_add(u64::from(op.size)));
     x.put_register(Gpr::Rbp as u8, op.size, value);
     Ok(Flow::Next)
 }

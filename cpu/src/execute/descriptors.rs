@@ -97,10 +97,15 @@ pub(crate) fn load_table(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     x.offer_table(op, which, Stage::BeforeExceptions)?;
     x.require_cpl0()?;
     x.offer_table(op, which, Stage::AfterPrivilege)?;
-    let linear = x.linear(op, 10)?;
+    // Outside 64-bit mode the base has 4 bytes, of which a 16-bit operand size drops the highest.
+    let base_size = if x.cpu.is_64_bit() { 8 } else { 4 };
+    let linear = x.linear(op, 2 + u64::from(base_size), AccessKind::Read)?;
     let access = x.data(AccessKind::Read);
     let limit = x.read(linear, 2, access)? as u16;
-    let base = x.read(linear.offset(2), 8, access)?;
+    let mut base = x.read(linear.offset(2), base_size, access)?;
+    if op.size == 2 {
+        base &= 0xff_ffff;
+    }
     x.offer_table(op, which, Stage::AfterOperands)?;
     if !Linear(base).is_canonical(x.cpu.linear_width()) {
         return Err(Fault::GP0);
@@ -122,12 +127,13 @@ pub(crate) fn store_table(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     x.offer_table(op, which, Stage::AfterPrivilege)?;
     x.offer_table(op, which, Stage::AfterOperands)?;
     let table = if op.immediate == 0 { x.cpu.gdtr } else { x.cpu.idtr };
-    let linear = x.linear(op, 10)?;
+    let base_size = if x.cpu.is_64_bit() { 8 } else { 4 };
+    let linear = x.linear(op, 2 + u64::from(base_size), AccessKind::Write)?;
     let access = x.data(AccessKind::Write);
     x.translate(linear, access)?;
-    x.translate(linear.offset(9), access)?;
+    x.translate(linear.offset(u64::from(base_size) + 1), access)?;
     x.write(linear, 2, u64::from(table.limit), access)?;
-    x.write(linear.offset(2), 8, table.base, access)?;
+    x.write(linear.offset(2), base_size, table.base, access)?;
     Ok(Flow::Next)
 }
 
@@ -217,8 +223,7 @@ pub(crate) fn pop_segment(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let Operand::Special(number) = op.operands[0] else { return Err(Fault::UD) };
     let selector = Selector(x.stack_slot(0, op.size)? as u16);
     load_data_segment(x, SegmentName::ALL[usize::from(number)], selector)?;
-    let rsp = &mut x.cpu.gpr[Gpr::Rsp as usize];
-    *rsp = rsp.wrapping_add(u64::from(op.size));
+    x.pop_bytes(u64::from(op.size));
     Ok(Flow::Next)
 }
 

@@ -6,14 +6,15 @@ use crate::decode::{Decoded, Operand};
 use crate::fault::{Fault, Result};
 use rootmode_arch::event::PortAccess;
 use rootmode_arch::record::Payload;
-use rootmode_arch::{Event, EventClass, Gpr, Linear, SegmentName, Stage};
+use rootmode_arch::{Cr0, Event, EventClass, Gpr, Linear, RFlags, SegmentName, Stage};
 use rootmode_mmu::{Access, AccessKind};
 
 impl Exec<'_, '_> {
     /// CPL above IOPL: every bit of the TSS's permission map for the bytes of the port must be 0
     /// (SDM Vol. 1 "I/O Permission Bit Map").
     fn check_port(&mut self, port: u16, size: u8) -> Result {
-        if self.cpu.cpl <= self.cpu.rflags().iopl() {
+        let virtual_8086 = self.cpu.rflags().contains(RFlags::VM);
+        if !self.cpu.cr0.contains(Cr0::PE) || self.cpu.cpl <= self.cpu.rflags().iopl() && !virtual_8086 {
             return Ok(());
         }
         let tr = *self.cpu.segment(SegmentName::Tr);
@@ -102,10 +103,6 @@ impl Exec<'_, '_> {
     fn string_port(&self, op: &Decoded, input: bool) -> PortAccess {
         let (register, segment) =
             if input { (Gpr::Rdi, SegmentName::Es) } else { (Gpr::Rsi, op.memory.segment) };
-        let base = match segment {
-            SegmentName::Fs | SegmentName::Gs => self.cpu.segment(segment).base,
-            _ => 0,
-        };
         let offset = self.cpu.gpr[register as usize] & mask(op.memory.address_size);
         PortAccess {
             port: self.cpu.gpr[Gpr::Rdx as usize] as u16,
@@ -116,7 +113,7 @@ impl Exec<'_, '_> {
             immediate: false,
             address_size: op.memory.address_size,
             segment,
-            linear: Linear(base.wrapping_add(offset)),
+            linear: self.unchecked(segment, offset),
         }
     }
 }
@@ -129,7 +126,7 @@ pub(crate) fn ins(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let port = x.string_port(op, true);
     let mut done = x.offer_port(port)?;
     if !done {
-        let to = x.string_address(op, Gpr::Rdi, SegmentName::Es)?;
+        let to = x.string_address(op, Gpr::Rdi, SegmentName::Es, AccessKind::Write)?;
         let write = x.data(AccessKind::Write);
         x.translate(to, write)?;
         x.translate(to.offset(u64::from(op.size) - 1), write)?;
@@ -150,7 +147,7 @@ pub(crate) fn outs(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     }
     let port = x.string_port(op, false);
     if !x.offer_port(port)? {
-        let from = x.string_address(op, Gpr::Rsi, op.memory.segment)?;
+        let from = x.string_address(op, Gpr::Rsi, op.memory.segment, AccessKind::Read)?;
         let read = x.data(AccessKind::Read);
         let value = x.read(from, op.size, read)?;
         if !x.offer_last(port)? {

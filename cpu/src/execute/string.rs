@@ -16,9 +16,15 @@ impl Exec<'_, '_> {
     }
 
     /// The linear address that `register` points to in `segment`.
-    pub(crate) fn string_address(&self, op: &Decoded, register: Gpr, segment: SegmentName) -> Result<Linear> {
+    pub(crate) fn string_address(
+        &self,
+        op: &Decoded,
+        register: Gpr,
+        segment: SegmentName,
+        kind: AccessKind,
+    ) -> Result<Linear> {
         let offset = self.cpu.gpr[register as usize] & mask(op.memory.address_size);
-        self.segmented(segment, offset, u64::from(op.size))
+        self.segmented(segment, offset, u64::from(op.size), kind)
     }
 
     /// Moves `register` on by one element.
@@ -49,8 +55,8 @@ pub(crate) fn movs(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     if !x.repeats(op) {
         return Ok(Flow::Next);
     }
-    let from = x.string_address(op, Gpr::Rsi, op.memory.segment)?;
-    let to = x.string_address(op, Gpr::Rdi, SegmentName::Es)?;
+    let from = x.string_address(op, Gpr::Rsi, op.memory.segment, AccessKind::Read)?;
+    let to = x.string_address(op, Gpr::Rdi, SegmentName::Es, AccessKind::Write)?;
     let (read, write) = (x.data(AccessKind::Read), x.data(AccessKind::Write));
     let value = x.read(from, op.size, read)?;
     x.write(to, op.size, value, write)?;
@@ -64,7 +70,7 @@ pub(crate) fn stos(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     if !x.repeats(op) {
         return Ok(Flow::Next);
     }
-    let to = x.string_address(op, Gpr::Rdi, SegmentName::Es)?;
+    let to = x.string_address(op, Gpr::Rdi, SegmentName::Es, AccessKind::Write)?;
     let write = x.data(AccessKind::Write);
     let value = x.cpu.gpr[Gpr::Rax as usize];
     x.write(to, op.size, value & mask(op.size), write)?;
@@ -77,7 +83,7 @@ pub(crate) fn lods(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     if !x.repeats(op) {
         return Ok(Flow::Next);
     }
-    let from = x.string_address(op, Gpr::Rsi, op.memory.segment)?;
+    let from = x.string_address(op, Gpr::Rsi, op.memory.segment, AccessKind::Read)?;
     let read = x.data(AccessKind::Read);
     let value = x.read(from, op.size, read)?;
     x.put_register(Gpr::Rax as u8, op.size, value);
@@ -90,7 +96,7 @@ pub(crate) fn scas(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     if !x.repeats(op) {
         return Ok(Flow::Next);
     }
-    let at = x.string_address(op, Gpr::Rdi, SegmentName::Es)?;
+    let at = x.string_address(op, Gpr::Rdi, SegmentName::Es, AccessKind::Read)?;
     let read = x.data(AccessKind::Read);
     let value = x.read(at, op.size, read)?;
     let (_, flags) = flags::sub(x.cpu.gpr[Gpr::Rax as usize] & mask(op.size), value, 0, op.size);
@@ -104,8 +110,8 @@ pub(crate) fn cmps(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     if !x.repeats(op) {
         return Ok(Flow::Next);
     }
-    let first = x.string_address(op, Gpr::Rsi, op.memory.segment)?;
-    let second = x.string_address(op, Gpr::Rdi, SegmentName::Es)?;
+    let first = x.string_address(op, Gpr::Rsi, op.memory.segment, AccessKind::Read)?;
+    let second = x.string_address(op, Gpr::Rdi, SegmentName::Es, AccessKind::Read)?;
     let read = x.data(AccessKind::Read);
     let a = x.read(first, op.size, read)?;
     let b = x.read(second, op.size, read)?;

@@ -203,7 +203,7 @@ pub(crate) fn invpcid(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
 impl Exec<'_, '_> {
     /// The 16-byte memory operand of INVPCID, INVEPT, INVVPID.
     pub(crate) fn descriptor_operand(&mut self, op: &Decoded) -> Result<[u64; 2]> {
-        let linear = self.linear(op, 16)?;
+        let linear = self.linear(op, 16, AccessKind::Read)?;
         let access = self.data(AccessKind::Read);
         Ok([self.read(linear, 8, access)?, self.read(linear.offset(8), 8, access)?])
     }
