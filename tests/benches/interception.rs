@@ -85,8 +85,7 @@ fn interception(c: &mut Criterion) {
     let kernel = rootmode_models::kvm::interception::Kernel::Later;
     let list = ChunkList::new(kernel, ChunkSize::Eight, 16, NONE).expect("the list fits into 16 places");
     merge(c, "merge MSRPM, KVM's 10 chunks", &list);
-    let whole = ChunkList { size: ChunkSize::Eight, indices: (0..1024).collect() };
-    merge(c, "merge MSRPM, all 1024 chunks", &whole);
+    merge(c, "merge MSRPM, all 1024 chunks", &ChunkList::whole(ChunkSize::Eight));
 }
 
 criterion_group!(benches, interception);

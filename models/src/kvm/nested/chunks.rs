@@ -1,5 +1,7 @@
 //! [`ChunkList`]: which chunks of L1's permission map are merged, derived from the MSRs that KVM may pass to L2.
 
+use core::ops::Range;
+
 use rootmode_arch::msr;
 
 use crate::kvm::interception::{Access, InterceptMap, Kernel};
@@ -101,13 +103,12 @@ pub fn merge_msrs(kernel: Kernel, bugs: Regressions) -> impl Iterator<Item = u32
         .chain(sentinel)
 }
 
-/// Indices of the chunks to merge, each once, in the order of the MSRs that brought them.
+/// The chunks to merge, each once, in the order of the MSRs that brought them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChunkList {
-    /// Width of a chunk.
-    pub size: ChunkSize,
-    /// Offset of each chunk in the map, in chunks.
-    pub indices: Vec<usize>,
+    size: ChunkSize,
+    /// Offsets in the map, in chunks: neighbours that follow each other in the list form one range.
+    runs: Vec<Range<usize>>,
 }
 
 impl ChunkList {
@@ -121,23 +122,51 @@ impl ChunkList {
         capacity: usize,
         bugs: Regressions,
     ) -> Result<Self, MergeListError> {
-        let mut indices = Vec::with_capacity(capacity.min(16));
+        let mut list = Self { size, runs: Vec::with_capacity(capacity.min(16)) };
         for msr in merge_msrs(kernel, bugs) {
             let position = Msrpm::locate(msr, Access::Read, bugs).ok_or(MergeListError::OutOfRange(msr))?;
             let width = if bugs.has(Regression::ChunkUnitsMixed) { 12 - size.bytes() } else { size.bytes() };
             let index = position.byte / width;
-            if indices.contains(&index) {
+            if list.indices().any(|known| known == index) {
                 continue;
             }
-            if indices.len() == capacity {
+            if list.indices().count() == capacity {
                 if bugs.has(Regression::MergeTableOverflowIgnored) {
                     break;
                 }
                 return Err(MergeListError::Full { msr, capacity });
             }
-            indices.push(index);
+            list.push(index);
         }
-        Ok(Self { size, indices })
+        Ok(list)
+    }
+
+    /// Every chunk of both pages, in ascending order: what a kernel without a list would have to merge.
+    pub fn whole(size: ChunkSize) -> Self {
+        Self { size, runs: vec![0..Msrpm::SIZE / size.bytes()] }
+    }
+
+    fn push(&mut self, index: usize) {
+        match self.runs.last_mut() {
+            Some(run) if run.end == index => run.end += 1,
+            _ => self.runs.push(index..index + 1),
+        }
+    }
+
+    /// Width of a chunk.
+    pub const fn size(&self) -> ChunkSize {
+        self.size
+    }
+
+    /// Offset of each chunk in the map, in chunks.
+    pub fn indices(&self) -> impl Iterator<Item = usize> {
+        self.runs.iter().cloned().flatten()
+    }
+
+    /// Offsets of runs of chunks in the map, in bytes, in the order of the list.
+    pub fn byte_runs(&self) -> impl Iterator<Item = Range<usize>> {
+        let size = self.size.bytes();
+        self.runs.iter().map(move |run| run.start * size..run.end * size)
     }
 
     /// Places that upstream's table has for 8-byte chunks in `kernel`: exactly as many as needed.
@@ -155,7 +184,7 @@ mod tests {
     use super::*;
 
     fn indices(kernel: Kernel, size: ChunkSize) -> Vec<usize> {
-        ChunkList::new(kernel, size, 16, Regressions::NONE).unwrap().indices
+        ChunkList::new(kernel, size, 16, Regressions::NONE).unwrap().indices().collect()
     }
 
     #[test]
@@ -164,6 +193,14 @@ mod tests {
         assert_eq!(indices(Kernel::V6_12, ChunkSize::Eight), [260, 11, 264, 2, 8, 14]);
         assert_eq!(indices(Kernel::V6_17, ChunkSize::Eight), [260, 11, 264, 2, 8, 7, 14]);
         assert_eq!(indices(Kernel::Later, ChunkSize::Eight), [260, 11, 264, 2, 8, 7, 14, 512, 528, 280]);
+    }
+
+    #[test]
+    fn neighbours_become_one_run_only_if_they_follow_each_other() {
+        let mut list = ChunkList { size: ChunkSize::Four, runs: Vec::new() };
+        [8, 7, 9, 10, 11, 3].into_iter().for_each(|index| list.push(index));
+        assert_eq!(list.byte_runs().collect::<Vec<_>>(), [32..36, 28..32, 36..48, 12..16]);
+        assert_eq!(list.indices().collect::<Vec<_>>(), [8, 7, 9, 10, 11, 3]);
     }
 
     #[test]

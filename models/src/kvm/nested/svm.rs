@@ -1,5 +1,7 @@
 //! Nested SVM: vmcb02's permission map, and who handles VMEXIT_MSR.
 
+use core::ops::Range;
+
 use rootmode_svm::bitmap::Msrpm;
 
 use super::{ChunkList, GuestMemory, Handler, Unreadable};
@@ -113,23 +115,60 @@ impl NestedMsrpm {
         } else if !bugs.has(Regression::FailedMergeNotForced) {
             vcpu.force_merge = true;
         }
-        let size = chunks.size.bytes();
-        for index in &chunks.indices {
-            let offset = index * size;
-            let mut l1 = [0; 8];
-            match memory.read(vmcb12.msrpm_base + offset as u64, &mut l1[..size]) {
-                Err(_) if bugs.has(Regression::MergeReadFailureIgnored) => continue,
-                result => result?,
+        let size = chunks.size().bytes();
+        for run in chunks.byte_runs() {
+            if run.len() > size && self.merge_run(&run, vcpu, vmcb12, memory, bugs) {
+                continue;
             }
-            let Some(own) = vcpu.map.as_bytes().get(offset..offset + size) else { continue };
-            let mut l0 = [0; 8];
-            l0[..size].copy_from_slice(own);
-            let l2 = combine(u64::from_ne_bytes(l0), u64::from_ne_bytes(l1), bugs).to_ne_bytes();
-            self.map.as_bytes_mut()[offset..offset + size].copy_from_slice(&l2[..size]);
+            // One by one, as KVM does: an unreadable chunk leaves those before it merged.
+            for offset in run.step_by(size) {
+                self.merge_chunk(offset..offset + size, vcpu, vmcb12, memory, bugs)?;
+            }
         }
         vcpu.force_merge = false;
         self.active = ActiveMap::Msrpm02;
         Ok(self.active)
+    }
+
+    /// Merges the chunk of at most 8 bytes at `place`.
+    fn merge_chunk(
+        &mut self,
+        place: Range<usize>,
+        vcpu: &Intercepts<Msrpm>,
+        vmcb12: &Vmcb12,
+        memory: &mut dyn GuestMemory,
+        bugs: Regressions,
+    ) -> Result<(), Unreadable> {
+        let mut l1 = [0; 8];
+        let l1 = &mut l1[..place.len()];
+        match memory.read(vmcb12.msrpm_base + place.start as u64, l1) {
+            Err(_) if bugs.has(Regression::MergeReadFailureIgnored) => return Ok(()),
+            result => result?,
+        }
+        if let Some(l0) = vcpu.map.as_bytes().get(place.clone()) {
+            combine(&mut self.map.as_bytes_mut()[place], l0, l1, bugs);
+        }
+        Ok(())
+    }
+
+    /// Merges the chunks of `run` with one read; false, and nothing has changed, if they cannot be read together.
+    fn merge_run(
+        &mut self,
+        run: &Range<usize>,
+        vcpu: &Intercepts<Msrpm>,
+        vmcb12: &Vmcb12,
+        memory: &mut dyn GuestMemory,
+        bugs: Regressions,
+    ) -> bool {
+        let mut l1 = [0; Msrpm::SIZE];
+        let (Some(l0), Some(l1)) = (vcpu.map.as_bytes().get(run.clone()), l1.get_mut(run.clone())) else {
+            return false;
+        };
+        let readable = memory.read(vmcb12.msrpm_base + run.start as u64, l1).is_ok();
+        if readable {
+            combine(&mut self.map.as_bytes_mut()[run.clone()], l0, l1, bugs);
+        }
+        readable
     }
 
     /// vmcb01's map was recalculated while L2 runs: what it now intercepts, L2 must not reach any more.
@@ -156,16 +195,20 @@ impl NestedMsrpm {
     }
 }
 
-/// One chunk of L2's map from those of L0 and L1; shorter chunks are padded.
-fn combine(l0: u64, l1: u64, bugs: Regressions) -> u64 {
+/// Chunks of L2's map from those of L0 and L1, all of one length.
+fn combine(l2: &mut [u8], l0: &[u8], l1: &[u8], bugs: Regressions) {
+    // One loop for each operation, so that none of them asks about bugs at every byte.
+    fn each(l2: &mut [u8], l0: &[u8], l1: &[u8], operation: impl Fn(u8, u8) -> u8) {
+        l2.iter_mut().zip(l0.iter().zip(l1)).for_each(|(l2, (l0, l1))| *l2 = operation(*l0, *l1));
+    }
     if bugs.has(Regression::MergeAnds) {
-        l0 & l1
+        each(l2, l0, l1, |l0, l1| l0 & l1);
     } else if bugs.has(Regression::MergeTakesL1Only) {
-        l1
+        l2.copy_from_slice(l1);
     } else if bugs.has(Regression::MergeTakesL0Only) {
-        l0
+        l2.copy_from_slice(l0);
     } else {
-        l0 | l1
+        each(l2, l0, l1, |l0, l1| l0 | l1);
     }
 }
 
@@ -216,5 +259,77 @@ pub fn msr_exit_handler(
     match memory.read(vmcb12.msrpm_base + place.byte as u64, &mut byte) {
         Ok(()) if byte[0] & place.mask == 0 => Handler::L0,
         _ => Handler::L1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kvm::nested::ChunkSize;
+
+    /// One map at address 0x4000 with a byte that cannot be read; counts the reads.
+    struct Holed {
+        map: Msrpm,
+        hole: usize,
+        reads: usize,
+    }
+
+    impl GuestMemory for Holed {
+        fn read(&mut self, address: u64, buffer: &mut [u8]) -> Result<(), Unreadable> {
+            self.reads += 1;
+            let start = address as usize - 0x4000;
+            let place = start..start + buffer.len();
+            if place.contains(&self.hole) {
+                return Err(Unreadable { address });
+            }
+            buffer.copy_from_slice(&self.map.as_bytes()[place]);
+            Ok(())
+        }
+    }
+
+    /// Maps of L0 and L1 in which every byte differs from its neighbours, merged chunk by chunk as the OR of the two.
+    fn merged(
+        size: ChunkSize,
+        hole: usize,
+    ) -> (NestedMsrpm, Holed, Result<ActiveMap, MergeFailed>, [u8; 8192]) {
+        let none = Regressions::NONE;
+        let l0 = std::array::from_fn(|n| (n * 7) as u8);
+        let l1: [u8; 8192] = std::array::from_fn(|n| (n * 13 >> 4) as u8);
+        let vmcb12 = Vmcb12 {
+            address: 0x1000,
+            msr_prot: true,
+            msrpm_base: 0x4000,
+            hypercalls: false,
+            enlightened: false,
+            clean: false,
+        };
+        let mut vcpu = Intercepts::<Msrpm>::closed();
+        vcpu.map = Msrpm::from_bytes(l0);
+        let mut memory = Holed { map: Msrpm::from_bytes(l1), hole, reads: 0 };
+        let mut nested = NestedMsrpm::new(none);
+        let found = nested.vmrun(&mut vcpu, &vmcb12, &ChunkList::whole(size), &mut memory, none);
+        let end = hole / size.bytes() * size.bytes();
+        let expected = std::array::from_fn(|n| if n < end { l0[n] | l1[n] } else { 0xff });
+        (nested, memory, found, expected)
+    }
+
+    #[test]
+    fn all_chunks_together_take_one_read_and_give_the_or_of_both_maps() {
+        for size in [ChunkSize::Four, ChunkSize::Eight] {
+            let (nested, memory, found, expected) = merged(size, Msrpm::SIZE);
+            assert_eq!((found, memory.reads), (Ok(ActiveMap::Msrpm02), 1));
+            assert_eq!(nested.map.as_bytes(), &expected);
+        }
+    }
+
+    #[test]
+    fn an_unreadable_chunk_fails_at_its_address_and_leaves_those_before_it_merged() {
+        for (size, hole, address) in
+            [(ChunkSize::Four, 0, 0x4000), (ChunkSize::Four, 5006, 0x538c), (ChunkSize::Eight, 5006, 0x5388)]
+        {
+            let (nested, _, found, expected) = merged(size, hole);
+            assert_eq!(found, Err(MergeFailed(Unreadable { address })));
+            assert_eq!(nested.map.as_bytes(), &expected);
+        }
     }
 }

@@ -72,7 +72,7 @@ fn list(c: &mut dyn Choices, bugs: Regressions) -> Verdict {
     let found = ChunkList::new(kernel, size, capacity, bugs);
     let found = match found {
         Ok(list) => {
-            let mut indices = list.indices;
+            let mut indices: Vec<usize> = list.indices().collect();
             indices.sort_unstable();
             Ok(indices)
         }
