@@ -11,11 +11,20 @@ use rootmode_vmx::{Control, ExitReason};
 use super::Report;
 use crate::oracles::compare::{Sides, disagrees};
 use crate::oracles::draw::Draw;
-use crate::oracles::{svm_compare, vmx_compare};
+use crate::oracles::{When, svm_compare, svm_exits, vmx_compare, vmx_exits};
 
 /// Stages that a row may name.
 const STAGES: [Option<Stage>; 4] =
     [None, Some(Stage::BeforeExceptions), Some(Stage::AfterPrivilege), Some(Stage::AfterOperands)];
+
+/// The stages that make a mutant: others than the row's, and not those that the manual makes one with it.
+fn other_stages(of: Option<Stage>, when: Option<When>) -> impl Iterator<Item = Option<Stage>> {
+    let same = move |stage: Option<Stage>| match (of, stage, when) {
+        (Some(of), Some(stage), Some(when)) => when.unites(of, stage),
+        _ => false,
+    };
+    STAGES.into_iter().filter(move |stage| *stage != of && !same(*stage))
+}
 
 /// Whether one of `cases` random cases of the class shows the difference.
 fn noticed(class: EventClass, cases: u64, sides: impl Fn(&mut Draw) -> Sides) -> bool {
@@ -39,7 +48,8 @@ fn of_vmx(row: &vmx::Row) -> Vec<(String, vmx::Row)> {
     if row.information.is_some() {
         all.push(("without information".into(), vmx::Row { information: None, ..*row }));
     }
-    for stage in STAGES.into_iter().filter(|stage| *stage != row.stage) {
+    let when = vmx_exits::when(row.class, row.reason.0.into());
+    for stage in other_stages(row.stage, when) {
         all.push((format!("stage {stage:?}"), vmx::Row { stage, ..*row }));
     }
     for (place, gate) in row.gates.iter().enumerate() {
@@ -75,7 +85,8 @@ fn of_svm(row: &svm::Row) -> Vec<(String, svm::Row)> {
     if row.info != svm::Info::Nothing {
         all.push(("without information".into(), svm::Row { info: svm::Info::Nothing, ..*row }));
     }
-    for stage in STAGES.into_iter().filter(|stage| *stage != row.stage) {
+    let when = svm_exits::when(row.class, row.code.0);
+    for stage in other_stages(row.stage, when) {
         all.push((format!("stage {stage:?}"), svm::Row { stage, ..*row }));
     }
     let mut gate = |what: &str, gate| all.push((format!("gate {what}"), svm::Row { gate, ..*row }));

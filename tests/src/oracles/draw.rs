@@ -20,6 +20,8 @@ pub struct Mode {
     pub long: bool,
     /// Values that make comparisons equal: masks' shadows, targets, PASIDs, page-fault codes.
     pub near: [u64; 8],
+    /// Moves name any of the 16 control and debug registers that SVM has intercepts for, not only those that exist.
+    pub all_registers: bool,
 }
 
 impl Draw {
@@ -275,8 +277,15 @@ impl Draw {
         Event::Vmx { instruction, operand, register, value }
     }
 
-    fn control_register(&mut self) -> u8 {
+    fn control_register(&mut self, mode: &Mode) -> u8 {
+        if mode.all_registers && self.one_in(9) {
+            return self.below(16) as u8;
+        }
         self.of(&[0, 0, 2, 3, 3, 4, 4, 8])
+    }
+
+    fn debug_register(&mut self, mode: &Mode) -> u8 {
+        self.below(if mode.all_registers { 16 } else { 8 }) as u8
     }
 
     /// An event of `class`.
@@ -337,9 +346,9 @@ impl Draw {
             C::Rdtscp => Event::Rdtscp,
             C::Rsm => Event::Rsm,
             C::Vmx => self.vmx(mode),
-            C::CrRead => Event::CrRead { cr: self.control_register(), gpr: self.gpr(mode) },
+            C::CrRead => Event::CrRead { cr: self.control_register(mode), gpr: self.gpr(mode) },
             C::CrWrite => Event::CrWrite {
-                cr: self.control_register(),
+                cr: self.control_register(mode),
                 gpr: self.gpr(mode),
                 value: wide(self.near(&mode.near[..6])),
             },
@@ -352,8 +361,12 @@ impl Draw {
                 let gpr = self.gpr(mode);
                 Event::Smsw { register: self.one_in(2).then_some(gpr) }
             }
-            C::DrRead => Event::DrRead { dr: byte & 7, gpr: self.gpr(mode) },
-            C::DrWrite => Event::DrWrite { dr: byte & 7, gpr: self.gpr(mode), value: wide(self.bits()) },
+            C::DrRead => Event::DrRead { dr: self.debug_register(mode), gpr: self.gpr(mode) },
+            C::DrWrite => Event::DrWrite {
+                dr: self.debug_register(mode),
+                gpr: self.gpr(mode),
+                value: wide(self.bits()),
+            },
             C::PortIo => Event::PortIo(self.port(mode)),
             C::Rdmsr => Event::Rdmsr { index: self.msr() },
             C::Wrmsr => Event::Wrmsr { index: self.msr(), value: self.bits() },

@@ -62,6 +62,11 @@ pub enum When {
 }
 
 impl When {
+    /// Whether exits at the two stages are one and the same: nothing that the instruction could fault on lies between.
+    pub fn unites(self, one: Stage, other: Stage) -> bool {
+        self == When::BeforeMemory && self.allows(one) && self.allows(other)
+    }
+
     /// Whether an exit at `stage` agrees.
     pub fn allows(self, stage: Stage) -> bool {
         match self {

@@ -101,6 +101,6 @@ pub fn case(draw: &mut Draw, _: EventClass) -> (Case, Mode) {
         },
     };
     let maps = HashedMaps { seed: draw.bits(), density: draw.below(5) };
-    let mode = Mode { protected, long, near: [state.cr0.0; 8] };
+    let mode = Mode { protected, long, near: [state.cr0.0; 8], all_registers: true };
     (Case { controls, state, maps }, mode)
 }

@@ -77,10 +77,11 @@ const ROWS: &[Row] = &[
     row("forced INTR", C::ExternalInterrupt, On::Open, |v, _| forces(v), 0x060, NONE, NO_STAGE),
     row("NMI", C::Nmi, On::Bit(0x0c, 1), ALWAYS, 0x061, NONE, NO_STAGE),
     row("forced NMI", C::Nmi, On::Open, |v, _| forces(v), 0x061, NONE, NO_STAGE),
-    // EXITINFO1 of an SMI tells its source, which the event does not carry.
-    row("SMI", C::Smi, On::Bit(0x0c, 2), |v, _| !v.controls.traits.smm_locked, 0x062, |_, _| [Masked::OPEN; 2], NO_STAGE),
+    // "SMI Intercept": bit 0 of EXITINFO1 says asserted from outside, which the event stands for; SMIs of trapped I/O
+    // are not offered.
+    row("SMI", C::Smi, On::Bit(0x0c, 2), |v, _| !v.controls.traits.smm_locked, 0x062, external_smi, NO_STAGE),
     // "Interaction with SMI and #MC": regardless of the intercept bit.
-    row("SMI of SEV-ES", C::Smi, On::Open, |v, _| is_sev_es(v), 0x062, |_, _| [Masked::OPEN; 2], NO_STAGE),
+    row("SMI of SEV-ES", C::Smi, On::Open, |v, _| is_sev_es(v), 0x062, external_smi, NO_STAGE),
     row("INIT", C::Init, On::Bit(0x0c, 3), ALWAYS, 0x063, NONE, NO_STAGE),
     row("forced INIT", C::Init, On::Open, |v, _| forces(v), 0x063, NONE, NO_STAGE),
     row("VINTR", C::VirtualInterrupt, On::Bit(0x0c, 4), ALWAYS, 0x064, NONE, NO_STAGE),
@@ -155,6 +156,13 @@ const ROWS: &[Row] = &[
     row("vAPIC write", C::ApicWrite, On::Open, vapic_traps, 0x402, vapic_write, NO_STAGE),
     row("level-triggered EOI", C::VirtualizedEoi, On::Open, |v, _| is_avic(v), 0x402, vapic_eoi, NO_STAGE),
 ];
+
+/// When the exits of `class` with the exit code `code` happen; `None`: rows differ, or there are none.
+pub fn when(class: C, code: u64) -> Option<When> {
+    let mut all = ROWS.iter().filter(|row| row.class == class && row.code == code).map(|row| row.when);
+    let first = all.next()?;
+    all.all(|other| other == first).then_some(first)
+}
 
 /// What the manual says about `event`.
 pub fn expected(view: &Seen<'_>, event: &Event) -> Answer {
@@ -363,6 +371,10 @@ fn task_switch(view: &Seen<'_>, event: &Event) -> [Masked; 2] {
         | u64::from(error_code.is_some()) << 44
         | (view.state.rflags.0 >> 16 & 1) << 48;
     [Masked::exact(selector.0.into()), Masked::exact(second)]
+}
+
+fn external_smi(_: &Seen<'_>, _: &Event) -> [Masked; 2] {
+    [Masked::exact(1), Masked::OPEN]
 }
 
 fn written(_: &Seen<'_>, event: &Event) -> [Masked; 2] {

@@ -171,6 +171,7 @@ pub fn case(draw: &mut Draw, class: EventClass) -> (Case, Mode) {
             u64::from(processor.in_delivery),
             controls.posted_interrupt_vector.into(),
         ],
+        all_registers: false,
     };
     (Case { controls, processor, bitmaps }, mode)
 }

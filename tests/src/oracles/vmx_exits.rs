@@ -82,7 +82,7 @@ const ROWS: &[Row] = &[
     row("EPT misconfiguration", C::SecondStage, &[On::Secondary(1)], misconfigured, 49, ZERO, NOT_AN_INSTRUCTION),
     row("EPT violation", C::SecondStage, &[On::Secondary(1)], violated, 48, ept_violation, NOT_AN_INSTRUCTION),
     row("APIC access", C::ApicAccess, &[On::Secondary(0)], apic_access_exits, 44, apic_access, NOT_AN_INSTRUCTION),
-    row("APIC write", C::ApicWrite, &[], ALWAYS, 56, apic_write, NOT_AN_INSTRUCTION),
+    row("APIC write", C::ApicWrite, &[On::Primary(21)], ALWAYS, 56, apic_write, NOT_AN_INSTRUCTION),
     row("virtualized EOI", C::VirtualizedEoi, &[On::Secondary(9)], eoi_exits, 45, vector, NOT_AN_INSTRUCTION),
     row("log full", C::PageModificationLogFull, &[On::Secondary(17)], ALWAYS, 62, log_full, NOT_AN_INSTRUCTION),
     // "Instructions That Cause VM Exits Unconditionally"
@@ -150,6 +150,13 @@ const ROWS: &[Row] = &[
     row("VMFUNC", C::Vmx, &[On::Secondary(13)], vmfunc_exits, 59, ZERO, When::BeforeMemory),
 ];
 
+/// When the exits of `class` for the basic reason `reason` happen; `None`: rows differ, or there are none.
+pub fn when(class: C, reason: u64) -> Option<When> {
+    let mut all = ROWS.iter().filter(|row| row.class == class && row.reason == reason).map(|row| row.when);
+    let first = all.next()?;
+    all.all(|other| other == first).then_some(first)
+}
+
 /// Whether a control is 1 and its word counts.
 fn on(view: &Seen<'_>, control: On) -> bool {
     let c = view.controls;
@@ -188,9 +195,9 @@ pub fn expected(view: &Seen<'_>, event: &Event) -> Answer {
 /// Cases without an answer.
 fn is_open(view: &Seen<'_>, event: &Event) -> bool {
     match event {
-        // "APIC-Write VM Exits": only writes that were virtualized come so far.
+        // "APIC-Write VM Exits": only writes that were virtualized come so far; without the TPR shadow, none is.
         Event::ApicWrite { .. } => {
-            !on(view, On::Primary(21)) || !on(view, On::Secondary(8)) && !on(view, On::Secondary(9))
+            on(view, On::Primary(21)) && !on(view, On::Secondary(8)) && !on(view, On::Secondary(9))
         }
         // "VM Functions": without the control, and from leaf 64 on, VMFUNC is an invalid opcode, not an event.
         Event::Vmx { instruction: VmxInstruction::Vmfunc, value, .. } => *value & 0xffff_ffff > 63,
