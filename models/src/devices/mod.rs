@@ -1,5 +1,10 @@
 //! Devices: plain state machines behind the board's bus.
+//!
+//! A device is a value: `Clone` is its snapshot, `digest` its fingerprint. It knows time only as the tick it is called at;
+//! what will happen later it says as the tick of its next event. It never calls back.
 
+pub mod clock;
+pub mod pic;
 mod test_ports;
 
 pub use test_ports::{PRINT_PORT, SHUTDOWN_PORT, TestPorts};
