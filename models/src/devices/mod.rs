@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod pic;
+pub mod pit;
 mod test_ports;
 
 pub use test_ports::{PRINT_PORT, SHUTDOWN_PORT, TestPorts};
