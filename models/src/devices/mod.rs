@@ -4,8 +4,11 @@
 //! what will happen later it says as the tick of its next event. It never calls back.
 
 pub mod clock;
+pub mod ioapic;
 pub mod pic;
 pub mod pit;
+pub mod rtc;
 mod test_ports;
+pub mod uart;
 
 pub use test_ports::{PRINT_PORT, SHUTDOWN_PORT, TestPorts};
