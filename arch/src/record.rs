@@ -36,6 +36,10 @@ pub enum Stop {
     Unmodelled(Linear),
     /// VMX abort with its indicator.
     VmxAbort(u32),
+    /// The guest switched the machine off (ACPI S5, the shutdown port).
+    PowerOff,
+    /// The guest reset the machine (reset control register, keyboard controller).
+    Reset,
 }
 
 /// One observable fact.

@@ -289,12 +289,16 @@ impl Rtc {
                 self.ram[usize::from(A)] = value & 0x7f;
                 let reset = value & 0x60 == 0x60;
                 if reset && self.origin.is_some() {
+                    if self.running().is_some() {
+                        self.show(cycle);
+                    }
                     self.base = self.seconds(cycle);
                     self.origin = None;
                 } else if !reset && self.origin.is_none() {
                     // "The first update cycle begins one-half second later."
                     self.origin = Some(cycle.saturating_sub(SECOND / 2));
                     self.seen = cycle;
+                    self.adopt(cycle);
                 }
             }
             B => {
