@@ -6,7 +6,7 @@
 
 mod invalidate;
 
-use crate::walk::{Access, AccessKind, GuestRights, Paging, SecondRights, Translation, refusal};
+use crate::walk::{Access, GuestRights, Paging, SecondRights, Translation, refusal};
 use crate::{Digest, PageKind};
 use rootmode_arch::{GuestPhysical, HostPhysical, Linear};
 
@@ -82,7 +82,7 @@ impl Tlb {
             if entry.page != page || !entry.matches(tag) {
                 continue;
             }
-            let write = access.kind == AccessKind::Write;
+            let write = access.kind.is_write();
             if write && !(entry.rights.dirty && entry.second.dirty)
                 || !entry.second.allows(access.kind, entry.rights.user)
                 || refusal(paging, &entry.rights, access).is_some()
@@ -144,6 +144,7 @@ impl Tlb {
                 | u64::from(e.rights.dirty) << 3
                 | u64::from(e.rights.global) << 4
                 | u64::from(e.second.dirty) << 5
+                | u64::from(e.rights.shadow_stack) << 6
                 | u64::from(e.rights.key) << 8
                 | u64::from(e.second.bits) << 16
                 | u64::from(e.guest_shift) << 24

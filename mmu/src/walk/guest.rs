@@ -1,36 +1,21 @@
-//! The first stage: 4- and 5-level paging (SDM Vol. 3A "4-Level Paging and 5-Level Paging",
-//! APM Vol. 2 "Long-Mode Page Translation").
+//! The first stage: linear to guest-physical in every paging mode (SDM Vol. 3A, chapter "Paging";
+//! APM Vol. 2 "Page Translation and Protection").
 
-use super::second::{Purpose, translate_for};
-use super::{
-    Access, AccessKind, GuestRights, Paging, SecondStage, Translation, WalkFault, error, error_code, refusal,
-};
+use super::access::error_code;
+use super::second::{Purpose, SecondStage, translate_for};
+use super::tables::{ADDRESS, End, Format, descend, pdpte_reserved};
+use super::{Access, GuestRights, Paging, PagingMode, Translation, WalkFault, error, refusal};
 use crate::PhysicalMemory;
-use rootmode_arch::{GuestPhysical, HostPhysical, Linear};
-
-const PRESENT: u64 = 1;
-const WRITE: u64 = 1 << 1;
-const USER: u64 = 1 << 2;
-const ACCESSED: u64 = 1 << 5;
-const DIRTY: u64 = 1 << 6;
-const PAGE_SIZE: u64 = 1 << 7;
-const GLOBAL: u64 = 1 << 8;
-const NO_EXECUTE: u64 = 1 << 63;
-
-/// Where a paging-structure entry was read.
-#[derive(Clone, Copy, Default)]
-struct Entry {
-    guest: GuestPhysical,
-    host: HostPhysical,
-    value: u64,
-}
+use rootmode_arch::{GuestPhysical, Linear};
 
 /// Translates `linear` for `access`, with both stages.
 ///
-/// On success accessed and dirty flags of both stages are up to date.
+/// On success accessed and dirty flags of both stages are up to date. Outside 4- and 5-level paging only bits 31:0 of
+/// `linear` count; in them it is canonical.
 ///
 /// # Errors
 /// [`WalkFault::Page`] from the first stage, [`WalkFault::SecondStage`] from the second.
+#[inline]
 pub fn translate(
     memory: &mut PhysicalMemory,
     paging: &Paging,
@@ -38,80 +23,128 @@ pub fn translate(
     linear: Linear,
     access: Access,
 ) -> Result<Translation, WalkFault> {
-    if !paging.enabled {
-        // Without paging every linear address counts as a writable user-mode one.
-        let guest = GuestPhysical(linear.0);
-        let rights =
-            GuestRights { write: true, user: true, no_execute: false, dirty: true, global: false, key: 0 };
-        let purpose = Purpose::Final { linear, kind: access.kind, rights };
-        let mapped = translate_for(memory, second, guest, purpose)?;
-        return Ok(Translation {
-            host: mapped.host,
-            guest,
-            rights,
-            second: mapped.rights,
-            guest_shift: 12,
-            host_shift: mapped.shift,
-        });
+    match paging.mode {
+        PagingMode::Level4 => walk::<true>(memory, paging, second, linear, access, paging.cr3.0 & ADDRESS, 4),
+        PagingMode::Level5 => walk::<true>(memory, paging, second, linear, access, paging.cr3.0 & ADDRESS, 5),
+        PagingMode::Pae => {
+            let entry = pdpte(memory, paging, second, linear, access)?;
+            walk::<true>(memory, paging, second, linear, access, entry & ADDRESS, 2)
+        }
+        PagingMode::Bits32 { .. } => {
+            walk::<false>(memory, paging, second, linear, access, paging.cr3.0 & 0xffff_f000, 2)
+        }
+        PagingMode::None => {
+            // Every linear address counts as a writable user-mode one (SDM Vol. 3C "EPT Violations").
+            let rights = GuestRights {
+                write: true,
+                user: true,
+                no_execute: false,
+                dirty: true,
+                shadow_stack: false,
+                global: false,
+                key: 0,
+            };
+            let guest = GuestPhysical(linear.0 & 0xffff_ffff);
+            finish(memory, second, linear, access, guest, 12, rights)
+        }
     }
+}
 
-    let levels = if paging.five_level { 5 } else { 4 };
-    let mut table = paging.cr3.0 & 0x000f_ffff_ffff_f000;
-    let mut entries = [Entry::default(); 5];
-    let (mut write, mut user, mut no_execute) = (true, true, false);
-    let mut level = levels;
-    let leaf_level = loop {
-        let index = linear.0 >> (12 + 9 * (level - 1)) & 0x1ff;
-        let guest = GuestPhysical(table + index * 8);
-        let host = translate_for(memory, second, guest, Purpose::Table { linear, update: false })?.host;
-        let value = memory.read_u64(host);
-        if value & PRESENT == 0 {
-            return Err(WalkFault::Page(error_code(paging, access)));
+/// The present PDPTE for `linear`: from the registers, or with nested paging from memory, where reserved bits then
+/// cause page faults (APM Vol. 2 "Nested Paging", on legacy PAE mode).
+fn pdpte(
+    memory: &mut PhysicalMemory,
+    paging: &Paging,
+    second: &SecondStage,
+    linear: Linear,
+    access: Access,
+) -> Result<u64, WalkFault> {
+    let index = linear.0 >> 30 & 3;
+    let entry = match second {
+        SecondStage::Npt(_) => {
+            let at = GuestPhysical((paging.cr3.0 & 0xffff_ffe0) + 8 * index);
+            let host = translate_for(memory, second, at, Purpose::Table { linear, update: false })?.host;
+            memory.read_u64(host)
         }
-        let leaf = level == 1 || value & PAGE_SIZE != 0 && matches!(level, 2 | 3);
-        if value & reserved(paging, level, leaf) != 0 {
-            let code = error_code(paging, access) | error::PRESENT | error::RESERVED;
-            return Err(WalkFault::Page(code));
-        }
-        entries[level - 1] = Entry { guest, host, value };
-        write &= value & WRITE != 0;
-        user &= value & USER != 0;
-        no_execute |= value & NO_EXECUTE != 0 && paging.no_execute;
-        if leaf {
-            break level;
-        }
-        table = value & 0x000f_ffff_ffff_f000;
-        level -= 1;
+        SecondStage::None | SecondStage::Ept(_) => paging.pdptes[index as usize],
     };
+    let code = error_code(paging, access);
+    if entry & 1 == 0 {
+        return Err(WalkFault::Page(code));
+    }
+    if entry & pdpte_reserved(paging.physical_width) != 0 {
+        return Err(WalkFault::Page(code | error::PRESENT | error::RESERVED));
+    }
+    Ok(entry)
+}
 
-    let leaf = entries[leaf_level - 1].value;
-    let guest_shift = 12 + 9 * (leaf_level as u8 - 1);
-    let mut rights = GuestRights {
-        write,
-        user,
-        no_execute,
-        dirty: leaf & DIRTY != 0,
-        global: leaf & GLOBAL != 0 && paging.global,
-        key: (leaf >> 59 & 15) as u8,
+/// Walks the tables from the one at `table`, which has level `top`.
+#[inline]
+fn walk<const WIDE: bool>(
+    memory: &mut PhysicalMemory,
+    paging: &Paging,
+    second: &SecondStage,
+    linear: Linear,
+    access: Access,
+    table: u64,
+    top: u8,
+) -> Result<Translation, WalkFault> {
+    let format = Format {
+        mode: paging.mode,
+        no_execute: paging.no_execute,
+        huge_pages: paging.huge_pages,
+        top_global_reserved: paging.top_global_reserved,
+        physical_width: paging.physical_width,
+    };
+    // Bits above 31 matter in long modes only, and the indices of the others do not reach them.
+    let address = linear.0;
+    let path = match second {
+        SecondStage::None => {
+            descend::<WIDE>(memory, &format, table, top, address, |_, at| Ok(GuestPhysical(at).identity()))
+        }
+        _ => descend::<WIDE>(memory, &format, table, top, address, |memory, at| {
+            let purpose = Purpose::Table { linear, update: false };
+            translate_for(memory, second, GuestPhysical(at), purpose).map(|mapped| mapped.host)
+        }),
+    };
+    let path = path.map_err(|end| match end {
+        End::Absent(_) => WalkFault::Page(error_code(paging, access)),
+        End::Reserved(_) => WalkFault::Page(error_code(paging, access) | error::PRESENT | error::RESERVED),
+        End::Fault(fault) => fault,
+    })?;
+    let write = access.kind.is_write();
+    let rights = GuestRights {
+        write: path.write(),
+        user: path.user(),
+        no_execute: path.no_execute,
+        dirty: path.dirty() || write,
+        shadow_stack: path.shadow_stack(),
+        global: path.global() && paging.global,
+        key: path.key(),
     };
     if let Some(code) = refusal(paging, &rights, access) {
         return Err(WalkFault::Page(code));
     }
-
-    for (index, entry) in entries.iter().enumerate().take(levels).skip(leaf_level - 1).rev() {
-        let mut value = entry.value | ACCESSED;
-        if index == leaf_level - 1 && access.kind == AccessKind::Write {
-            value |= DIRTY;
-            rights.dirty = true;
-        }
-        if value != entry.value {
-            translate_for(memory, second, entry.guest, Purpose::Table { linear, update: true })?;
-            memory.write_u64(entry.host, value);
-        }
+    if !path.is_marked(write) {
+        path.mark::<WIDE>(memory, write, |memory, place| {
+            let purpose = Purpose::Table { linear, update: true };
+            translate_for(memory, second, GuestPhysical(place.address), purpose).map(|_| ())
+        })?;
     }
+    finish(memory, second, linear, access, GuestPhysical(path.target), path.shift, rights)
+}
 
-    let size = 1 << guest_shift;
-    let guest = GuestPhysical(leaf & 0x000f_ffff_ffff_f000 & !(size - 1) | linear.0 & (size - 1));
+/// The second stage of the page itself.
+#[inline]
+fn finish(
+    memory: &mut PhysicalMemory,
+    second: &SecondStage,
+    linear: Linear,
+    access: Access,
+    guest: GuestPhysical,
+    guest_shift: u8,
+    rights: GuestRights,
+) -> Result<Translation, WalkFault> {
     let purpose = Purpose::Final { linear, kind: access.kind, rights };
     let mapped = translate_for(memory, second, guest, purpose)?;
     Ok(Translation {
@@ -122,20 +155,4 @@ pub fn translate(
         guest_shift,
         host_shift: mapped.shift,
     })
-}
-
-/// Bits that must be 0 in a present entry of `level` (SDM Vol. 3A "Reserved-Bit Checking" under "Page-Fault Exceptions").
-fn reserved(paging: &Paging, level: usize, leaf: bool) -> u64 {
-    let mut bits = !((1 << paging.physical_width) - 1) & 0x000f_ffff_ffff_f000;
-    if !paging.no_execute {
-        bits |= NO_EXECUTE;
-    }
-    match level {
-        4 | 5 => bits |= PAGE_SIZE,
-        3 if leaf && !paging.huge_pages => bits |= PAGE_SIZE,
-        3 if leaf => bits |= 0x3fff_e000,
-        2 if leaf => bits |= 0x1f_e000,
-        _ => {}
-    }
-    bits
 }

@@ -1,0 +1,119 @@
+//! EPT (SDM Vol. 3C "The Extended Page Table Mechanism (EPT)").
+
+use super::SecondRights;
+use super::second::{Mapped, Purpose, describe, needed};
+use super::tables::{ADDRESS, beyond};
+use crate::PhysicalMemory;
+use rootmode_arch::event::GuestPhysicalAccess;
+use rootmode_arch::{GuestPhysical, HostPhysical};
+
+const PAGE_SIZE: u64 = 1 << 7;
+const ACCESSED: u64 = 1 << 8;
+const DIRTY: u64 = 1 << 9;
+const USER_EXECUTE: u64 = 1 << 10;
+
+/// EPT as the EPTP and its controls set it up (SDM Vol. 3C "Extended-Page-Table Pointer (EPTP)").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct Ept {
+    /// Host-physical address of the topmost table.
+    pub root: HostPhysical,
+    /// EPTP bits 5:3 are 4: five levels rather than four.
+    pub five_level: bool,
+    /// Accessed and dirty flags are enabled (EPTP bit 6).
+    pub accessed_dirty: bool,
+    /// Mode-based execute control.
+    pub mode_based_execute: bool,
+    /// Entries that allow execution only are supported (IA32_VMX_EPT_VPID_CAP bit 0).
+    pub execute_only: bool,
+    /// 1-GByte pages are supported (IA32_VMX_EPT_VPID_CAP bit 17).
+    pub huge_pages: bool,
+    /// MAXPHYADDR.
+    pub physical_width: u8,
+}
+
+impl Ept {
+    /// SDM Vol. 3C "EPT Misconfigurations", of a present entry.
+    const fn is_misconfigured(&self, entry: u64, level: u8, leaf: bool) -> bool {
+        let readable = entry & 1 != 0;
+        let writable = entry & 2 != 0;
+        let executable = entry & 4 != 0 || self.mode_based_execute && entry & USER_EXECUTE != 0;
+        let permissions = !readable && (writable || executable && !self.execute_only);
+        let reserved = match (level, leaf) {
+            (4 | 5, _) => 0xf8,
+            (2 | 3, false) => 0x78,
+            (3, true) if !self.huge_pages => PAGE_SIZE,
+            (3, true) => 0x3fff_f000,
+            (2, true) => 0x1f_f000,
+            _ => 0,
+        };
+        let memory_type = leaf && matches!(entry >> 3 & 7, 2 | 3 | 7);
+        permissions || memory_type || entry & (reserved | beyond(self.physical_width)) != 0
+    }
+}
+
+/// Translates `guest` and sets accessed and dirty flags.
+///
+/// # Errors
+/// The violation or misconfiguration. `entry` is the one at which the walk ended, present or not; `permissions` are ANDed
+/// over all entries used.
+pub(super) fn walk(
+    memory: &mut PhysicalMemory,
+    ept: &Ept,
+    guest: GuestPhysical,
+    purpose: Purpose,
+) -> Result<Mapped, GuestPhysicalAccess> {
+    // With accessed and dirty flags on, every access to a guest paging-structure entry counts as a write.
+    let access = describe(guest, purpose, ept.accessed_dirty);
+    let top = if ept.five_level { 5 } else { 4 };
+    if guest.0 >> (12 + 9 * u32::from(top)) != 0 {
+        return Err(access);
+    }
+    let present = if ept.mode_based_execute { 7 | USER_EXECUTE } else { 7 };
+    let mut table = ept.root.0 & ADDRESS;
+    let mut places = [HostPhysical(0); 5];
+    let mut rights = 0xf_u8;
+    let mut accessed = ACCESSED;
+    let mut level = top;
+    let leaf = loop {
+        let at = HostPhysical(table + (guest.0 >> (12 + 9 * (level - 1)) & 0x1ff) * 8);
+        let entry = memory.read_u64(at);
+        if entry & present == 0 {
+            return Err(GuestPhysicalAccess { entry, ..access });
+        }
+        let leaf = level == 1 || entry & PAGE_SIZE != 0;
+        if ept.is_misconfigured(entry, level, leaf) {
+            return Err(GuestPhysicalAccess { entry, misconfigured: true, ..access });
+        }
+        let user_execute = if ept.mode_based_execute { entry >> 10 & 1 } else { entry >> 2 & 1 };
+        rights &= (entry & 7) as u8 | (user_execute as u8) << 3;
+        accessed &= entry;
+        places[usize::from(level - 1) % 5] = at;
+        if leaf {
+            break entry;
+        }
+        table = entry & ADDRESS;
+        level -= 1;
+    };
+    if needed(&access) & !rights != 0 {
+        return Err(GuestPhysicalAccess { permissions: rights, entry: leaf, ..access });
+    }
+    let mut dirty = true;
+    if ept.accessed_dirty {
+        dirty = access.write || leaf & DIRTY != 0;
+        if accessed == 0 || access.write && leaf & DIRTY == 0 {
+            for marked in (level..=top).rev() {
+                let flags = if access.write && marked == level { ACCESSED | DIRTY } else { ACCESSED };
+                let at = places[usize::from(marked - 1)];
+                let entry = memory.read_u64(at);
+                if entry & flags != flags {
+                    memory.write_u64(at, entry | flags);
+                }
+            }
+        }
+    }
+    let shift = 12 + 9 * (level - 1);
+    let offset = (1 << shift) - 1;
+    let host = HostPhysical(leaf & ADDRESS & !offset | guest.0 & offset);
+    Ok(Mapped { host, rights: SecondRights { bits: rights, dirty }, shift })
+}
