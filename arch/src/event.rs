@@ -176,7 +176,7 @@ pub struct GuestPhysicalAccess {
     pub linear_execute_disable: bool,
     /// Permissions of the second-stage translation, ANDed over all levels: bit 0 R, 1 W, 2 X, 3 X for user-mode linear addresses.
     pub permissions: u8,
-    /// A not-present or reserved-bit cause at the leaf: the entry's raw value (0 if not present).
+    /// Raw value of the second stage's entry at which the walk ended, present or not (EPT: bit 63 suppresses #VE).
     pub entry: u64,
     /// Reserved bits (NPT) or a misconfiguration (EPT) rather than missing permission.
     pub misconfigured: bool,

@@ -10,9 +10,11 @@ use rootmode_arch::event::ExceptionSource;
 use rootmode_arch::record::Level;
 use rootmode_arch::{
     AccessRights, Cr0, Cr3, Cr4, DescriptorTable, Efer, EventClasses, Gpr, HostPhysical, Linear, RFlags,
-    Segment, SegmentName, Selector,
+    Segment, SegmentName, Selector, Vendor,
 };
-use rootmode_mmu::{Digest, Paging, SecondStage, Tag, Tlb};
+use rootmode_mmu::{
+    Digest, Paging, PagingMode, PdpteFault, PhysicalMemory, SecondStage, Tag, Tlb, load_pdptes,
+};
 use std::sync::Arc;
 
 /// What a processor is doing (SDM Vol. 3C "Guest Non-Register State", activity state).
@@ -242,6 +244,10 @@ pub struct Cpu {
     pub idtr: DescriptorTable,
     /// PKRU.
     pub pkru: u32,
+    /// IA32_PKRS.
+    pub pkrs: u32,
+    /// The PDPTE registers. An extension that switches to PAE paging fills them, or calls [`Cpu::reload_pdptes`].
+    pub pdptes: [u64; 4],
     /// Debug exceptions that wait for the next boundary: DR6 bits, active high.
     pub pending_debug: u64,
     /// Model-specific registers that the core owns.
@@ -311,6 +317,8 @@ impl Cpu {
             gdtr: table,
             idtr: table,
             pkru: 0,
+            pkrs: 0,
+            pdptes: [0; 4],
             pending_debug: 0,
             msrs: MsrFile::reset(&model, index),
             interrupts: Interrupts::default(),
@@ -410,10 +418,7 @@ impl Cpu {
 
     /// How the running code is decoded.
     pub(crate) fn code_mode(&self) -> crate::decode::CodeMode {
-        crate::decode::CodeMode {
-            bits: self.code_bits(),
-            amd: self.model.vendor() == rootmode_arch::Vendor::Amd,
-        }
+        crate::decode::CodeMode { bits: self.code_bits(), amd: self.model.vendor() == Vendor::Amd }
     }
 
     /// The linear address of the instruction at RIP.
@@ -469,8 +474,8 @@ impl Cpu {
         let cr4 = self.cr4;
         self.paging = Paging {
             cr3: self.cr3,
-            enabled: self.cr0.contains(Cr0::PG),
-            five_level: cr4.contains(Cr4::LA57),
+            pdptes: self.pdptes,
+            mode: PagingMode::of(self.cr0, cr4, self.efer),
             write_protect: self.cr0.contains(Cr0::WP),
             no_execute: self.efer.contains(Efer::NXE),
             smep: cr4.contains(Cr4::SMEP),
@@ -479,7 +484,11 @@ impl Cpu {
             global: cr4.contains(Cr4::PGE),
             huge_pages: self.model.features().has(rootmode_arch::Feature::Page1Gb),
             protection_keys: cr4.contains(Cr4::PKE),
+            supervisor_keys: cr4.contains(Cr4::PKS),
+            lam_supervisor: cr4.contains(Cr4::LAM_SUP),
+            top_global_reserved: self.model.vendor() == Vendor::Amd,
             pkru: self.pkru,
+            pkrs: self.pkrs,
             physical_width: self.model.physical_width(),
         };
         self.tag = Tag {
@@ -488,6 +497,19 @@ impl Cpu {
             root: self.published.second_stage.root_tag(),
         };
         self.update_attention();
+    }
+
+    /// Reloads the PDPTE registers from the table at CR3 if CR0, CR4 and EFER mean PAE paging, through
+    /// [`Published::second_stage`]. For extensions that have replaced control registers; call [`Cpu::refresh`] afterwards.
+    ///
+    /// # Errors
+    /// [`PdpteFault`]; the registers keep their values.
+    pub fn reload_pdptes(&mut self, memory: &mut PhysicalMemory) -> Result<(), PdpteFault> {
+        if PagingMode::of(self.cr0, self.cr4, self.efer) == PagingMode::Pae {
+            let width = self.model.physical_width();
+            self.pdptes = load_pdptes(memory, &self.published.second_stage, self.cr3, width)?;
+        }
+        Ok(())
     }
 
     /// Recomputes [`Cpu::attention`] alone.
@@ -566,7 +588,11 @@ impl Cpu {
             self.xcr0,
         ]);
         digest.all(&self.dr);
-        digest.all(&[self.dr6, self.dr7, u64::from(self.pkru), self.pending_debug]);
+        let keys = u64::from(self.pkru) | u64::from(self.pkrs) << 32;
+        digest.all(&[self.dr6, self.dr7, keys, self.pending_debug]);
+        if self.paging.mode == PagingMode::Pae {
+            digest.all(&self.pdptes);
+        }
         for table in [self.gdtr, self.idtr] {
             digest.all(&[table.base, u64::from(table.limit)]);
         }

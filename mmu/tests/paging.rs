@@ -4,7 +4,9 @@
 use proptest::prelude::*;
 use rootmode_arch::choices::{Choices, Seeded};
 use rootmode_arch::{Cr3, HostPhysical, Linear, Site};
-use rootmode_mmu::{Access, AccessKind, Paging, PhysicalMemory, SecondStage, WalkFault, translate};
+use rootmode_mmu::{
+    Access, AccessKind, Paging, PagingMode, PhysicalMemory, SecondStage, WalkFault, translate,
+};
 
 const PAGES: u64 = 8;
 
@@ -95,6 +97,7 @@ fn oracle(memory: &PhysicalMemory, p: &Paging, linear: u64, access: Access) -> E
             (!user_page || !p.smap || access.smap_override) && (writable || !p.write_protect)
         }
         (false, AccessKind::Execute) => executable && !(user_page && p.smep),
+        _ => unreachable!("the cases have no shadow-stack accesses"),
     };
     let leaf = *values.last().unwrap();
     let key = leaf >> 59 & 15;
@@ -120,8 +123,7 @@ proptest! {
         let bit = |n: u32| flags >> n & 1 != 0;
         let paging = Paging {
             cr3: Cr3(0x1000),
-            enabled: true,
-            five_level: false,
+            mode: PagingMode::Level4,
             write_protect: bit(0),
             no_execute: bit(1),
             smep: bit(2),
@@ -132,6 +134,7 @@ proptest! {
             protection_keys: bit(6),
             pkru,
             physical_width: if bit(7) { 40 } else { 46 },
+            ..Paging::default()
         };
         let kind = [AccessKind::Read, AccessKind::Write, AccessKind::Execute][kind as usize];
         let access = Access { kind, user, smap_override: ac };

@@ -4,7 +4,9 @@
 use rootmode_arch::event::GuestPhysicalAccess;
 use rootmode_arch::{Cr3, GuestPhysical, HostPhysical, Linear};
 use rootmode_mmu::walk::translate_guest_physical;
-use rootmode_mmu::{Access, AccessKind, Ept, Npt, Paging, PhysicalMemory, SecondStage, WalkFault, translate};
+use rootmode_mmu::{
+    Access, AccessKind, Ept, Npt, Paging, PagingMode, PhysicalMemory, SecondStage, WalkFault, translate,
+};
 
 const READ: Access = Access::data(AccessKind::Read, 0, false);
 const WRITE: Access = Access::data(AccessKind::Write, 0, false);
@@ -30,7 +32,7 @@ fn machine(leaf_flags: u64, table_flags: u64) -> PhysicalMemory {
 fn paging() -> Paging {
     Paging {
         cr3: Cr3(0x1000),
-        enabled: true,
+        mode: PagingMode::Level4,
         write_protect: true,
         no_execute: true,
         physical_width: 46,
@@ -41,7 +43,9 @@ fn paging() -> Paging {
 fn ept(accessed_dirty: bool) -> SecondStage {
     SecondStage::Ept(Ept {
         root: HostPhysical(0x1000),
+        five_level: false,
         accessed_dirty,
+        execute_only: true,
         mode_based_execute: false,
         huge_pages: true,
         physical_width: 46,
@@ -51,8 +55,9 @@ fn ept(accessed_dirty: bool) -> SecondStage {
 fn npt(no_execute: bool) -> SecondStage {
     SecondStage::Npt(Npt {
         root: HostPhysical(0x1000),
+        mode: PagingMode::Level4,
         no_execute,
-        five_level: false,
+        smep: false,
         huge_pages: true,
         physical_width: 46,
     })

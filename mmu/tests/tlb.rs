@@ -2,20 +2,28 @@
 
 use rootmode_arch::{GuestPhysical, HostPhysical, Linear};
 use rootmode_mmu::walk::{GuestRights, SecondRights};
-use rootmode_mmu::{Access, AccessKind, Digest, PageKind, Paging, Tag, Tlb, Translation};
+use rootmode_mmu::{Access, AccessKind, Digest, PageKind, Paging, PagingMode, Tag, Tlb, Translation};
 
 const READ: Access = Access::data(AccessKind::Read, 0, false);
 const WRITE: Access = Access::data(AccessKind::Write, 0, false);
 
 fn paging() -> Paging {
-    Paging { enabled: true, write_protect: true, physical_width: 46, ..Paging::default() }
+    Paging { mode: PagingMode::Level4, write_protect: true, physical_width: 46, ..Paging::default() }
 }
 
 fn page(host: u64, global: bool, shift: u8) -> Translation {
     Translation {
         host: HostPhysical(host),
         guest: GuestPhysical(host),
-        rights: GuestRights { write: true, user: true, no_execute: false, dirty: false, global, key: 0 },
+        rights: GuestRights {
+            write: true,
+            user: true,
+            no_execute: false,
+            dirty: false,
+            shadow_stack: false,
+            global,
+            key: 0,
+        },
         second: SecondRights::ALL,
         guest_shift: shift,
         host_shift: 48,

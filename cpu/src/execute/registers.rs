@@ -8,6 +8,7 @@ use rootmode_arch::event::ExceptionSource;
 use rootmode_arch::{
     AccessRights, Cr0, Cr3, Cr4, Dr6, Dr7, Efer, Event, EventClass, Feature, Gpr, SegmentName, Stage, vector,
 };
+use rootmode_mmu::{PagingMode, PdpteFault, load_pdptes};
 
 impl Exec<'_, '_> {
     /// The value of a control register. `cr` is 0, 2, 3, 4 or 8.
@@ -66,7 +67,11 @@ impl Exec<'_, '_> {
             return Err(Fault::GP0);
         }
         let long = cpu.efer.contains(Efer::LME) && new.contains(Cr0::PG);
-        self.cpu.efer = cpu.efer.set(Efer::LMA, long);
+        let (efer, cr3, cr4) = (cpu.efer.set(Efer::LMA, long), cpu.cr3, cpu.cr4);
+        if (new.0 ^ old.0) & (Cr0::PG | Cr0::CD | Cr0::NW).0 != 0 {
+            self.load_pdptes(PagingMode::of(new, cr4, efer), cr3)?;
+        }
+        self.cpu.efer = efer;
         self.cpu.cr0 = new;
         if (new.0 ^ old.0) & (Cr0::PG | Cr0::WP | Cr0::PE).0 != 0 {
             self.cpu.tlb.flush_space(self.cpu.published.space);
@@ -79,9 +84,11 @@ impl Exec<'_, '_> {
         let pcide = cpu.cr4.contains(Cr4::PCIDE);
         let keep = pcide && value >> 63 != 0;
         let value = if pcide { value & !(1 << 63) } else { value };
-        if cpu.efer.contains(Efer::LMA) && value >> cpu.model.physical_width() != 0 {
+        let lam = if cpu.model.has(Feature::Lam) { Cr3::LAM_U48 | Cr3::LAM_U57 } else { Cr3(0) };
+        if cpu.efer.contains(Efer::LMA) && (value & !lam.0) >> cpu.model.physical_width() != 0 {
             return Err(Fault::GP0);
         }
+        self.load_pdptes(PagingMode::of(cpu.cr0, cpu.cr4, cpu.efer), Cr3(value))?;
         self.cpu.cr3 = Cr3(value);
         if !keep {
             let pcid = if pcide { (value & 0xfff) as u16 } else { 0 };
@@ -108,12 +115,34 @@ impl Exec<'_, '_> {
         if pcide_on && (!long || cpu.cr3.0 & 0xfff != 0) {
             return Err(Fault::GP0);
         }
+        let (mode, cr3) = (PagingMode::of(cpu.cr0, new, cpu.efer), cpu.cr3);
+        if changed.intersects(Cr4::PAE | Cr4::PGE | Cr4::PSE | Cr4::SMEP) {
+            self.load_pdptes(mode, cr3)?;
+        }
         self.cpu.cr4 = new;
         let flushing = Cr4::PGE | Cr4::PAE | Cr4::PSE | Cr4::SMEP | Cr4::LA57;
         let pcide_off = old.contains(Cr4::PCIDE) && !new.contains(Cr4::PCIDE);
         if changed.intersects(flushing) || pcide_off {
             self.cpu.tlb.flush_space(self.cpu.published.space);
         }
+        Ok(())
+    }
+
+    /// Loads the PDPTE registers before a control register changes, if PAE paging will be in use
+    /// (SDM Vol. 3A "PDPTE Registers").
+    ///
+    /// # Errors
+    /// #GP(0) for a reserved bit in a present entry; what the second stage refuses.
+    fn load_pdptes(&mut self, mode: PagingMode, cr3: Cr3) -> Result {
+        if mode != PagingMode::Pae {
+            return Ok(());
+        }
+        let width = self.cpu.model.physical_width();
+        let second = self.cpu.published.second_stage;
+        self.cpu.pdptes = load_pdptes(self.ctx.memory, &second, cr3, width).map_err(|fault| match fault {
+            PdpteFault::Reserved => Fault::GP0,
+            PdpteFault::SecondStage(access) => Fault::SecondStage(access),
+        })?;
         Ok(())
     }
 

@@ -69,7 +69,7 @@ impl Svm {
     }
 
     /// Loads the host's state; GIF is 0 afterwards.
-    pub(super) fn return_to_host(&mut self, cpu: &mut Cpu, ctx: &Context<'_>) {
+    pub(super) fn return_to_host(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>) {
         let area = Self::read_vmcb(ctx, HostPhysical(self.hsave));
         state::load_host(cpu, &area);
         self.running = None;
@@ -79,5 +79,10 @@ impl Svm {
         cpu.delivering = None;
         cpu.current = Current::default();
         self.publish_host(cpu);
+        // A host whose PDPTEs are illegal cannot go on (APM Vol. 2 "#VMEXIT").
+        if cpu.reload_pdptes(ctx.memory).is_err() {
+            cpu.activity = Activity::Shutdown;
+        }
+        cpu.refresh();
     }
 }

@@ -11,7 +11,7 @@ use rootmode_arch::{Cr4, Efer, Feature, HostPhysical, RFlags, Vendor, vector};
 use rootmode_cpu::{
     Activity, Context, Cpu, Delivery, DeliveryKind, Fault, Gate, Outcome, Published, Result, TscRatio,
 };
-use rootmode_mmu::{Npt, SecondStage};
+use rootmode_mmu::{Npt, PagingMode, SecondStage};
 
 struct SimulatedMemory<'a>(&'a rootmode_mmu::PhysicalMemory);
 
@@ -86,6 +86,10 @@ impl Svm {
         }
         self.gif = true;
         cpu.published = published;
+        if cpu.reload_pdptes(ctx.memory).is_err() {
+            self.refuse(cpu, ctx, ExitCode::INVALID);
+            return Ok(Outcome::Entered);
+        }
         let injection = value(Field::EventInj) | value(Field::EventInjError) << 32;
         cpu.injected = self.injection(&vmcb, EventInfo(injection));
         cpu.refresh();
@@ -112,9 +116,10 @@ impl Svm {
         let second_stage = if nested {
             // The mode is the host's at VMRUN, never the guest's.
             SecondStage::Npt(Npt {
-                root: HostPhysical(value(Field::NestedCr3) & 0x000f_ffff_ffff_f000),
+                root: HostPhysical(value(Field::NestedCr3) & 0x000f_ffff_ffff_ffe0),
+                mode: PagingMode::of(cpu.cr0, cpu.cr4, cpu.efer),
                 no_execute: cpu.efer.contains(Efer::NXE),
-                five_level: cpu.cr4.contains(Cr4::LA57),
+                smep: cpu.cr4.contains(Cr4::SMEP),
                 huge_pages: cpu.model.has(Feature::Page1Gb),
                 physical_width: cpu.model.physical_width(),
             })

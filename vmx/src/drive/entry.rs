@@ -3,6 +3,7 @@
 
 use super::{Vmx, region, state, view};
 use crate::context::{EntryContext, Item, Memory, Processor};
+use crate::definitions::capabilities::EptVpid;
 use crate::information::{Interruption, InterruptionType};
 use crate::rules::{Report, check_entry};
 use crate::{ExitReason, Field, PinControls, PrimaryControls, SecondaryControls};
@@ -50,6 +51,7 @@ impl Vmx {
         self.inject(cpu);
         cpu.published = self.publish(cpu, &before);
         cpu.published.deadline = self.timer_deadline(cpu);
+        self.load_pdptes(cpu, ctx);
         cpu.refresh();
         let injection = self.vmcs.value(Field::EntryInterruptionInfo);
         ctx.emit(cpu, Payload::Entry { vendor: Vendor::Intel, rip: cpu.rip, injection });
@@ -173,6 +175,16 @@ impl Vmx {
         }
     }
 
+    /// PDPTE registers of a guest with PAE paging: with EPT from the VMCS, without it from memory, which was checked.
+    fn load_pdptes(&self, cpu: &mut Cpu, ctx: &mut Context<'_>) {
+        if self.controls.has_secondary(SecondaryControls::ENABLE_EPT) {
+            cpu.pdptes = state::PDPTES.map(|field| self.vmcs.value(field));
+        } else {
+            let loaded = cpu.reload_pdptes(ctx.memory);
+            debug_assert!(loaded.is_ok(), "the rules about PDPTEs were satisfied");
+        }
+    }
+
     /// VPID, 0 if not enabled.
     pub(super) fn space(&self) -> u32 {
         if self.controls.has_secondary(SecondaryControls::ENABLE_VPID) {
@@ -184,11 +196,14 @@ impl Vmx {
 
     fn ept(&self, cpu: &Cpu) -> Ept {
         let eptp = self.vmcs.value(Field::Eptp);
+        let supported = self.capabilities.ept_vpid().unwrap_or(EptVpid(0));
         Ept {
             root: HostPhysical(eptp & 0x000f_ffff_ffff_f000),
+            five_level: eptp >> 3 & 7 == 4,
             accessed_dirty: eptp >> 6 & 1 != 0,
             mode_based_execute: self.controls.has_secondary(SecondaryControls::MODE_BASED_EXECUTE),
-            huge_pages: true,
+            execute_only: supported.contains(EptVpid::EXECUTE_ONLY),
+            huge_pages: supported.contains(EptVpid::PAGE_1G),
             physical_width: cpu.model.physical_width(),
         }
     }

@@ -4,13 +4,15 @@
 use super::{Vmx, region, state};
 use crate::decide::Exit;
 use crate::information::{Interruption, InterruptionType};
-use crate::{ExitControls, ExitReason, Field, PinControls};
+use crate::{ExitControls, ExitReason, Field, PinControls, SecondaryControls};
 use rootmode_arch::record::{Payload, Stop};
 use rootmode_arch::{Event, Vendor, vector};
 use rootmode_cpu::{Context, Cpu, Delivery, DeliveryKind, Published};
+use rootmode_mmu::PagingMode;
 
 /// VMX-abort indicators (SDM Vol. 3C "VMX Aborts").
 const ABORT_SAVING_MSRS: u32 = 1;
+const ABORT_HOST_PDPTES: u32 = 2;
 const ABORT_LOADING_MSRS: u32 = 4;
 
 impl Vmx {
@@ -77,6 +79,12 @@ impl Vmx {
         for (field, value) in values {
             self.write(ctx, field, value);
         }
+        if self.controls.has_secondary(SecondaryControls::ENABLE_EPT) && cpu.paging().mode == PagingMode::Pae
+        {
+            for (field, entry) in state::PDPTES.into_iter().zip(cpu.pdptes) {
+                self.write(ctx, field, entry);
+            }
+        }
         let timer = PinControls::PREEMPTION_TIMER;
         if self.controls.pin.contains(timer)
             && self.controls.exit.contains(ExitControls::SAVE_PREEMPTION_TIMER)
@@ -103,6 +111,9 @@ impl Vmx {
         cpu.published = Published { level: self.host_level, ..Published::default() };
         cpu.injected = None;
         cpu.delivering = None;
+        if cpu.reload_pdptes(ctx.memory).is_err() {
+            self.abort(ctx, ABORT_HOST_PDPTES);
+        }
         cpu.refresh();
     }
 

@@ -29,6 +29,10 @@ pub const fn segment_fields(name: SegmentName) -> [Field; 4] {
     }
 }
 
+/// The fields of the PDPTE registers.
+pub(super) const PDPTES: [Field; 4] =
+    [Field::GuestPdpte0, Field::GuestPdpte1, Field::GuestPdpte2, Field::GuestPdpte3];
+
 fn load_cr0(cpu: &mut Cpu, value: u64) {
     cpu.cr0 = Cr0(cpu.cr0.0 & CR0_KEPT | value & !CR0_KEPT);
 }

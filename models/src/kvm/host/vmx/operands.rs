@@ -1,7 +1,7 @@
 //! Operands of L1's VMX instructions: addresses from the instruction information, and L1's linear memory.
 
 use rootmode_arch::{AccessRights, Cr0, Cr3, Cr4, Efer, Feature, Gpr, Linear, SegmentName, vector};
-use rootmode_mmu::{Access, AccessKind, Ept, Paging, SecondStage, WalkFault, translate};
+use rootmode_mmu::{Access, AccessKind, Ept, Paging, PagingMode, SecondStage, WalkFault, translate};
 use rootmode_vmx::Field;
 use rootmode_vmx::drive::segment_fields;
 use rootmode_vmx::information::{Format, InstructionInformation, InstructionOperand};
@@ -59,19 +59,29 @@ impl VmxVcpu {
     fn paging_of_l1(&self) -> Result<Paging, HostBug> {
         let cr4 = Cr4(self.vmread(Field::GuestCr4)?);
         let cr0 = Cr0(self.vmread(Field::GuestCr0)?);
+        let efer = Efer(self.vmread(Field::GuestEfer)?);
+        let mut pdptes = [0; 4];
+        let fields = [Field::GuestPdpte0, Field::GuestPdpte1, Field::GuestPdpte2, Field::GuestPdpte3];
+        for (entry, field) in pdptes.iter_mut().zip(fields) {
+            *entry = self.vmread(field)?;
+        }
         Ok(Paging {
             cr3: Cr3(self.vmread(Field::GuestCr3)?),
-            enabled: cr0.contains(Cr0::PG),
-            five_level: cr4.contains(Cr4::LA57),
+            pdptes,
+            mode: PagingMode::of(cr0, cr4, efer),
             write_protect: cr0.contains(Cr0::WP),
-            no_execute: Efer(self.vmread(Field::GuestEfer)?).contains(Efer::NXE),
+            no_execute: efer.contains(Efer::NXE),
             smep: cr4.contains(Cr4::SMEP),
             smap: cr4.contains(Cr4::SMAP),
             pcide: cr4.contains(Cr4::PCIDE),
             global: cr4.contains(Cr4::PGE),
             huge_pages: self.model.has(Feature::Page1Gb),
             protection_keys: cr4.contains(Cr4::PKE),
+            supervisor_keys: cr4.contains(Cr4::PKS),
+            lam_supervisor: cr4.contains(Cr4::LAM_SUP),
+            top_global_reserved: false,
             pkru: self.m().cpu().pkru,
+            pkrs: self.m().cpu().pkrs,
             physical_width: self.model.physical_width(),
         })
     }
@@ -84,7 +94,7 @@ impl VmxVcpu {
     ) -> Result<Result<rootmode_arch::HostPhysical, OperandFault>, HostBug> {
         let paging = self.paging_of_l1()?;
         let general = OperandFault { vector: vector::GP, code: 0, address: Linear(0) };
-        if !linear.is_canonical(if paging.five_level { 57 } else { 48 }) {
+        if !linear.is_canonical(if paging.mode == PagingMode::Level5 { 57 } else { 48 }) {
             return Ok(Err(general));
         }
         let cpl = AccessRights(self.vmread(Field::GuestSsRights)? as u32).dpl();
@@ -93,8 +103,10 @@ impl VmxVcpu {
             let mut m = self.m();
             let second = SecondStage::Ept(Ept {
                 root: m.tables01.root(),
+                five_level: false,
                 accessed_dirty: false,
                 mode_based_execute: false,
+                execute_only: true,
                 huge_pages: true,
                 physical_width: self.model.physical_width(),
             });
