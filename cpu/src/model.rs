@@ -50,6 +50,15 @@ const COMMON: &[Feature] = &[
     Feature::Rdtscp,
     Feature::LongMode,
     Feature::InvariantTsc,
+    Feature::Bmi1,
+    Feature::Bmi2,
+    Feature::Abm,
+    Feature::Adx,
+    Feature::Clflushopt,
+    Feature::Clwb,
+    Feature::Cldemote,
+    Feature::Movdiri,
+    Feature::Movdir64b,
 ];
 
 /// What only the AMD model has.

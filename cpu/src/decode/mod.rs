@@ -4,6 +4,7 @@
 //! cached by physical page.
 
 pub(crate) mod cache;
+mod extended;
 mod table;
 
 use crate::execute::Handler;

@@ -1,8 +1,9 @@
 //! From mnemonic to semantic function: the table of what this engine executes.
 
+use super::extended;
 use crate::execute::{
-    Handler, alu, bits, control, data, descriptors, extension, multiply, ports, registers, shift, string,
-    system, transfer,
+    Handler, alu, bits, control, data, decimal, descriptors, extension, frame, multiply, ports, registers,
+    shift, string, system, transfer,
 };
 use crate::virtualization::Opcode;
 use iced_x86::{Code, CpuidFeature, Instruction, Mnemonic as M, OpKind};
@@ -23,9 +24,9 @@ pub(super) struct Detail {
 }
 
 /// A row: the semantics and its details.
-type Row = (Handler, Detail);
+pub(super) type Row = (Handler, Detail);
 
-fn row(handler: Handler) -> Row {
+pub(super) fn row(handler: Handler) -> Row {
     (handler, Detail::default())
 }
 
@@ -34,11 +35,11 @@ fn end(handler: Handler) -> Row {
     (handler, Detail { ends_block: true, ..Detail::default() })
 }
 
-fn variant((handler, detail): Row, immediate: u64) -> Row {
+pub(super) fn variant((handler, detail): Row, immediate: u64) -> Row {
     (handler, Detail { immediate: Some(immediate), ..detail })
 }
 
-fn sized((handler, detail): Row, size: u8) -> Row {
+pub(super) fn sized((handler, detail): Row, size: u8) -> Row {
     (handler, Detail { size: Some(size), ..detail })
 }
 
@@ -104,14 +105,17 @@ pub(super) fn handler(instruction: &Instruction, features: &FeatureSet) -> Row {
     if instruction.is_invalid() {
         return end(control::undefined);
     }
-    for needed in instruction.cpuid_features() {
-        // Without their features TZCNT and LZCNT are BSF and BSR with an ignored prefix.
-        let prefixed_scan = matches!(instruction.mnemonic(), M::Tzcnt | M::Lzcnt);
-        if !prefixed_scan && lacks(*needed, features) {
-            return end(control::undefined);
-        }
+    if instruction.cpuid_features().iter().any(|needed| lacks(*needed, features)) {
+        return match instruction.mnemonic() {
+            // Without their features these are older instructions with an ignored prefix.
+            M::Tzcnt => row(bits::bsf),
+            M::Lzcnt => row(bits::bsr),
+            M::Wbnoinvd => variant(end(system::cache_control), 1),
+            _ => end(control::undefined),
+        };
     }
     integer(instruction)
+        .or_else(|| extended::handler(instruction))
         .or_else(|| flow(instruction))
         .or_else(|| privileged(instruction))
         .unwrap_or_else(|| end(control::unmodelled))
@@ -120,6 +124,9 @@ pub(super) fn handler(instruction: &Instruction, features: &FeatureSet) -> Row {
 /// Whether an encoding that needs `feature` is undefined on a processor with `features`.
 fn lacks(feature: CpuidFeature, features: &FeatureSet) -> bool {
     use CpuidFeature as C;
+    if let Some(needs) = extended::needs(feature) {
+        return needs.is_some_and(|needed| !features.has(needed));
+    }
     let needs = match feature {
         C::INTEL8086
         | C::INTEL186
@@ -131,7 +138,6 @@ fn lacks(feature: CpuidFeature, features: &FeatureSet) -> bool {
         | C::MULTIBYTENOP
         | C::PAUSE
         | C::SMM
-        | C::PREFETCHW
         | C::CET_IBT
         | C::RDPMC => return false,
         C::TSC => Feature::Tsc,
@@ -157,6 +163,8 @@ fn lacks(feature: CpuidFeature, features: &FeatureSet) -> bool {
         C::SVM | C::SKINIT_or_SVM => Feature::Svm,
         // Fences come with SSE and SSE2; 64-bit processors have them.
         C::SSE | C::SSE2 => Feature::LongMode,
+        // CRC32 on general registers is all of it so far.
+        C::SSE4_2 => Feature::Sse42,
         _ => return true,
     };
     !features.has(needs)
@@ -181,7 +189,20 @@ fn integer(i: &Instruction) -> Option<Row> {
         M::Push => sized(row(data::push), stack_size(i)),
         M::Pop if segment(0) => sized(end(descriptors::pop_segment), stack_size(i)),
         M::Pop => sized(row(data::pop), stack_size(i)),
-        M::Leave => sized(row(data::leave), leave_size(i)),
+        M::Leave => sized(row(frame::leave), leave_size(i)),
+        M::Enter => variant(sized(row(frame::enter), enter_size(i)), enter_operands(i)),
+        M::Pusha => sized(row(frame::pusha), 2),
+        M::Pushad => sized(row(frame::pusha), 4),
+        M::Popa => sized(row(frame::popa), 2),
+        M::Popad => sized(row(frame::popa), 4),
+        M::Xlatb => sized(row(data::xlat), 1),
+        M::Salc => row(decimal::salc),
+        M::Daa => variant(row(decimal::adjust_packed), 0),
+        M::Das => variant(row(decimal::adjust_packed), 1),
+        M::Aaa => variant(row(decimal::adjust_unpacked), 0),
+        M::Aas => variant(row(decimal::adjust_unpacked), 1),
+        M::Aam => row(decimal::aam),
+        M::Aad => row(decimal::aad),
         M::Add => row(alu::add),
         M::Adc => row(alu::adc),
         M::Sub => row(alu::sub),
@@ -228,8 +249,8 @@ fn integer(i: &Instruction) -> Option<Row> {
         M::Bts => row(bits::bts),
         M::Btr => row(bits::btr),
         M::Btc => row(bits::btc),
-        M::Bsf | M::Tzcnt => row(bits::bsf),
-        M::Bsr | M::Lzcnt => row(bits::bsr),
+        M::Bsf => row(bits::bsf),
+        M::Bsr => row(bits::bsr),
         M::Popcnt => row(bits::popcnt),
         M::Bswap => row(bits::bswap),
         M::Movsb => string(string::movs, 1),
@@ -254,20 +275,9 @@ fn integer(i: &Instruction) -> Option<Row> {
         M::Cmpsq => string(string::cmps, 8),
         M::Cld => variant(row(system::direction), 0),
         M::Std => variant(row(system::direction), 1),
-        M::Nop
-        | M::Mfence
-        | M::Lfence
-        | M::Sfence
-        | M::Endbr64
-        | M::Endbr32
-        | M::Prefetchnta
-        | M::Prefetcht0
-        | M::Prefetcht1
-        | M::Prefetcht2
-        | M::Prefetchw
-        | M::Clflush
-        | M::Reservednop
-        | M::Wait => row(control::nop),
+        M::Nop | M::Mfence | M::Lfence | M::Sfence | M::Endbr64 | M::Endbr32 | M::Reservednop | M::Wait => {
+            row(control::nop)
+        }
         _ if i.is_jcc_short_or_near() => sized(end(control::jcc), branch_size(i)),
         _ if is_setcc(i) => sized(row(data::setcc), 1),
         _ if is_cmovcc(i) => row(data::cmov),
@@ -281,6 +291,19 @@ fn leave_size(i: &Instruction) -> u8 {
         Code::Leaved => 4,
         _ => 8,
     }
+}
+
+fn enter_size(i: &Instruction) -> u8 {
+    match i.code() {
+        Code::Enterw_imm16_imm8 => 2,
+        Code::Enterd_imm16_imm8 => 4,
+        _ => 8,
+    }
+}
+
+/// Both immediates of ENTER in one.
+fn enter_operands(i: &Instruction) -> u64 {
+    u64::from(i.immediate16()) | u64::from(i.immediate8_2nd()) << 16
 }
 
 fn is_setcc(i: &Instruction) -> bool {

@@ -1,10 +1,10 @@
-//! Data movement: MOV, MOVZX, MOVSX, MOVBE, LEA, XCHG, CMOVcc, SETcc, PUSH, POP, PUSHF, POPF, ENTER's counterpart LEAVE.
+//! Data movement: MOV, MOVZX, MOVSX, MOVBE, LEA, XCHG, CMOVcc, SETcc, PUSH, POP, PUSHF, POPF, XLAT.
 
 use super::flags::{condition, mask, sign_extend};
 use super::{Exec, Flow};
 use crate::decode::{Decoded, Operand};
 use crate::fault::{Fault, Result};
-use rootmode_arch::{Event, EventClass, Gpr, RFlags, SegmentName, Stage};
+use rootmode_arch::{Event, EventClass, Gpr, RFlags, Stage};
 use rootmode_mmu::AccessKind;
 
 /// MOV, MOVZX: the source is `op.source_size` bytes.
@@ -114,14 +114,15 @@ pub(crate) fn popf(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     Ok(Flow::Next)
 }
 
-/// LEAVE.
-pub(crate) fn leave(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
-    let frame = x.cpu.gpr[Gpr::Rbp as usize] & mask(x.stack_width());
-    let linear = x.segmented(SegmentName::Ss, frame, u64::from(op.size), AccessKind::Read)?;
+/// XLAT: AL is the index, whatever the rest of RAX holds.
+pub(crate) fn xlat(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let table = x.cpu.gpr[Gpr::Rbx as usize];
+    let index = x.cpu.gpr[Gpr::Rax as usize] & 0xff;
+    let offset = table.wrapping_add(index) & mask(op.memory.address_size);
+    let linear = x.segmented(op.memory.segment, offset, 1, AccessKind::Read)?;
     let access = x.data(AccessKind::Read);
-    let value = x.read(linear, op.size, access)?;
-    x.set_stack_pointer(frame.wrapping_add(u64::from(op.size)));
-    x.put_register(Gpr::Rbp as u8, op.size, value);
+    let value = x.read(linear, 1, access)?;
+    x.put_register(Gpr::Rax as u8, 1, value);
     Ok(Flow::Next)
 }
 

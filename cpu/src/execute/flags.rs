@@ -1,5 +1,8 @@
-//! Status flags, computed in one place (SDM Vol. 1 "Status Flags"). Flags that the manuals leave undefined are computed by the
-//! formula of the nearest defined case, and are the same on every run.
+//! Status flags, computed in one place (SDM Vol. 1 "Status Flags").
+//!
+//! One decision about flags that the manuals leave undefined: they are what current Intel parts leave behind where that is
+//! known (logic clears AF; OF of longer shifts and rotates is that of the last step; multiplications set PF and SF by the low
+//! half), and otherwise the formula of the nearest defined case, or unchanged. They are the same on every run and both vendors.
 
 use rootmode_arch::RFlags;
 

@@ -6,12 +6,16 @@
 pub(crate) mod access;
 pub(crate) mod alu;
 pub(crate) mod bits;
+pub(crate) mod bmi;
 pub(crate) mod control;
 pub(crate) mod data;
+pub(crate) mod decimal;
 pub(crate) mod descriptors;
 pub(crate) mod events;
 pub(crate) mod extension;
 pub(crate) mod flags;
+pub(crate) mod frame;
+pub(crate) mod line;
 pub(crate) mod multiply;
 pub(crate) mod ports;
 pub(crate) mod registers;

@@ -53,7 +53,8 @@ pub(crate) fn shr(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let (size, sign) = (op.size, top(op.size));
     apply(x, op, STATUS, |a, n, _| {
         let result = (u128::from(a) >> n) as u64;
-        (result, of_result(result, size) | bit(u128::from(a), n - 1) * CF | (a >> sign & 1) * OF)
+        let overflow = (result ^ result << 1) >> sign & 1;
+        (result, of_result(result, size) | bit(u128::from(a), n - 1) * CF | overflow * OF)
     })
 }
 
@@ -116,41 +117,44 @@ pub(crate) fn rcr(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     })
 }
 
-/// SHLD and SHRD: the source fills from the side. A count above a 16-bit operand's width is undefined: it wraps.
+/// SHLD and SHRD: the source fills from the side. A 16-bit operand can be shifted by more than its width, which the manuals
+/// leave undefined: the destination fills again behind the source, as on Intel's parts.
 fn double(
     x: &mut Exec<'_, '_>,
     op: &Decoded,
-    compute: impl FnOnce(u64, u64, u32, u32) -> (u64, u64),
+    compute: impl FnOnce(u128, u128, u32, u32) -> (u64, u64, u64),
 ) -> Result<Flow> {
-    let bits = top(op.size) + 1;
     let n = count(x, op, 2)?;
     let a = x.get_for_write(op, op.size)?;
     let b = x.get(op, 1, op.size)?;
-    let n = if n > bits { n - bits } else { n };
     if n == 0 {
         x.put(op, 0, op.size, a)?;
         return Ok(Flow::Next);
     }
-    let (result, carry) = compute(a, b, n, bits);
+    let (result, carry, overflow) = compute(u128::from(a), u128::from(b), n, top(op.size) + 1);
     let result = result & mask(op.size);
     x.put(op, 0, op.size, result)?;
-    let overflow = (result ^ a) >> top(op.size) & 1;
     x.cpu.set_status(STATUS, of_result(result, op.size) | carry * CF | overflow * OF);
     Ok(Flow::Next)
 }
 
-/// SHLD.
+/// SHLD: OF says that the sign changed in the last step.
 pub(crate) fn shld(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     double(x, op, |a, b, n, bits| {
-        let wide = (u128::from(a) << bits | u128::from(b)) << n;
-        ((wide >> bits) as u64, a >> (bits - n) & 1)
+        // Three operands side by side need more than 128 bits only where n stays below the width.
+        let wide = if bits == 16 { a << 32 | b << 16 | a } else { a << bits | b };
+        let above = if bits == 16 { 32 } else { bits };
+        let result = (wide >> (above - n)) as u64;
+        let carry = bit(wide, above + bits - n);
+        (result, carry, carry ^ result >> (bits - 1) & 1)
     })
 }
 
-/// SHRD.
+/// SHRD: OF says that the sign changed in the last step.
 pub(crate) fn shrd(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     double(x, op, |a, b, n, bits| {
-        let wide = u128::from(b) << bits | u128::from(a);
-        ((wide >> n) as u64, a >> (n - 1) & 1)
+        let wide = if bits == 16 { a << 32 | b << 16 | a } else { b << bits | a };
+        let result = (wide >> n) as u64;
+        (result, bit(wide, n - 1), (result >> (bits - 1) ^ result >> (bits - 2)) & 1)
     })
 }
