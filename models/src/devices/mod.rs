@@ -3,11 +3,15 @@
 //! A device is a value: `Clone` is its snapshot, `digest` its fingerprint. It knows time only as the tick it is called at;
 //! what will happen later it says as the tick of its next event. It never calls back.
 
+pub mod acpi;
 pub mod clock;
+pub mod fw_cfg;
 pub mod ioapic;
+pub mod keyboard;
 pub mod pic;
 pub mod pit;
 pub mod rtc;
+pub mod test_device;
 mod test_ports;
 pub mod uart;
 
