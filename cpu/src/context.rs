@@ -4,7 +4,8 @@ use crate::Cpu;
 use rootmode_arch::choices::Choices;
 use rootmode_arch::record::{Observer, Payload, Record, Stop};
 use rootmode_arch::{HostPhysical, Site};
-use rootmode_mmu::PhysicalMemory;
+use rootmode_mmu::{Digest, PhysicalMemory};
+use std::any::Any;
 
 /// What a device may cause; the board applies it after the access. A device never calls back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -106,8 +107,9 @@ pub enum Message {
     Sipi(u8),
 }
 
-/// What lies outside the processors: ports and MMIO windows.
-pub trait Bus: Send {
+/// What lies outside the processors: ports and MMIO windows. Whoever composed a machine knows the bus's type and can get it
+/// back through [`Any`], to snapshot it or to exchange data with its devices.
+pub trait Bus: Any + Send {
     /// IN of `size` bytes (1, 2, 4) at machine time `tick`.
     fn read_port(&mut self, port: u16, size: u8, tick: u64, effects: &mut Effects) -> u32;
     /// OUT of `size` bytes.
@@ -127,6 +129,10 @@ pub trait Bus: Send {
     /// again.
     fn end_of_interrupt(&mut self, vector: u8, tick: u64, effects: &mut Effects) {
         let _ = (vector, tick, effects);
+    }
+    /// Adds everything that a guest can observe to `digest`. A bus without state adds nothing.
+    fn digest(&self, digest: &mut Digest) {
+        let _ = digest;
     }
 }
 

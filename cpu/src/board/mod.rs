@@ -121,6 +121,21 @@ impl Board {
     pub fn set_bus(&mut self, bus: Box<dyn Bus>) {
         self.bus = bus;
     }
+    /// The bus. A machine that knows its type gets it with `(board.bus() as &dyn Any).downcast_ref()`.
+    pub fn bus(&self) -> &dyn Bus {
+        &*self.bus
+    }
+    /// Calls `f` with the bus, memory and the time, and applies what devices cause: how the outside world reaches a device
+    /// between runs.
+    pub fn with_bus<T>(
+        &mut self,
+        f: impl FnOnce(&mut dyn Bus, &mut PhysicalMemory, u64, &mut Effects) -> T,
+    ) -> T {
+        let mut effects = Effects::default();
+        let result = f(&mut *self.bus, &mut self.memory, self.now, &mut effects);
+        self.apply(0, effects);
+        result
+    }
     /// Replaces the source of choices.
     pub fn set_choices(&mut self, choices: Box<dyn Choices + Send>) {
         self.choices = choices;
@@ -249,6 +264,7 @@ impl Board {
             }
         }
         self.deadlines.digest(&mut digest);
+        self.bus.digest(&mut digest);
         digest.finish()
     }
 }
