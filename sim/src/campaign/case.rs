@@ -40,8 +40,13 @@ pub struct Shrunk {
     pub tried: u64,
 }
 
-/// How many cases shrinking may try.
-const SHRINK_BOUND: u64 = 20_000;
+/// How many cases shrinking may try: fewer of those that cost more, but enough for a list of some dozen choices.
+const fn shrink_bound(property: &Property) -> u64 {
+    const PLAIN: u64 = 20_000;
+    const LEAST: u64 = 400;
+    let bound = PLAIN / property.cost;
+    if bound < LEAST { LEAST } else { bound }
+}
 
 /// Records the choices of a failing seed; `None` if the case does not fail.
 pub fn record(property: &Property, seed: u64, regressions: Regressions) -> Option<Shrunk> {
@@ -60,7 +65,7 @@ pub fn shrink(property: &Property, start: Shrunk, regressions: Regressions) -> S
         let before = best.choices.clone();
         drop_spans(property, &mut best, regressions);
         lower_numbers(property, &mut best, regressions);
-        if best.choices == before || best.tried >= SHRINK_BOUND {
+        if best.choices == before || best.tried >= shrink_bound(property) {
             return best;
         }
     }
@@ -104,7 +109,7 @@ fn lower_numbers(property: &Property, best: &mut Shrunk, regressions: Regression
 
 /// Runs `list`; if it fails and is smaller than the best so far, it becomes the best.
 fn attempt(property: &Property, best: &mut Shrunk, list: Vec<Choice>, regressions: Regressions) -> bool {
-    if best.tried >= SHRINK_BOUND {
+    if best.tried >= shrink_bound(property) {
         return false;
     }
     best.tried += 1;
@@ -134,8 +139,13 @@ mod tests {
         if sum < 50 { Verdict::Holds } else { Counterexample::new(format!("sum {sum}")).into() }
     }
 
-    const SUMS: Property =
-        Property { name: "sums", about: "sums stay below 50", source: "none", check: sums_stay_below_fifty };
+    const SUMS: Property = Property {
+        name: "sums",
+        about: "sums stay below 50",
+        source: "none",
+        cost: 1,
+        check: sums_stay_below_fifty,
+    };
 
     #[test]
     fn a_counterexample_shrinks_to_the_smallest_failing_case() {

@@ -30,7 +30,7 @@ impl Shard {
 /// What is to be run.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// Cases per property, over all shards.
+    /// Cases per property, over all shards; of a property that costs more, so many fewer ([`Property::cost`]).
     pub cases: u64,
     /// Seed of the campaign.
     pub seed: u64,
@@ -74,18 +74,26 @@ impl Outcome {
     }
 }
 
-/// Cases a worker takes at a time.
+impl Plan {
+    /// Cases of `property` in the plan's shard.
+    pub const fn share(&self, property: &Property) -> u64 {
+        self.shard.share(property.cases_of(self.cases))
+    }
+}
+
+/// Plain cases that a worker takes at a time.
 const CHUNK: u64 = 512;
 
 /// Runs `plan`'s cases of `property`; `progress` is told of finished cases.
 pub fn run(property: &Property, plan: &Plan, progress: &(dyn Fn(u64) + Sync)) -> Outcome {
-    let share = plan.shard.share(plan.cases);
-    (0..share.div_ceil(CHUNK))
+    let share = plan.share(property);
+    let size = property.cases_of(CHUNK);
+    (0..share.div_ceil(size))
         .into_par_iter()
         .map(|chunk| {
             let mut outcome = Outcome::empty(property.name.to_owned());
-            let end = (chunk * CHUNK + CHUNK).min(share);
-            for nth in chunk * CHUNK..end {
+            let end = (chunk * size + size).min(share);
+            for nth in chunk * size..end {
                 let index = nth * plan.shard.count + plan.shard.index;
                 let mut choices = Seeded::new(case_seed(plan.seed, property.name, index));
                 outcome.cases += 1;
@@ -98,7 +106,7 @@ pub fn run(property: &Property, plan: &Plan, progress: &(dyn Fn(u64) + Sync)) ->
                     }
                 }
             }
-            progress(end - chunk * CHUNK);
+            progress(end - chunk * size);
             outcome
         })
         .reduce(|| Outcome::empty(property.name.to_owned()), |a, b| a.merge(&b))
@@ -119,7 +127,8 @@ pub struct Kill {
     pub killers: Vec<(String, u64)>,
 }
 
-/// Tries all properties with `regression` on, in rounds of growing length up to `bound` cases each, until a round finds it.
+/// Tries all properties with `regression` on, in rounds of growing length up to `bound` plain cases each, until a round
+/// finds it.
 /// The killers are the properties that fail within that round.
 pub fn hunt(properties: &[Property], regression: Regression, seed: u64, bound: u64) -> Kill {
     let regressions = Regressions::NONE.with(regression);
@@ -127,7 +136,8 @@ pub fn hunt(properties: &[Property], regression: Regression, seed: u64, bound: u
     let (mut start, mut end) = (0, 64.min(bound));
     while killers.is_empty() && start < end {
         let first = |property: &Property| {
-            let found = (start..end).into_par_iter().find_first(|&index| {
+            let round = property.cases_of(start)..property.cases_of(end);
+            let found = round.into_par_iter().find_first(|&index| {
                 let mut choices = Seeded::new(case_seed(seed, property.name, index));
                 matches!(judge(property, &mut choices, regressions), Verdict::Fails(_))
             });
@@ -153,7 +163,7 @@ mod tests {
         }
     }
 
-    const RARE: Property = Property { name: "rare", about: "", source: "", check: rarely_fails };
+    const RARE: Property = Property { name: "rare", about: "", source: "", cost: 1, check: rarely_fails };
 
     fn plan(shard: Shard) -> Plan {
         Plan { cases: 10_001, seed: 3, shard, regressions: Regressions::NONE }
@@ -169,6 +179,16 @@ mod tests {
         assert_eq!(whole, merged);
         assert_eq!(whole.cases, 10_001);
         assert!(whole.failures > 0 && whole.skipped > 500);
+    }
+
+    #[test]
+    fn a_property_that_costs_more_runs_so_many_fewer_of_the_same_cases() {
+        let dear = Property { cost: 100, ..RARE };
+        let cases = |shard| run(&dear, &plan(shard), &|_| ()).cases;
+        assert_eq!(cases(Shard::WHOLE), 101);
+        assert_eq!(cases(Shard { index: 0, count: 2 }) + cases(Shard { index: 1, count: 2 }), 101);
+        let one = Plan { cases: 1, ..plan(Shard::WHOLE) };
+        assert_eq!(run(&dear, &one, &|_| ()).cases, 1, "never none");
     }
 
     #[test]

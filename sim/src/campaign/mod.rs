@@ -5,7 +5,7 @@
 //! let plan = Plan { cases: 100, seed: 1, shard: Shard::WHOLE, regressions: Regressions::NONE };
 //! for property in campaign::properties() {
 //!     let outcome = campaign::run(&property, &plan, &|_| ());
-//!     assert_eq!((outcome.cases, outcome.failures), (100, 0));
+//!     assert_eq!((outcome.cases, outcome.failures), (property.cases_of(100), 0));
 //! }
 //! ```
 

@@ -12,8 +12,17 @@ pub struct Property {
     pub about: &'static str,
     /// Where the claim comes from: manual and section title, or catalogue entry.
     pub source: &'static str,
+    /// How many plain cases one case of this property costs, at least 1; a campaign runs so many fewer of it.
+    pub cost: u64,
     /// Draws one case and judges it. The regressions are switched on in the model, never in the oracle.
     pub check: fn(&mut dyn Choices, Regressions) -> Verdict,
+}
+
+impl Property {
+    /// Cases of this property in a campaign of `cases` cases per property: at least one, unless `cases` is 0.
+    pub const fn cases_of(&self, cases: u64) -> u64 {
+        cases.div_ceil(self.cost)
+    }
 }
 
 /// The judgement of one case.

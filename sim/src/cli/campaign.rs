@@ -18,7 +18,7 @@ use super::{Finding, Format, print_json, read_text, table, write_text};
 pub(super) struct Arguments {
     /// Properties to check; all without one. `--list` shows them.
     property: Vec<String>,
-    /// Cases per property.
+    /// Cases per property; a property whose cases cost as much as C plain ones runs N/C of them (`--list` shows C).
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     cases: u64,
     /// Seed; the same seed gives the same result with any number of workers.
@@ -141,7 +141,7 @@ fn bar(length: u64) -> ProgressBar {
 }
 
 fn check(properties: &[Property], plan: &Plan) -> Report {
-    let bar = bar(plan.shard.share(plan.cases) * properties.len() as u64);
+    let bar = bar(properties.iter().map(|property| plan.share(property)).sum());
     let start = Instant::now();
     let mut outcomes = Vec::new();
     let mut rows = Vec::new();
@@ -310,7 +310,9 @@ fn list(format: Format) -> Result<Finding> {
     if format == Format::Json {
         let rows: Vec<_> = properties
             .iter()
-            .map(|p| serde_json::json!({"name": p.name, "about": p.about, "source": p.source}))
+            .map(
+                |p| serde_json::json!({"name": p.name, "about": p.about, "source": p.source, "cost": p.cost}),
+            )
             .collect();
         let bugs: Vec<_> = Regression::ALL
             .iter()
@@ -319,8 +321,9 @@ fn list(format: Format) -> Result<Finding> {
         print_json(&serde_json::json!({"properties": rows, "regressions": bugs}))?;
         return Ok(Finding::Nothing);
     }
-    let rows: Vec<_> = properties.iter().map(|p| vec![p.name.to_owned(), p.about.to_owned()]).collect();
-    table::print(&["property", "claim"], &rows);
+    let rows: Vec<_> =
+        properties.iter().map(|p| vec![p.name.to_owned(), p.cost.to_string(), p.about.to_owned()]).collect();
+    table::print(&["property", "cost", "claim"], &rows);
     anstream::println!();
     let rows: Vec<_> =
         Regression::ALL.iter().map(|r| vec![r.id().to_owned(), r.row().about.to_owned()]).collect();

@@ -121,14 +121,17 @@ fn compare_memory(
     debug_assert!(kinds.iter().all(|(_, range)| !range.contains(&HOST_VMCB)));
     let mut allowed: Vec<(Allowed, u64)> = kinds.iter().map(|(kind, _)| (*kind, 0)).collect();
     let mut first = None;
-    for (address, (a, b)) in bare.iter().zip(hosted).enumerate() {
-        if a == b {
+    // Almost all pages are equal, and equal pages are told apart fastest as a whole.
+    for (number, (bare, hosted)) in bare.chunks(0x1000).zip(hosted.chunks(0x1000)).enumerate() {
+        if bare == hosted {
             continue;
         }
-        let address = address as u64;
-        match kinds.iter().position(|(_, range)| range.contains(&address)) {
-            Some(kind) => allowed[kind].1 += 1,
-            None => first = first.or(Some(Difference::Memory(address, *a, *b))),
+        for (offset, (a, b)) in bare.iter().zip(hosted).enumerate().filter(|(_, (a, b))| a != b) {
+            let address = (number * 0x1000 + offset) as u64;
+            match kinds.iter().position(|(_, range)| range.contains(&address)) {
+                Some(kind) => allowed[kind].1 += 1,
+                None => first = first.or(Some(Difference::Memory(address, *a, *b))),
+            }
         }
     }
     allowed.retain(|(_, bytes)| *bytes != 0);

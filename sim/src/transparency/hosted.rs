@@ -4,15 +4,16 @@ use rootmode_arch::GuestPhysical;
 use rootmode_arch::choices::Choices;
 use rootmode_arch::record::Level;
 use rootmode_models::devices::TestPorts;
-use rootmode_models::kvm::Filter;
 use rootmode_models::kvm::host::{Host, HostBug, HostConfig};
 use rootmode_models::kvm::interception::Configuration;
+use rootmode_models::kvm::{Filter, Regressions};
 
 use super::bare::{extension, model, start_state};
 use super::run::{Recorder, Run};
 use crate::guests::GuestImage;
 
-/// Runs `image` hosted for at most `limit` ticks. With `reclaim`, a worker of L0 takes pages away from L2 meanwhile.
+/// Runs `image` hosted for at most `limit` ticks, with `regressions` switched on in L0. With `reclaim`, a worker of L0
+/// takes pages away from L2 meanwhile.
 ///
 /// # Errors
 /// [`HostBug`] if L0 did something that cannot be right.
@@ -20,6 +21,7 @@ pub fn run_hosted(
     image: &GuestImage,
     choices: Box<dyn Choices + Send>,
     reclaim: bool,
+    regressions: Regressions,
     limit: u64,
 ) -> Result<Run, HostBug> {
     let model = model(image.vendor);
@@ -31,7 +33,7 @@ pub fn run_hosted(
         bus: Box::new(TestPorts),
         choices,
         observer: Some(Box::new(recorder.clone())),
-        configuration: Configuration::plain(image.vendor),
+        configuration: Configuration { regressions, ..Configuration::plain(image.vendor) },
         filter: Filter::off(),
         reclaim,
     })?;

@@ -12,6 +12,7 @@ pub use run::{Recorder, Run};
 
 use rootmode_arch::Vendor;
 use rootmode_arch::choices::{Choices, Seeded, Site, Tame};
+use rootmode_models::kvm::Regressions;
 use rootmode_models::kvm::host::HostBug;
 
 use crate::guests::{GuestError, Workload, assemble};
@@ -30,24 +31,41 @@ pub enum TransparencyError {
     Host(#[from] HostBug),
 }
 
-/// Draws a pair of programs and a schedule of L0, runs it bare and hosted, and compares what L1 and L2 see.
-/// `operations` is the number of things that L2 does.
-///
-/// # Errors
-/// [`TransparencyError`]; a difference is not an error but part of the [`Comparison`].
-pub fn transparency(
-    vendor: Vendor,
-    choices: &mut dyn Choices,
-    operations: u64,
-) -> Result<Comparison, TransparencyError> {
-    let workload = Workload::draw(vendor, operations, choices);
-    // Choice 0 is the tame schedule without page reclaim.
-    let reclaim = choices.flip(Site::Swarm);
-    let schedule = Seeded::new(choices.choose(Site::Task, 1 << 32));
-    let image = assemble(&workload)?;
-    let bare = run_bare(&image, Box::new(Tame), LIMIT);
-    let hosted = run_hosted(&image, Box::new(schedule), reclaim, LIMIT)?;
-    Ok(compare(bare, hosted, vendor))
+/// What is run twice: a pair of programs, and what L0 does meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// L1 and L2.
+    pub workload: Workload,
+    /// A worker of L0 takes pages away from L2.
+    pub reclaim: bool,
+    /// Seed of L0's schedule; 0 is the tame one.
+    pub schedule: u64,
+}
+
+impl Case {
+    /// Draws a case; `operations` is the number of things that L2 does.
+    pub fn draw(vendor: Vendor, operations: u64, choices: &mut dyn Choices) -> Self {
+        Self {
+            workload: Workload::draw(vendor, operations, choices),
+            reclaim: choices.flip(Site::Swarm),
+            schedule: choices.choose(Site::Task, 1 << 32),
+        }
+    }
+
+    /// Runs it bare, and hosted by L0 with `regressions` switched on, and compares what L1 and L2 see.
+    ///
+    /// # Errors
+    /// [`TransparencyError`]; a difference is not an error but part of the [`Comparison`].
+    pub fn compare(&self, regressions: Regressions) -> Result<Comparison, TransparencyError> {
+        let schedule: Box<dyn Choices + Send> = match self.schedule {
+            0 => Box::new(Tame),
+            seed => Box::new(Seeded::new(seed)),
+        };
+        let image = assemble(&self.workload)?;
+        let bare = run_bare(&image, Box::new(Tame), LIMIT);
+        let hosted = run_hosted(&image, schedule, self.reclaim, regressions, LIMIT)?;
+        Ok(compare(bare, hosted, self.workload.vendor))
+    }
 }
 
 #[cfg(test)]

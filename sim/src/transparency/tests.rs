@@ -10,7 +10,7 @@ use rootmode_vmx::Field;
 #[test]
 fn the_tame_program_is_the_same_bare_and_hosted_on_both_vendors() {
     for vendor in [Vendor::Intel, Vendor::Amd] {
-        let comparison = transparency(vendor, &mut Tame, 30).unwrap();
+        let comparison = Case::draw(vendor, 30, &mut Tame).compare(Regressions::NONE).unwrap();
         assert_eq!(comparison.differences, [], "{vendor:?}");
         assert_eq!(comparison.bare.stop, Stop::Requested(0));
         assert!(comparison.facts > 40, "{}", comparison.facts);
@@ -31,7 +31,8 @@ fn a_bare_program_prints_a_checksum_of_sixteen_digits() {
 fn drawn_programs_and_schedules_are_the_same_bare_and_hosted() {
     for vendor in [Vendor::Intel, Vendor::Amd] {
         for seed in 0..40 {
-            let comparison = transparency(vendor, &mut Seeded::new(seed), 40).unwrap();
+            let comparison =
+                Case::draw(vendor, 40, &mut Seeded::new(seed)).compare(Regressions::NONE).unwrap();
             assert_eq!(comparison.differences, [], "{vendor:?} seed {seed}");
             assert_eq!(comparison.bare.stop, Stop::Requested(0), "{vendor:?} seed {seed}");
         }
@@ -41,7 +42,7 @@ fn drawn_programs_and_schedules_are_the_same_bare_and_hosted() {
 #[test]
 fn the_bytes_that_only_the_processor_knows_are_the_allowed_difference() {
     let allowed = |vendor| {
-        let comparison = transparency(vendor, &mut Tame, 30).unwrap();
+        let comparison = Case::draw(vendor, 30, &mut Tame).compare(Regressions::NONE).unwrap();
         comparison.allowed.into_iter().map(|(kind, _)| kind).collect::<Vec<_>>()
     };
     assert_eq!(allowed(Vendor::Intel), [Allowed::VmcsRegion]);
@@ -52,9 +53,10 @@ fn the_bytes_that_only_the_processor_knows_are_the_allowed_difference() {
 fn no_schedule_of_l0_changes_what_a_single_vcpu_sees() {
     for vendor in [Vendor::Intel, Vendor::Amd] {
         let image = assemble(&Workload::draw(vendor, 40, &mut Seeded::new(7))).unwrap();
-        let tame = run_hosted(&image, Box::new(Tame), false, LIMIT).unwrap();
+        let tame = run_hosted(&image, Box::new(Tame), false, Regressions::NONE, LIMIT).unwrap();
         for seed in 0..10 {
-            let run = run_hosted(&image, Box::new(Seeded::new(seed)), true, LIMIT).unwrap();
+            let run =
+                run_hosted(&image, Box::new(Seeded::new(seed)), true, Regressions::NONE, LIMIT).unwrap();
             assert!(facts(&run).eq(facts(&tame)), "{vendor:?} schedule {seed}");
             assert_eq!(run.memory, tame.memory, "{vendor:?} schedule {seed}");
             let points =
@@ -87,7 +89,7 @@ fn a_broken_vmcs_is_refused_with_the_manuals_number_bare_and_hosted() {
     ] {
         let image = with_field(&image, field, value);
         let bare = run_bare(&image, Box::new(Tame), LIMIT);
-        let hosted = run_hosted(&image, Box::new(Tame), false, LIMIT).unwrap();
+        let hosted = run_hosted(&image, Box::new(Tame), false, Regressions::NONE, LIMIT).unwrap();
         assert_eq!(bare.stop, Stop::Requested(stop), "{field:?} bare");
         let failed = bare.records.iter().find_map(|r| match r.payload {
             Payload::EntryFailed { code, .. } => Some(code),
@@ -107,7 +109,7 @@ fn a_broken_vmcb_is_refused_bare_and_hosted() {
         let at = field.vmcb_offset().unwrap();
         vmcb.1[at..at + field.size()].copy_from_slice(&u64::to_le_bytes(value)[..field.size()]);
         let bare = run_bare(&image, Box::new(Tame), LIMIT);
-        let hosted = run_hosted(&image, Box::new(Tame), false, LIMIT).unwrap();
+        let hosted = run_hosted(&image, Box::new(Tame), false, Regressions::NONE, LIMIT).unwrap();
         assert_eq!(bare.stop, Stop::Requested(0xf1), "{field:?} bare");
         assert_eq!(compare(bare, hosted, Vendor::Amd).differences, [], "{field:?}");
     }

@@ -143,7 +143,8 @@ impl ChunkList {
 
     /// Every chunk of both pages, in ascending order: what a kernel without a list would have to merge.
     pub fn whole(size: ChunkSize) -> Self {
-        Self { size, runs: vec![0..Msrpm::SIZE / size.bytes()] }
+        let all = 0..Msrpm::SIZE / size.bytes();
+        Self { size, runs: Vec::from([all]) }
     }
 
     fn push(&mut self, index: usize) {

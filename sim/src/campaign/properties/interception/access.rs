@@ -15,12 +15,14 @@ pub(crate) const PROPERTIES: &[Property] = &[
         name: "denied-access-never-executes",
         about: "A denied access exits with reason FILTER if userspace asked for it, else faults, and never touches the MSR.",
         source: "catalogue 0.3, 0.4; P-A5",
+        cost: 1,
         check: outcome,
     },
     Property {
         name: "exit-record",
         about: "The exit's record has the documented layout, and userspace's answer completes or faults the instruction.",
         source: "catalogue 0.4",
+        cost: 1,
         check: record,
     },
 ];

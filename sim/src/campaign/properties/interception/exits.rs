@@ -15,12 +15,14 @@ pub(crate) const PROPERTIES: &[Property] = &[
         name: "disabled-exits-accumulate",
         about: "KVM_CAP_X86_DISABLE_EXITS takes allowed bits before the first vCPU, adds them up, and refuses the rest whole.",
         source: "catalogue B-1",
+        cost: 1,
         check: accumulate,
     },
     Property {
         name: "aperf-mperf-reads-only",
         about: "With the capability, RDMSR of APERF and MPERF gives the host's value without an exit unless filtered; WRMSR never reaches the host; without it, both fault.",
         source: "catalogue B-2; P-B1 to P-B4",
+        cost: 1,
         check: counters,
     },
 ];

@@ -16,18 +16,21 @@ pub(crate) const PROPERTIES: &[Property] = &[
         name: "filter-first-match",
         about: "The first range of a filter that holds the MSR and names the access decides; x2APIC MSRs are never filtered.",
         source: "catalogue 0.3; P-A9",
+        cost: 1,
         check: first_match,
     },
     Property {
         name: "filter-order-of-disjoint-ranges",
         about: "Permuting ranges that do not overlap changes nothing.",
         source: "P-A9",
+        cost: 1,
         check: permutation,
     },
     Property {
         name: "filter-abi",
         about: "Every argument of KVM_X86_SET_MSR_FILTER gives the documented code, and an error changes nothing.",
         source: "catalogue 0.3; P-A8",
+        cost: 1,
         check: abi,
     },
 ];

@@ -15,12 +15,14 @@ pub(crate) const PROPERTIES: &[Property] = &[
         name: "svm-map-bits",
         about: "Setting and testing an MSR of a permission map uses the processor's bit and touches no other.",
         source: "APM Vol. 2 (24593 rev. 3.42) \"MSR Intercepts\"; catalogue 0.1, A-4, A-11",
+        cost: 1,
         check: |c, bugs| bits::<Msrpm>(c, bugs, SVM),
     },
     Property {
         name: "vmx-map-bits",
         about: "Setting and testing an MSR of an MSR bitmap uses the processor's bit and touches no other.",
         source: "SDM Vol. 3C (325384-083, Mar 2024) \"MSR-Bitmap Address\"; catalogue 0.2",
+        cost: 1,
         check: |c, bugs| bits::<MsrBitmap>(c, bugs, VMX),
     },
 ];

@@ -15,12 +15,14 @@ pub(crate) const PROPERTIES: &[Property] = &[
         name: "vmx-nested-entry-history",
         about: "After any sequence of entries by an honest L1, vmcs02's bitmap is what L0, L1 and the virtual APIC demand.",
         source: "catalogue A4; P-A18",
+        cost: 1,
         check: history,
     },
     Property {
         name: "vmx-l2-is-filtered-at-once",
         about: "A filter that changes while L2 runs holds for L2's next instruction.",
         source: "catalogue A3, M35; decision 1",
+        cost: 1,
         check: filtered,
     },
 ];

@@ -16,12 +16,14 @@ pub(crate) const PROPERTIES: &[Property] = &[
         name: "svm-msr-exit-goes-to-whom-it-concerns",
         about: "VMEXIT_MSR of L2 goes to L1 if, and only if, L1 intercepts that access; at most one byte of L1's map is read.",
         source: "APM Vol. 2 (24593 rev. 3.42) \"MSR Intercepts\"; catalogue A-25; P-A16",
+        cost: 1,
         check: svm,
     },
     Property {
         name: "vmx-msr-exit-goes-to-whom-it-concerns",
         about: "RDMSR and WRMSR exits of L2 go to L1 if, and only if, L1 wants them; at most one byte of L1's bitmap is read.",
         source: "SDM Vol. 3C (325384-083, Mar 2024) \"Instructions That Cause VM Exits Conditionally\"; catalogue A4",
+        cost: 1,
         check: vmx,
     },
 ];
