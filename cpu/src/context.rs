@@ -95,8 +95,16 @@ pub struct InterruptMessage {
 /// A message to a processor's interrupt inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Message {
-    /// A fixed interrupt with this vector.
+    /// A fixed, edge-triggered interrupt with this vector, for the local APIC.
     Interrupt(u8),
+    /// A fixed, level-triggered interrupt with this vector, for the local APIC.
+    LevelInterrupt(u8),
+    /// An interrupt whose vector an 8259 supplies, for the local APIC.
+    ExtInt,
+    /// The level of the 8259's INTR output: LINT0, or the INTR pin without an APIC.
+    Intr(bool),
+    /// The level of the platform's NMI line: LINT1, or the NMI pin without an APIC.
+    NmiLine(bool),
     /// A non-maskable interrupt.
     Nmi,
     /// A system-management interrupt.

@@ -1,18 +1,15 @@
-//! What waits at a processor's interrupt inputs.
-//!
-//! A set of requested vectors and pending flags, highest vector first. There is no in-service state or priority yet: the
-//! local APIC, a register-level state machine, takes this place with the same questions (`highest`, `acknowledge`).
+//! The processor's interrupt inputs past the local APIC: NMI, SMI, INIT and start-up IPIs, latched.
 
-use crate::context::Message;
 use rootmode_mmu::Digest;
 
-/// Requested interrupts.
+/// What waits at the inputs. Maskable interrupts wait in [`Cpu::apic`](crate::Cpu::apic).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[repr(C)]
 pub struct Interrupts {
-    requested: [u64; 4],
     /// An NMI is pending.
     pub nmi: bool,
+    /// A second NMI is pending behind it.
+    second_nmi: bool,
     /// An SMI is pending.
     pub smi: bool,
     /// INIT is pending.
@@ -22,43 +19,35 @@ pub struct Interrupts {
 }
 
 impl Interrupts {
-    /// Latches a message.
-    pub const fn post(&mut self, message: Message) {
-        match message {
-            Message::Interrupt(vector) => self.requested[vector as usize >> 6] |= 1 << (vector & 63),
-            Message::Nmi => self.nmi = true,
-            Message::Smi => self.smi = true,
-            Message::Init => self.init = true,
-            Message::Sipi(vector) => self.sipi = Some(vector),
-        }
+    /// Latches an NMI. While one is handled (`blocked`) one more can wait. While none is, two can that arrived since the last
+    /// boundary: between two instructions the first would have been taken at once, and the second waited behind it.
+    pub const fn post_nmi(&mut self, blocked: bool) {
+        self.second_nmi = self.nmi && !blocked;
+        self.nmi = true;
     }
 
-    /// The highest requested vector.
-    pub const fn highest(&self) -> Option<u8> {
-        let mut word = 4;
-        while word > 0 {
-            word -= 1;
-            if self.requested[word] != 0 {
-                return Some((word * 64) as u8 + (63 - self.requested[word].leading_zeros() as u8));
-            }
-        }
-        None
+    /// Takes the first pending NMI.
+    pub const fn take_nmi(&mut self) {
+        self.nmi = self.second_nmi;
+        self.second_nmi = false;
     }
 
-    /// Takes `vector` out of the requested ones, as an acknowledge cycle does.
-    pub const fn acknowledge(&mut self, vector: u8) {
-        self.requested[vector as usize >> 6] &= !(1 << (vector & 63));
+    /// Latches INIT. A start-up IPI that came before it is void.
+    pub const fn post_init(&mut self) {
+        self.init = true;
+        self.sipi = None;
     }
 
     /// Whether anything waits.
     pub const fn any(&self) -> bool {
-        self.highest().is_some() || self.nmi || self.smi || self.init || self.sipi.is_some()
+        self.nmi || self.smi || self.init || self.sipi.is_some()
     }
 
     /// Adds the state to `digest`.
     pub fn digest(&self, digest: &mut Digest) {
-        digest.all(&self.requested);
         let sipi = self.sipi.map_or(0, |vector| 0x100 | u64::from(vector));
-        digest.u64(u64::from(self.nmi) | u64::from(self.smi) << 1 | u64::from(self.init) << 2 | sipi << 8);
+        let flags = [self.nmi, self.smi, self.init, self.second_nmi];
+        let flags = flags.iter().enumerate().fold(0, |all, (n, flag)| all | u64::from(*flag) << n);
+        digest.u64(flags | sipi << 8);
     }
 }

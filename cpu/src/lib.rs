@@ -5,9 +5,11 @@
 //! - [`Processor`]: a `Cpu`, its decoded code and its extension at work.
 //! - [`Instruction`], [`Outcome`]: instructions as values, for decoded code and a Rust host alike.
 //! - [`Context`], [`Bus`], [`Effects`]: what a processor is lent, and how devices answer.
+//! - [`apic`]: the local APIC, and how a `Cpu` is wired to it.
 //! - [`board`]: memory, processors, one clock, one deadline queue, one scheduler.
 #![forbid(unsafe_code)]
 
+pub mod apic;
 pub mod board;
 mod context;
 mod decode;
@@ -22,6 +24,7 @@ mod processor;
 mod state;
 pub mod virtualization;
 
+pub use apic::{LocalApic, Pending};
 pub use context::{Bus, Context, DeliveryMode, Effects, EmptyBus, InterruptMessage, Message};
 pub use fault::{Fault, Result};
 pub use gate::{GATE_BASE, GATE_COUNT, GATE_STRIDE, gate_address, gate_at};

@@ -93,6 +93,8 @@ pub fn read(cpu: &Cpu, index: u32) -> Result<u64> {
         IA32_TSC => cpu.tsc(),
         IA32_TSC_ADJUST if cpu.model.has(Feature::TscAdjust) => m.tsc_adjust,
         IA32_APIC_BASE => m.apic_base,
+        IA32_TSC_DEADLINE if cpu.model.has(Feature::TscDeadline) => cpu.apic.tsc_deadline(cpu.clock()),
+        0x800..=0x8ff => cpu.apic.read_msr(index, cpu.clock())?,
         IA32_SYSENTER_CS => m.sysenter_cs,
         IA32_SYSENTER_ESP => m.sysenter_esp,
         IA32_SYSENTER_EIP => m.sysenter_eip,
@@ -131,15 +133,15 @@ pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
         IA32_TSC => {
             let delta = value.wrapping_sub(cpu.host_tsc());
             cpu.msrs.tsc_adjust = cpu.msrs.tsc_adjust.wrapping_add(delta);
+            cpu.tsc_changed();
         }
-        IA32_TSC_ADJUST if cpu.model.has(Feature::TscAdjust) => cpu.msrs.tsc_adjust = value,
-        IA32_APIC_BASE => {
-            let reserved = 0x6ff | !((1 << cpu.model.physical_width()) - 1) | 0x400;
-            if value & reserved != 0 {
-                return Err(Fault::GP0);
-            }
-            cpu.msrs.apic_base = value;
+        IA32_TSC_ADJUST if cpu.model.has(Feature::TscAdjust) => {
+            cpu.msrs.tsc_adjust = value;
+            cpu.tsc_changed();
         }
+        IA32_APIC_BASE => cpu.write_apic_base(value)?,
+        IA32_TSC_DEADLINE if cpu.model.has(Feature::TscDeadline) => cpu.write_tsc_deadline(value),
+        0x800..=0x8ff => cpu.write_x2apic(index, value)?,
         IA32_SYSENTER_CS => cpu.msrs.sysenter_cs = value & 0xffff_ffff,
         IA32_SYSENTER_ESP => cpu.msrs.sysenter_esp = canonical(value)?,
         IA32_SYSENTER_EIP => cpu.msrs.sysenter_eip = canonical(value)?,

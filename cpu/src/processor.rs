@@ -144,7 +144,7 @@ impl Processor {
             Ok(at) => at,
             Err(fault) => return x.settle(fault),
         };
-        if at.kind == PageKind::Mmio {
+        if matches!(at.kind, PageKind::Mmio | PageKind::Apic) {
             return Err(Stop::Unmodelled(rip));
         }
         let Some(block) = self.cache.block(x.ctx.memory, at.host, mode, model.features()) else {

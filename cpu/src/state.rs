@@ -3,6 +3,7 @@
 //! Plain data, not generic over anything. Everything that software can observe is here, including what hardware keeps
 //! only inside: the event delivery in progress, shadows, pending debug exceptions, cached translations.
 
+use crate::apic::{Abilities, LocalApic, OwnPage};
 use crate::interrupts::Interrupts;
 use crate::model::Model;
 use crate::msr::MsrFile;
@@ -226,8 +227,6 @@ pub struct Cpu {
     pub cr3: Cr3,
     /// CR4.
     pub cr4: Cr4,
-    /// CR8: task priority, 0 to 15.
-    pub cr8: u8,
     /// IA32_EFER.
     pub efer: Efer,
     /// XCR0.
@@ -252,7 +251,9 @@ pub struct Cpu {
     pub pending_debug: u64,
     /// Model-specific registers that the core owns.
     pub msrs: MsrFile,
-    /// What waits at the interrupt inputs.
+    /// The local APIC: maskable interrupts, CR8.
+    pub apic: LocalApic,
+    /// What waits at the other interrupt inputs.
     pub interrupts: Interrupts,
     /// The event whose delivery is in progress.
     pub delivering: Option<Delivery>,
@@ -308,7 +309,6 @@ impl Cpu {
             cr2: 0,
             cr3: Cr3(0),
             cr4: Cr4(0),
-            cr8: 0,
             efer: Efer(0),
             xcr0: 1,
             dr: [0; 4],
@@ -321,6 +321,7 @@ impl Cpu {
             pdptes: [0; 4],
             pending_debug: 0,
             msrs: MsrFile::reset(&model, index),
+            apic: LocalApic::new(OwnPage::default(), Abilities::of(&model), index.into()),
             interrupts: Interrupts::default(),
             delivering: None,
             injected: None,
@@ -515,7 +516,7 @@ impl Cpu {
     /// Recomputes [`Cpu::attention`] alone.
     pub fn update_attention(&mut self) {
         let mut bits = self.attention.0 & Attention::EFFECTS;
-        if self.interrupts.any() {
+        if self.interrupts.any() || self.pending_interrupt().is_some() {
             bits |= Attention::INTERRUPT;
         }
         if self.flags & RFlags::TF.0 != 0 || self.pending_debug != 0 {
@@ -542,7 +543,7 @@ impl Cpu {
 
 impl Cpu {
     /// INIT: the state after it (SDM Vol. 3A "Processor State After Reset"), waiting for a start-up IPI unless this is
-    /// processor 0. Time, MSRs and XCR0 stay.
+    /// the bootstrap processor. Time, MSRs and XCR0 stay.
     pub(crate) fn init(&mut self) {
         let mut fresh = Self::new(self.index, self.model.clone());
         fresh.cr0 = Cr0(fresh.cr0.0 & !0x6000_0000 | self.cr0.0 & 0x6000_0000);
@@ -552,8 +553,10 @@ impl Cpu {
         fresh.steps = self.steps;
         fresh.interrupts = self.interrupts;
         fresh.interrupts.init = false;
+        fresh.apic = self.apic.clone();
+        fresh.apic.init();
         fresh.published = self.published;
-        fresh.activity = if self.index == 0 { Activity::Active } else { Activity::WaitForSipi };
+        fresh.activity = if self.is_bootstrap() { Activity::Active } else { Activity::WaitForSipi };
         *self = fresh;
         self.refresh();
     }
@@ -583,7 +586,7 @@ impl Cpu {
             self.cr2,
             self.cr3.0,
             self.cr4.0,
-            u64::from(self.cr8),
+            u64::from(self.cr8()),
             self.efer.0,
             self.xcr0,
         ]);
@@ -597,6 +600,7 @@ impl Cpu {
             digest.all(&[table.base, u64::from(table.limit)]);
         }
         digest.all(&self.msrs.values());
+        self.apic.digest(digest);
         self.interrupts.digest(digest);
         for delivery in [self.delivering, self.injected] {
             match delivery {

@@ -76,7 +76,7 @@ fn sti_delays_an_interrupt_by_one_instruction() {
         a.inc(rax).unwrap();
         a.inc(rax).unwrap();
     });
-    rig.cpu().interrupts.post(Message::Interrupt(0x40));
+    rig.cpu().post(Message::Interrupt(0x40));
     rig.cpu().refresh();
     assert_eq!(rig.run(100), RunEnd::Asleep);
     assert_eq!(rig.cpu().gpr[0], 1);
@@ -86,15 +86,15 @@ fn sti_delays_an_interrupt_by_one_instruction() {
 #[test]
 fn the_highest_vector_above_the_task_priority_goes_first() {
     let mut rig = rig_with_handler(0x51);
-    rig.cpu().cr8 = 4;
+    rig.cpu().set_cr8(4);
     for v in [0x42, 0x51, 0x50] {
-        rig.cpu().interrupts.post(Message::Interrupt(v));
+        rig.cpu().post(Message::Interrupt(v));
     }
     rig.cpu().set_rflags(RFlags::IF);
     rig.code(|a| a.nop().unwrap());
     assert_eq!(rig.run(100), RunEnd::Asleep);
     assert_eq!(rig.cpu().gpr[4], STACK - 40);
-    assert_eq!(rig.cpu().interrupts.highest(), Some(0x50));
+    assert_eq!(rig.cpu().apic.highest_requested(), Some(0x50));
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn an_interrupt_wakes_hlt_and_iretq_returns_behind_it() {
         a.hlt().unwrap();
     });
     assert_eq!(rig.run(100), RunEnd::Asleep);
-    rig.cpu().interrupts.post(Message::Interrupt(0x33));
+    rig.cpu().post(Message::Interrupt(0x33));
     rig.cpu().refresh();
     assert_eq!(rig.run(100), RunEnd::Asleep);
     assert_eq!((rig.cpu().gpr[3], rig.cpu().gpr[1]), (7, 9));

@@ -25,6 +25,7 @@
 //! ```
 
 mod deadlines;
+mod fabric;
 mod schedule;
 
 pub use deadlines::{Deadline, Deadlines, Source};
@@ -151,7 +152,7 @@ impl Board {
     /// With more than 255 processors.
     pub fn add_processor(&mut self, mut cpu: Cpu, extension: Option<Box<dyn Virtualization>>) -> u8 {
         let index = u8::try_from(self.processors.len()).expect("a board has at most 255 processors");
-        cpu.index = index;
+        cpu.place(index);
         cpu.tick = self.now;
         self.processors.push(Processor::new(cpu, extension));
         index
@@ -202,7 +203,7 @@ impl Board {
             gates: self.gates,
         };
         let result = f(&mut self.processors[usize::from(index)], &mut context);
-        self.apply(index, effects);
+        self.apply(Some(index), effects);
         result
     }
 
@@ -227,28 +228,6 @@ impl Board {
         let tick = self.processors.get(usize::from(vcpu)).map_or(self.now, |p| p.cpu.tick);
         if let Some(observer) = &mut self.observer {
             observer.observe(&Record { tick, vcpu, level, payload });
-        }
-    }
-
-    /// Applies what a device access of processor `source` caused.
-    fn apply(&mut self, source: u8, effects: Effects) -> Option<Stop> {
-        for (target, message) in effects.messages {
-            if target == source {
-                self.post(target, message);
-            } else {
-                self.messages.push((target, message));
-            }
-        }
-        for (tick, number) in effects.deadlines {
-            self.deadlines.add(tick, Source::Bus(number));
-        }
-        effects.stop
-    }
-
-    fn post(&mut self, target: u8, message: Message) {
-        if let Some(processor) = self.processors.get_mut(usize::from(target)) {
-            processor.cpu.interrupts.post(message);
-            processor.cpu.update_attention();
         }
     }
 

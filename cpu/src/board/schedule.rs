@@ -74,17 +74,15 @@ impl Board {
             if fired > DEADLINES_PER_TICK {
                 return Some(Stop::NoProgress);
             }
-            let mut effects = Effects::default();
-            let Source::Bus(number) = deadline.source;
-            self.bus.deadline(number, self.now, &mut self.memory, &mut effects);
-            for (target, message) in effects.messages {
-                self.post(target, message);
-            }
-            for (tick, number) in effects.deadlines {
-                self.deadlines.add(tick, Source::Bus(number));
-            }
-            if effects.stop.is_some() {
-                return effects.stop;
+            match deadline.source {
+                Source::Bus(number) => {
+                    let mut effects = Effects::default();
+                    self.bus.deadline(number, self.now, &mut self.memory, &mut effects);
+                    if let Some(stop) = self.apply(None, effects) {
+                        return Some(stop);
+                    }
+                }
+                Source::Apic(processor) => self.apic_deadline(processor),
             }
         }
         None
@@ -133,7 +131,7 @@ impl Board {
             let ended = processor.run(&mut context, end.min(limit));
             let tick = processor.cpu.tick;
             let source = index as u8;
-            let stop = self.apply(source, effects);
+            let stop = self.apply(Some(source), effects);
             if stop.is_some() {
                 self.processors[index].cpu.attention.0 &= !crate::Attention::EFFECTS;
             }

@@ -32,7 +32,8 @@ impl Exec<'_, '_> {
         let second = &cpu.published.second_stage;
         match translate(self.ctx.memory, &cpu.paging, second, linear, access) {
             Ok(translation) => {
-                let kind = self.ctx.memory.kind(translation.host);
+                let is_apic = cpu.apic_page() == Some(translation.host.page_base());
+                let kind = if is_apic { PageKind::Apic } else { self.ctx.memory.kind(translation.host) };
                 cpu.tlb.fill(cpu.tag, linear, &translation, kind);
                 Ok(Lookup { host: translation.host, guest: translation.guest, kind })
             }
@@ -143,6 +144,9 @@ impl Exec<'_, '_> {
             self.note_effects();
             return Ok(value & mask(size));
         }
+        if at.kind == PageKind::Apic {
+            return Ok(self.cpu.read_apic_page(at.host, size));
+        }
         let mut bytes = [0; 8];
         self.ctx.memory.read(at.host, &mut bytes[..usize::from(size)]);
         Ok(u64::from_le_bytes(bytes))
@@ -157,6 +161,8 @@ impl Exec<'_, '_> {
             let tick = self.cpu.tick;
             self.ctx.bus.write_mmio(at.host, size, value & mask(size), tick, self.ctx.effects);
             self.note_effects();
+        } else if at.kind == PageKind::Apic {
+            self.cpu.write_apic_page(at.host, size, value & mask(size));
         } else {
             self.ctx.memory.write(at.host, &value.to_le_bytes()[..usize::from(size)]);
         }

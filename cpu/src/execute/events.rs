@@ -1,6 +1,7 @@
 //! What happens between instructions: exceptions on their way to a handler or an exit, interrupts, pending debug exceptions.
 
 use super::Exec;
+use crate::apic::Pending;
 use crate::fault::{Fault, Result};
 use crate::state::{Activity, Attention, Delivery, DeliveryKind, Gate};
 use crate::virtualization::Slot;
@@ -161,7 +162,7 @@ impl Exec<'_, '_> {
         }
         if self.cpu.interrupts.nmi && self.nmi_possible() {
             self.offer(EventClass::Nmi, Stage::AfterOperands, |_| Event::Nmi)?;
-            self.cpu.interrupts.nmi = false;
+            self.cpu.interrupts.take_nmi();
             self.cpu.update_attention();
             self.deliver_counted(interruption(DeliveryKind::Nmi, vector::NMI))?;
             return Ok(Boundary::Again);
@@ -169,11 +170,12 @@ impl Exec<'_, '_> {
         if calls && self.visit(Slot::BeforeInterrupt)? {
             return Ok(Boundary::Again);
         }
-        if let Some(vector) = self.acceptable_interrupt() {
+        if let Some(pending) = self.acceptable_interrupt() {
+            // Whoever acknowledges learns the vector of ExtINT, here or in an extension; until then it is 0.
+            let vector = if let Pending::Vector(vector) = pending { vector } else { 0 };
             let event = Event::ExternalInterrupt { vector };
             self.offer(EventClass::ExternalInterrupt, Stage::AfterOperands, |_| event)?;
-            self.cpu.interrupts.acknowledge(vector);
-            self.cpu.update_attention();
+            let vector = self.cpu.acknowledge_interrupt(self.ctx);
             self.deliver_counted(interruption(DeliveryKind::External, vector))?;
             return Ok(Boundary::Again);
         }
@@ -223,19 +225,20 @@ impl Exec<'_, '_> {
             Gate::Open => true,
             Gate::Closed => false,
         };
-        open && !self.cpu.mov_ss_shadow && self.accepts_events()
+        // STI may or may not hold NMIs for one instruction; here it does.
+        open && !self.cpu.sti_shadow && !self.cpu.mov_ss_shadow && self.accepts_events()
     }
 
-    /// The vector that the processor would accept now.
-    fn acceptable_interrupt(&self) -> Option<u8> {
+    /// The maskable interrupt that the processor would accept now.
+    fn acceptable_interrupt(&self) -> Option<Pending> {
         let open = match self.cpu.published.interrupt_gate {
             Gate::Normal => self.cpu.rflags().contains(RFlags::IF),
             Gate::Open => true,
             Gate::Closed => false,
         };
         let shadow = self.cpu.sti_shadow || self.cpu.mov_ss_shadow;
-        let vector = self.cpu.interrupts.highest()?;
-        (open && !shadow && self.accepts_events() && vector >> 4 > self.cpu.cr8).then_some(vector)
+        let pending = self.cpu.pending_interrupt()?;
+        (open && !shadow && self.accepts_events()).then_some(pending)
     }
 
     fn accepts_events(&self) -> bool {

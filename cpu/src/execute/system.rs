@@ -2,12 +2,13 @@
 
 use super::flags::{CF, STATUS, mask};
 use super::{Exec, Flow};
+use crate::apic::Mode;
 use crate::decode::{Decoded, Operand};
 use crate::fault::{Fault, Result};
 use crate::msr;
 use crate::state::Activity;
 use rootmode_arch::record::Payload;
-use rootmode_arch::{Cr4, Event, EventClass, Feature, Gpr, Linear, RFlags, SegmentName, Site, Stage};
+use rootmode_arch::{Cr4, Event, EventClass, Feature, Gpr, Linear, RFlags, SegmentName, Site, Stage, Vendor};
 use rootmode_mmu::AccessKind;
 
 impl Exec<'_, '_> {
@@ -92,7 +93,12 @@ impl Exec<'_, '_> {
 
     /// CPUID's last step.
     pub(crate) fn cpuid_leaf(&self, leaf: u32, subleaf: u32) -> [u32; 4] {
-        self.cpu.model.cpuid(leaf, subleaf, self.cpu.cr4, self.cpu.index)
+        let mut registers = self.cpu.model.cpuid(leaf, subleaf, self.cpu.cr4, self.cpu.index);
+        let shows_apic = leaf == 1 || leaf == 0x8000_0001 && self.cpu.model.vendor() == Vendor::Amd;
+        if shows_apic && self.cpu.apic.mode() == Mode::Disabled {
+            registers[3] &= !(1 << Feature::Apic.row().bit);
+        }
+        registers
     }
 }
 

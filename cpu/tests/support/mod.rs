@@ -57,6 +57,7 @@ impl Rig {
             Segment { selector: Selector(0x30), rights: AccessRights(0x8b), limit: 0x67, base: TSS };
         memory.write_u64(HostPhysical(TSS + 4), 0x3_c000);
         cpu.enter_long_mode(CR3, CODE, STACK);
+        cpu.apic.virtual_wire();
         let processor = Processor::new(cpu, None);
         Self {
             memory,

@@ -25,6 +25,9 @@ pub enum PageKind {
     Mmio,
     /// Nothing: reads are all ones, writes are dropped.
     Absent,
+    /// The registers of the accessing processor's local APIC. Not a matter of the layout: the processor decides it when it
+    /// caches a translation.
+    Apic,
 }
 
 /// A layout that cannot be.

@@ -18,12 +18,16 @@ const ABORT_LOADING_MSRS: u32 = 4;
 impl Vmx {
     /// Leaves the guest. `event` is what the core offered; `None` between instructions.
     pub(super) fn leave(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, exit: &Exit, event: Option<&Event>) {
-        self.record(cpu, ctx, exit, event);
-        if let Some(Event::ExternalInterrupt { vector }) = event
+        let mut exit = *exit;
+        if let Some(Event::ExternalInterrupt { .. }) = event
             && self.controls.exit.contains(ExitControls::ACKNOWLEDGE_INTERRUPT)
         {
-            cpu.interrupts.acknowledge(*vector);
+            // The acknowledge cycle says which vector it is; of an 8259's interrupt nobody knew it before.
+            let vector = cpu.acknowledge_interrupt(ctx);
+            exit.interruption_information = exit.interruption_information & !0xff | u32::from(vector);
         }
+        let exit = &exit;
+        self.record(cpu, ctx, exit, event);
         self.save(cpu, ctx);
         let info2 = exit.guest_physical.map_or(0, |address| address.0);
         ctx.emit(

@@ -1,0 +1,124 @@
+//! The interrupt fabric: what devices and local APICs caused reaches the processors that it is meant for.
+//!
+//! A message that a processor's own access causes reaches itself at once and others at the start of their next slice; outside
+//! slices everybody is reached at once.
+
+use super::{Board, Source};
+use crate::apic::{Ipi, Mode, Outgoing, Shorthand};
+use crate::context::{DeliveryMode, Effects, InterruptMessage, Message};
+use rootmode_arch::record::Stop;
+
+impl Board {
+    /// Applies what a device access of processor `source`, or a deadline of a device (`None`), caused, and what left that
+    /// processor's local APIC.
+    pub(super) fn apply(&mut self, source: Option<u8>, effects: Effects) -> Option<Stop> {
+        let mut stop = self.apply_effects(source, effects);
+        if let Some(source) = source {
+            let outgoing = match self.processors.get_mut(usize::from(source)) {
+                Some(processor) if processor.cpu.apic.has_outgoing() => processor.cpu.apic.take_outgoing(),
+                _ => Vec::new(),
+            };
+            for outgoing in outgoing {
+                match outgoing {
+                    Outgoing::Ipi(ipi) => self.route(Some(source), &ipi),
+                    Outgoing::EndOfInterrupt(vector) => {
+                        let tick = self.processors[usize::from(source)].cpu.tick;
+                        let mut effects = Effects::default();
+                        self.bus.end_of_interrupt(vector, tick, &mut effects);
+                        stop = stop.or(self.apply_effects(Some(source), effects));
+                    }
+                }
+            }
+            self.follow_timer(source);
+        }
+        stop
+    }
+
+    fn apply_effects(&mut self, source: Option<u8>, effects: Effects) -> Option<Stop> {
+        for (target, message) in effects.messages {
+            self.send(source, target, message);
+        }
+        for (tick, number) in effects.deadlines {
+            self.deadlines.add(tick, Source::Bus(number));
+        }
+        for message in effects.interrupts {
+            self.route(source, &Ipi { shorthand: Shorthand::None, wide: false, message });
+        }
+        let lines = [effects.intr.map(Message::Intr), effects.nmi.map(Message::NmiLine)];
+        for message in lines.into_iter().flatten() {
+            for target in 0..self.processors.len() {
+                self.send(source, target as u8, message);
+            }
+        }
+        effects.stop
+    }
+
+    fn send(&mut self, source: Option<u8>, target: u8, message: Message) {
+        if source.is_none_or(|source| source == target) {
+            self.post(target, message);
+        } else {
+            self.messages.push((target, message));
+        }
+    }
+
+    pub(super) fn post(&mut self, target: u8, message: Message) {
+        if let Some(processor) = self.processors.get_mut(usize::from(target)) {
+            processor.cpu.post(message);
+        }
+    }
+
+    /// The deadline queue follows the timer of `processor`'s local APIC.
+    fn follow_timer(&mut self, processor: u8) {
+        let cpu = &self.processors[usize::from(processor)].cpu;
+        self.deadlines.set_apic(processor, cpu.apic.next_expiry(cpu.clock()));
+    }
+
+    /// The deadline of a local APIC's timer has come.
+    pub(super) fn apic_deadline(&mut self, processor: u8) {
+        let cpu = &mut self.processors[usize::from(processor)].cpu;
+        cpu.apic_deadline(self.now);
+        let next = cpu.apic.next_expiry(cpu.clock_at(self.now));
+        self.deadlines.set_apic(processor, next);
+    }
+
+    /// Finds the local APICs that `ipi` is meant for.
+    fn route(&mut self, source: Option<u8>, ipi: &Ipi) {
+        let message = &ipi.message;
+        let targets = self.processors.iter().zip(0_u8..).filter(|(processor, index)| {
+            let apic = &processor.cpu.apic;
+            match ipi.shorthand {
+                Shorthand::None => apic.is_destination(message, ipi.wide),
+                Shorthand::Itself => source == Some(*index),
+                Shorthand::All => apic.mode() != Mode::Disabled,
+                Shorthand::Others => source != Some(*index) && apic.mode() != Mode::Disabled,
+            }
+        });
+        let targets: Vec<u8> = if message.mode == DeliveryMode::LowestPriority {
+            let enabled = targets.filter(|(processor, _)| processor.cpu.apic.is_enabled());
+            let lowest = enabled.min_by_key(|(processor, _)| processor.cpu.apic.processor_priority());
+            lowest.map(|(_, index)| index).into_iter().collect()
+        } else {
+            targets.map(|(_, index)| index).collect()
+        };
+        if let Some(arrives) = arrives(message) {
+            for target in targets {
+                self.send(source, target, arrives);
+            }
+        }
+    }
+}
+
+/// What arrives at a local APIC; nothing if a level is de-asserted.
+fn arrives(message: &InterruptMessage) -> Option<Message> {
+    message.asserted.then_some(match message.mode {
+        DeliveryMode::Fixed | DeliveryMode::LowestPriority if message.level_triggered => {
+            Message::LevelInterrupt(message.vector)
+        }
+        DeliveryMode::Fixed | DeliveryMode::LowestPriority => Message::Interrupt(message.vector),
+        DeliveryMode::Smi => Message::Smi,
+        DeliveryMode::Nmi => Message::Nmi,
+        DeliveryMode::Init => Message::Init,
+        DeliveryMode::StartUp => Message::Sipi(message.vector),
+        DeliveryMode::ExtInt => Message::ExtInt,
+    })
+}
