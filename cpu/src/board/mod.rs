@@ -134,7 +134,7 @@ impl Board {
     ) -> T {
         let mut effects = Effects::default();
         let result = f(&mut *self.bus, &mut self.memory, self.now, &mut effects);
-        self.apply(0, effects);
+        self.apply(None, effects);
         result
     }
     /// Replaces the source of choices.
