@@ -59,6 +59,13 @@ const COMMON: &[Feature] = &[
     Feature::Cldemote,
     Feature::Movdiri,
     Feature::Movdir64b,
+    Feature::Mmx,
+    Feature::Sse,
+    Feature::Sse2,
+    Feature::Sse3,
+    Feature::Ssse3,
+    Feature::Sse41,
+    Feature::Sse42,
 ];
 
 /// What only the AMD model has.

@@ -7,6 +7,7 @@ use crate::apic::{Abilities, LocalApic, OwnPage};
 use crate::interrupts::Interrupts;
 use crate::model::Model;
 use crate::msr::MsrFile;
+use crate::vectors::Vectors;
 use rootmode_arch::event::ExceptionSource;
 use rootmode_arch::record::Level;
 use rootmode_arch::{
@@ -231,6 +232,8 @@ pub struct Cpu {
     pub efer: Efer,
     /// XCR0.
     pub xcr0: u64,
+    /// IA32_XSS.
+    pub xss: u64,
     /// DR0 to DR3.
     pub dr: [u64; 4],
     /// DR6.
@@ -271,6 +274,8 @@ pub struct Cpu {
     pub index: u8,
     /// Which processor this is.
     pub model: Arc<Model>,
+    /// x87, MMX and SSE registers.
+    pub vectors: Vectors,
     /// Cached translations.
     pub tlb: Tlb,
 }
@@ -311,6 +316,7 @@ impl Cpu {
             cr4: Cr4(0),
             efer: Efer(0),
             xcr0: 1,
+            xss: 0,
             dr: [0; 4],
             dr6: 0xffff_0ff0,
             dr7: 0x400,
@@ -331,6 +337,7 @@ impl Cpu {
             tag: Tag::default(),
             index,
             model,
+            vectors: Vectors::RESET,
             tlb: Tlb::new(),
         };
         cpu.refresh();
@@ -543,12 +550,14 @@ impl Cpu {
 
 impl Cpu {
     /// INIT: the state after it (SDM Vol. 3A "Processor State After Reset"), waiting for a start-up IPI unless this is
-    /// the bootstrap processor. Time, MSRs and XCR0 stay.
+    /// the bootstrap processor. Time, MSRs, XCR0, x87 and vector registers stay.
     pub(crate) fn init(&mut self) {
         let mut fresh = Self::new(self.index, self.model.clone());
         fresh.cr0 = Cr0(fresh.cr0.0 & !0x6000_0000 | self.cr0.0 & 0x6000_0000);
         fresh.msrs = self.msrs;
         fresh.xcr0 = self.xcr0;
+        fresh.xss = self.xss;
+        fresh.vectors = self.vectors.clone();
         fresh.tick = self.tick;
         fresh.steps = self.steps;
         fresh.interrupts = self.interrupts;
@@ -589,7 +598,9 @@ impl Cpu {
             u64::from(self.cr8()),
             self.efer.0,
             self.xcr0,
+            self.xss,
         ]);
+        self.vectors.digest(digest);
         digest.all(&self.dr);
         let keys = u64::from(self.pkru) | u64::from(self.pkrs) << 32;
         digest.all(&[self.dr6, self.dr7, keys, self.pending_debug]);

@@ -6,6 +6,7 @@
 pub(crate) mod cache;
 mod extended;
 mod table;
+mod vector;
 
 use crate::execute::Handler;
 use crate::state::Current;
@@ -31,6 +32,12 @@ pub(crate) enum Operand {
     Memory,
     /// [`Decoded::immediate`].
     Immediate,
+    /// An XMM register.
+    Xmm(u8),
+    /// An MMX register.
+    Mmx(u8),
+    /// ST(i).
+    Stack(u8),
     /// A segment register by number, a control register or a debug register: the handler knows which.
     Special(u8),
 }
@@ -169,6 +176,9 @@ fn register(register: Register) -> Operand {
         }
         r if r.is_gpr() => Operand::Register(r.full_register().number() as u8),
         r if r.is_segment_register() || r.is_cr() || r.is_dr() => Operand::Special(r.number() as u8),
+        r if r.is_xmm() => Operand::Xmm(r.number() as u8),
+        r if r.is_mm() => Operand::Mmx(r.number() as u8),
+        r if r.is_st() => Operand::Stack(r.number() as u8),
         _ => Operand::None,
     }
 }

@@ -118,6 +118,7 @@ pub(super) fn handler(instruction: &Instruction, features: &FeatureSet) -> Row {
         .or_else(|| extended::handler(instruction))
         .or_else(|| flow(instruction))
         .or_else(|| privileged(instruction))
+        .or_else(|| super::vector::handler(instruction))
         .unwrap_or_else(|| end(control::unmodelled))
 }
 
@@ -161,9 +162,12 @@ fn lacks(feature: CpuidFeature, features: &FeatureSet) -> bool {
         C::WBNOINVD => Feature::Wbnoinvd,
         C::VMX | C::INVEPT | C::INVVPID => Feature::Vmx,
         C::SVM | C::SKINIT_or_SVM => Feature::Svm,
-        // Fences come with SSE and SSE2; 64-bit processors have them.
-        C::SSE | C::SSE2 => Feature::LongMode,
-        // CRC32 on general registers is all of it so far.
+        C::MMX => Feature::Mmx,
+        C::SSE => Feature::Sse,
+        C::SSE2 => Feature::Sse2,
+        C::SSE3 => Feature::Sse3,
+        C::SSSE3 => Feature::Ssse3,
+        C::SSE4_1 => Feature::Sse41,
         C::SSE4_2 => Feature::Sse42,
         _ => return true,
     };

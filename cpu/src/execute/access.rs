@@ -300,7 +300,7 @@ impl Exec<'_, '_> {
                 let access = self.data(AccessKind::Read);
                 self.read(linear, size, access)?
             }
-            Operand::Special(_) | Operand::None => return Err(Fault::UD),
+            _ => return Err(Fault::UD),
         })
     }
 
@@ -329,7 +329,7 @@ impl Exec<'_, '_> {
                 let access = self.data(AccessKind::Write);
                 self.write(linear, size, value, access)?;
             }
-            Operand::Immediate | Operand::Special(_) | Operand::None => return Err(Fault::UD),
+            Operand::Immediate | _ => return Err(Fault::UD),
         }
         Ok(())
     }

@@ -20,6 +20,7 @@ pub(crate) mod multiply;
 pub(crate) mod ports;
 pub(crate) mod registers;
 pub(crate) mod shift;
+pub(crate) mod simd;
 pub(crate) mod string;
 pub(crate) mod system;
 pub(crate) mod transfer;

@@ -1,0 +1,135 @@
+//! Conversions between integers, single and double precision.
+
+use super::float::{format, lane, with_lane};
+use crate::decode::{Decoded, Operand};
+use crate::execute::{Exec, Flow};
+use crate::fault::Result;
+use crate::float::scalar::{self, Answer};
+use crate::float::{Mode, Rounding};
+use rootmode_arch::Vendor;
+
+/// What a lane is.
+pub(crate) const INTEGER: u32 = 1;
+
+/// A lane of the destination from a lane of the source. `FROM` and `TO` are widths in bits, plus [`INTEGER`].
+fn convert<const FROM: u32, const TO: u32, const TRUNCATE: bool>(value: u64, mode: Mode) -> Answer {
+    let (from, to) = (FROM & !INTEGER, TO & !INTEGER);
+    let rounding = if TRUNCATE { Rounding::Zero } else { mode.rounding };
+    if FROM & INTEGER != 0 {
+        let value = (value << (64 - from)) as i64 >> (64 - from);
+        scalar::from_integer(value, format(to), mode)
+    } else if TO & INTEGER != 0 {
+        let (value, flags) = scalar::to_integer(value, to, rounding, format(from), mode);
+        (value as u64 & u64::MAX >> (64 - to), flags)
+    } else {
+        scalar::convert(value, format(from), format(to), mode)
+    }
+}
+
+/// CVTDQ2PS, CVTPD2PS, CVTTPS2DQ and relatives between XMM registers: lanes above the result are cleared.
+pub(crate) fn packed<const FROM: u32, const TO: u32, const TRUNCATE: bool>(
+    x: &mut Exec<'_, '_>,
+    op: &Decoded,
+) -> Result<Flow> {
+    x.require_sse()?;
+    let source = x.source(op)?;
+    let result = lanes::<FROM, TO, TRUNCATE>(x, source, 0)?;
+    x.set_target(op, result);
+    Ok(Flow::Next)
+}
+
+/// Converts as many lanes as both sides have, into `result`.
+fn lanes<const FROM: u32, const TO: u32, const TRUNCATE: bool>(
+    x: &mut Exec<'_, '_>,
+    source: u128,
+    result: u128,
+) -> Result<u128> {
+    let (mode, mut flags, mut result) = (x.simd_mode(), 0, result);
+    let (from, to) = (FROM & !INTEGER, TO & !INTEGER);
+    for n in 0..128 / from.max(to) {
+        let (value, raised) = convert::<FROM, TO, TRUNCATE>(lane(source, from, n), mode);
+        result = with_lane(result, to, n, value);
+        flags |= raised;
+    }
+    x.report(flags)?;
+    Ok(result)
+}
+
+/// CVTSS2SD, CVTSD2SS: the other lanes stay.
+pub(crate) fn scalar<const FROM: u32, const TO: u32>(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    x.require_sse()?;
+    let source = x.source(op)?;
+    let (value, flags) = convert::<FROM, TO, false>(lane(source, FROM, 0), x.simd_mode());
+    x.report(flags)?;
+    x.set_target(op, with_lane(x.target(op), TO, 0, value));
+    Ok(Flow::Next)
+}
+
+/// CVTSI2SS, CVTSI2SD.
+pub(crate) fn from_register<const TO: u32>(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    x.require_sse()?;
+    let source = x.get(op, 1, op.source_size)?;
+    let value = crate::execute::flags::sign_extend(source, op.source_size) as i64;
+    let (value, flags) = scalar::from_integer(value, format(TO), x.simd_mode());
+    x.report(flags)?;
+    x.set_target(op, with_lane(x.target(op), TO, 0, value));
+    Ok(Flow::Next)
+}
+
+/// CVTSS2SI, CVTTSD2SI and relatives.
+pub(crate) fn to_register<const FROM: u32, const TRUNCATE: bool>(
+    x: &mut Exec<'_, '_>,
+    op: &Decoded,
+) -> Result<Flow> {
+    x.require_sse()?;
+    let source = x.operand(op, 1, (FROM / 8) as u8, false)?;
+    let mode = x.simd_mode();
+    let rounding = if TRUNCATE { Rounding::Zero } else { mode.rounding };
+    let bits = u32::from(op.size) * 8;
+    let (value, flags) = scalar::to_integer(lane(source, FROM, 0), bits, rounding, format(FROM), mode);
+    x.report(flags)?;
+    x.put(op, 0, op.size, value as u64 & u64::MAX >> (64 - bits))?;
+    Ok(Flow::Next)
+}
+
+/// CVTPI2PS, CVTPI2PD: from an MMX register or memory. CVTPI2PS keeps the upper half.
+pub(crate) fn from_mmx<const TO: u32>(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    x.require_sse()?;
+    // CVTPI2PD from memory leaves the x87 alone. The SDM has no such exception for CVTPI2PS; AMD's parts do.
+    let intel = x.cpu.model.vendor() == Vendor::Intel;
+    let enters = TO == 32 && intel || matches!(op.operands[1], Operand::Mmx(_));
+    if enters {
+        x.require_no_pending()?;
+    }
+    let source = x.operand(op, 1, 8, false)?;
+    if enters {
+        // Even if the conversion faults.
+        x.enter_mmx();
+    }
+    let value = if TO == 32 {
+        let upper = x.target(op) & !u128::from(u64::MAX);
+        let low = lanes::<{ 32 | INTEGER }, 32, false>(x, source & u128::from(u64::MAX), 0)?;
+        upper | low
+    } else {
+        lanes::<{ 32 | INTEGER }, 64, false>(x, source, 0)?
+    };
+    x.set_target(op, value);
+    Ok(Flow::Next)
+}
+
+/// CVTPS2PI, CVTTPD2PI and relatives: to an MMX register.
+pub(crate) fn to_mmx<const FROM: u32, const TRUNCATE: bool>(
+    x: &mut Exec<'_, '_>,
+    op: &Decoded,
+) -> Result<Flow> {
+    x.require_sse()?;
+    x.require_no_pending()?;
+    let source = x.source(op)?;
+    // Even if the conversion faults.
+    x.enter_mmx();
+    // Of single precision only the low half counts; zeros above raise nothing.
+    let source = if FROM == 32 { source & u128::from(u64::MAX) } else { source };
+    let value = lanes::<FROM, { 32 | INTEGER }, TRUNCATE>(x, source, 0)?;
+    x.set_target(op, value);
+    Ok(Flow::Next)
+}

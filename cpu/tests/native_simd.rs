@@ -1,0 +1,380 @@
+//! MMX, SSE to SSE4.2 and x87 against the host processor: every form, from states at the edges, under every rounding mode
+//! and mask. Results, flags, MXCSR, x87 state and faults must agree.
+#![cfg(all(target_arch = "x86_64", target_os = "linux"))]
+
+#[path = "native/forms.rs"]
+mod forms;
+mod native;
+mod support;
+
+use forms::{Form, forms};
+use iced_x86::{Code, CpuidFeature, Mnemonic};
+use native::{Host, State};
+use rootmode_arch::choices::Seeded;
+use rootmode_arch::{Cr4, HostPhysical, RFlags};
+use rootmode_cpu::{F80, Model};
+use std::collections::BTreeMap;
+use support::*;
+
+/// Cases a form in the test command; `ROOTMODE_NATIVE_CASES` asks for more.
+const CASES: u64 = 60;
+const HANDLERS: u64 = 0x8000;
+const STATUS: u64 = 0x8d5;
+
+fn single(r: &mut Seeded) -> u32 {
+    const EDGES: [u32; 24] = [
+        0,
+        1,
+        2,
+        0x7f_ffff,
+        0x80_0000,
+        0x80_0001,
+        0x7f7f_ffff,
+        0x7f80_0000,
+        0x7f80_0001,
+        0x7fa0_1234,
+        0x7fc0_0000,
+        0x7fff_ffff,
+        0x3f80_0000,
+        0x3f00_0000,
+        0x3f7f_ffff,
+        0x3f80_0001,
+        0x4f00_0000,
+        0x4eff_ffff,
+        0x5f00_0000,
+        0x4b00_0001,
+        0x3fc0_0000,
+        0x4020_0000,
+        0x40_0000,
+        0x7fd5_5555,
+    ];
+    let raw = r.next();
+    let value = match raw >> 32 & 7 {
+        0..=3 => EDGES[(raw >> 40) as usize % EDGES.len()],
+        4 => (raw as u32 & 0x8000_0000) | (((raw >> 40) as u32 % 10 + 122) << 23) | (raw as u32 & 0x70_0000),
+        5 => (raw as u32 & 0x807f_ffff) | (((raw >> 40) as u32 % 30 + 112) << 23),
+        6 => ((raw as i32 >> 20) as f32).to_bits(),
+        _ => raw as u32,
+    };
+    value | (raw >> 31 & 1) as u32 * 0x8000_0000 * ((raw >> 60 & 1) as u32)
+}
+
+fn double(r: &mut Seeded) -> u64 {
+    const EDGES: [u64; 26] = [
+        0,
+        1,
+        2,
+        0xf_ffff_ffff_ffff,
+        0x10_0000_0000_0000,
+        0x10_0000_0000_0001,
+        0x7fef_ffff_ffff_ffff,
+        0x7ff0_0000_0000_0000,
+        0x7ff0_0000_0000_0001,
+        0x7ff4_0000_1234_5678,
+        0x7ff8_0000_0000_0000,
+        0x7fff_ffff_ffff_ffff,
+        0x3ff0_0000_0000_0000,
+        0x3fe0_0000_0000_0000,
+        0x3fef_ffff_ffff_ffff,
+        0x3ff0_0000_0000_0001,
+        0x41df_ffff_ffc0_0000,
+        0x41e0_0000_0000_0000,
+        0x43e0_0000_0000_0000,
+        0x43df_ffff_ffff_ffff,
+        0x47ef_ffff_e000_0000,
+        0x3810_0000_0000_0000,
+        0x380f_ffff_ffff_ffff,
+        0x36a0_0000_0000_0000,
+        0x4004_0000_0000_0000,
+        0x7ff5_5555_5555_5555,
+    ];
+    let raw = r.next();
+    let more = r.next();
+    let value = match raw >> 32 & 7 {
+        0..=3 => EDGES[(raw >> 40) as usize % EDGES.len()],
+        4 => (more & 0x8000_0000_0000_0000) | ((raw >> 40) % 10 + 1018) << 52 | (more & 0xf_0000_0000_0000),
+        5 => (more & 0x800f_ffff_ffff_ffff) | ((raw >> 40) % 60 + 993) << 52,
+        6 => ((more as i64 >> 40) as f64).to_bits(),
+        _ => more,
+    };
+    value | (raw >> 31 & 1) << 63
+}
+
+fn extended(r: &mut Seeded) -> u128 {
+    let raw = r.next();
+    let more = r.next();
+    let sign = u128::from(raw & 1) << 79;
+    let exponent = match raw >> 8 & 7 {
+        0 => 0,
+        1 => 0x7fff,
+        2 => 1 + (raw >> 16 & 0x3f),
+        3 => 0x7ffe - (raw >> 16 & 0x3f),
+        _ => 0x3fff - 70 + (raw >> 16) % 140,
+    };
+    let significand = match more & 15 {
+        0 => 0,
+        1 => 1 << 63,
+        2 => u64::MAX,
+        3 => 1 << 63 | 1,
+        4 => 3 << 62,
+        5 => 3 << 62 | more >> 20,
+        6 => 1 << 63 | more >> 20,
+        7 => more,
+        8 => 1 << (more >> 4 & 63),
+        9 => 1 << 63 | more & 0xff00_0000_0000_0000,
+        10 => 1 << 63 | more >> 11 << 11,
+        11 => 1 << 63 | more >> 40 << 40 | 1 << 39,
+        _ => 1 << 63 | more,
+    };
+    sign | u128::from(exponent) << 64 | u128::from(significand)
+}
+
+fn wide(r: &mut Seeded) -> u128 {
+    match r.next() % 6 {
+        0 | 1 => (0..4).fold(0, |all, _| all << 32 | u128::from(single(r))),
+        2 | 3 => u128::from(double(r)) << 64 | u128::from(double(r)),
+        4 => {
+            const BYTES: [u8; 8] = [0, 1, 0x7f, 0x80, 0x81, 0xff, 0x41, 0x5a];
+            (0..16).fold(0, |all, _| all << 8 | u128::from(BYTES[r.next() as usize % 8]))
+        }
+        _ => u128::from(r.next()) << 64 | u128::from(r.next()),
+    }
+}
+
+fn draw(r: &mut Seeded, form: &Form) -> State {
+    let mut state = State::new();
+    for n in 0..16 {
+        let value = wide(r);
+        state.set_xmm(n, value);
+    }
+    if r.next().is_multiple_of(4) {
+        state.set_xmm(2, state.xmm(1));
+    }
+    let raw = r.next();
+    let masks = if raw & 3 == 0 { raw >> 8 & 0x3f } else { 0x3f };
+    let flags = if raw & 4 == 0 { raw >> 16 & 0x3f } else { 0 };
+    let modes = if raw & 8 == 0 { raw >> 24 & 0x8040 } else { 0 };
+    let rounding = if raw & 16 == 0 { raw >> 40 & 3 } else { 0 };
+    state.set_mxcsr((masks << 7 | flags | modes | rounding << 13) as u32);
+    let raw = r.next();
+    let masks = if raw & 3 == 0 { raw >> 8 & 0x3f } else { 0x3f };
+    let precision = [3, 3, 2, 0][(raw >> 16 & 3) as usize];
+    let control = masks | 0x40 | precision << 8 | (raw >> 20 & 3) << 10;
+    state.set_u16(0, control as u16);
+    let pending = if raw >> 24 & 15 == 0 { raw >> 28 & 0x7f } else { raw >> 28 & 0x7f & masks };
+    let summary = if pending & !masks & 0x3f != 0 { 0x8080 } else { 0 };
+    state.set_u16(2, (pending | raw >> 36 & 0x7f00 | summary) as u16);
+    state.fx[4] = match raw >> 56 & 3 {
+        0 => (raw >> 48) as u8,
+        1 => 0,
+        _ => 0xff,
+    };
+    for n in 0..8 {
+        let value = extended(r);
+        state.set_st(n, value);
+    }
+    if r.next().is_multiple_of(4) {
+        let top = state.st(0);
+        state.set_st(1, top);
+    }
+    for n in (0..256).step_by(16) {
+        let value = match r.next() & 1 {
+            0 => wide(r),
+            _ => extended(r),
+        };
+        state.memory[n..n + 16].copy_from_slice(&value.to_le_bytes());
+    }
+    if form.code == Code::Ldmxcsr_m32 && !r.next().is_multiple_of(8) {
+        state.memory[2..4].fill(0);
+    }
+    for n in 0..4 {
+        state.gpr[n] = match r.next() % 4 {
+            0 => r.next() % 20,
+            1 => u64::from(single(r)),
+            2 => double(r),
+            _ => r.next(),
+        };
+    }
+    state.flags = 0x202 | r.next() & STATUS;
+    // Mostly aligned, sometimes not.
+    state.offset = if r.next().is_multiple_of(8) { r.next() % 64 } else { 64 };
+    state
+}
+
+/// Copies `state` into the rig, runs `bytes`, copies the outcome back.
+fn simulate(rig: &mut Rig, bytes: &[u8], state: &mut State) {
+    rig.memory.write(HostPhysical(CODE), bytes);
+    rig.memory.write(HostPhysical(DATA), &state.memory);
+    let cpu = rig.cpu();
+    cpu.rip = CODE;
+    for n in 0..16 {
+        cpu.vectors.set_xmm(n as u8, state.xmm(n));
+    }
+    cpu.vectors.mxcsr = state.mxcsr();
+    let x87 = &mut cpu.vectors.x87;
+    (x87.control, x87.status, x87.used) = (state.u16(0), state.u16(2), state.fx[4]);
+    let top = usize::from(x87.top());
+    for n in 0..8 {
+        let bits = state.st(n);
+        x87.registers[(top + n) & 7] = F80 { significand: bits as u64, exponent: (bits >> 64) as u16 };
+    }
+    cpu.gpr[..4].copy_from_slice(&state.gpr);
+    cpu.gpr[6] = DATA + state.offset;
+    cpu.gpr[7] = DATA + state.offset;
+    cpu.gpr[4] = STACK;
+    cpu.set_rflags(RFlags(state.flags));
+    let end = rig.run(1);
+    assert_eq!(end, rootmode_cpu::RunEnd::Budget, "{bytes:02x?}");
+    let mut memory = [0; 256];
+    rig.memory.read(HostPhysical(DATA), &mut memory);
+    state.memory = memory;
+    let cpu = rig.cpu();
+    state.signal = match cpu.rip {
+        rip if rip >= CODE => 0,
+        rip => match (rip - HANDLERS) / 16 {
+            6 => libc::SIGILL as u64,
+            16 | 19 => libc::SIGFPE as u64,
+            13 | 14 => libc::SIGSEGV as u64,
+            other => 1000 + other,
+        },
+    };
+    for n in 0..16 {
+        state.set_xmm(n, cpu.vectors.xmm(n as u8));
+    }
+    state.set_mxcsr(cpu.vectors.mxcsr);
+    let x87 = cpu.vectors.x87.clone();
+    state.set_u16(0, x87.control);
+    state.set_u16(2, x87.status);
+    state.fx[4] = x87.used;
+    for n in 0..8 {
+        let register = x87.registers[(usize::from(x87.top()) + n) & 7];
+        state.set_st(n, u128::from(register.exponent) << 64 | u128::from(register.significand));
+    }
+    state.gpr.copy_from_slice(&cpu.gpr[..4]);
+    if state.signal == 0 {
+        state.flags = cpu.rflags().0;
+    }
+}
+
+/// What differs, in words.
+fn differences(host: &State, ours: &State, form: &Form, flags: u64) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut check = |name: &str, a: u128, b: u128| {
+        if a != b {
+            all.push(format!("{name}: host {a:x}, here {b:x}"));
+        }
+    };
+    check("signal", u128::from(host.signal), u128::from(ours.signal));
+    for n in 0..16 {
+        check(&format!("xmm{n}"), host.xmm(n), ours.xmm(n));
+    }
+    check("mxcsr", u128::from(host.mxcsr()), u128::from(ours.mxcsr()));
+    check("fcw", u128::from(host.u16(0)), u128::from(ours.u16(0)));
+    check("fsw", u128::from(host.u16(2)), u128::from(ours.u16(2)));
+    check("ftw", u128::from(host.fx[4]), u128::from(ours.fx[4]));
+    for n in 0..8 {
+        check(&format!("st{n}"), host.st(n), ours.st(n));
+    }
+    for (n, name) in ["rax", "rcx", "rdx", "rbx"].iter().enumerate() {
+        check(name, u128::from(host.gpr[n]), u128::from(ours.gpr[n]));
+    }
+    if host.signal == 0 {
+        check("flags", u128::from(host.flags & flags), u128::from(ours.flags & flags));
+    }
+    if form.memory && host.memory != ours.memory {
+        let at = (0..256).find(|n| host.memory[*n] != ours.memory[*n]).unwrap_or(0) / 8 * 8;
+        all.push(format!(
+            "memory at {at}: host {:02x?}, here {:02x?}",
+            &host.memory[at..at + 16],
+            &ours.memory[at..at + 16]
+        ));
+    }
+    all
+}
+
+/// The estimate instructions: within the manual's bound of the host's.
+fn is_estimate(form: &Form) -> bool {
+    matches!(form.code.mnemonic(), Mnemonic::Rcpps | Mnemonic::Rcpss | Mnemonic::Rsqrtps | Mnemonic::Rsqrtss)
+}
+
+/// Compares every form; answers mismatches by code, and prints the first of each.
+fn compare(forms: &[Form], cases: u64) -> BTreeMap<String, u64> {
+    let mut host = Host::new();
+    let mut rig = Rig::with_model(Model::max_amd());
+    rig.cpu().cr4 = rig.cpu().cr4 | Cr4::OSXMMEXCPT;
+    for vector in 0..32 {
+        rig.gate(vector, HANDLERS + u64::from(vector) * 16, 0xe, 0, 0);
+    }
+    let mut mismatches = BTreeMap::new();
+    for form in forms {
+        let mut r = Seeded::new(form.code as u64);
+        let info = iced_x86::Decoder::new(64, &form.bytes, 0).decode();
+        let flags = STATUS & !u64::from(rflags(info.rflags_undefined()));
+        for _ in 0..cases {
+            let mut bytes = form.bytes.clone();
+            if form.immediate {
+                *bytes.last_mut().expect("an encoding has bytes") = r.next() as u8;
+            }
+            let before = draw(&mut r, form);
+            let (mut native, mut ours) = (before, before);
+            host.load(&bytes);
+            host.run(&mut native);
+            simulate(&mut rig, &bytes, &mut ours);
+            let found = differences(&native, &ours, form, flags);
+            if !found.is_empty() {
+                let count = mismatches.entry(format!("{:?}", form.code)).or_insert(0);
+                *count += 1;
+                if *count <= 2 {
+                    println!(
+                        "{:?} {:02x?}: {}\n    from xmm1 {:x} xmm2 {:x} mxcsr {:x} | fcw {:x} fsw {:x} ftw {:x} st0 {:x} st1 {:x} st2 {:x} st3 {:x} | memory {:02x?} at {} rax {:x} rcx {:x}",
+                        form.code,
+                        bytes,
+                        found.join("; "),
+                        before.xmm(1),
+                        before.xmm(2),
+                        before.mxcsr(),
+                        before.u16(0),
+                        before.u16(2),
+                        before.fx[4],
+                        before.st(0),
+                        before.st(1),
+                        before.st(2),
+                        before.st(3),
+                        &before.memory[before.offset as usize..before.offset as usize + 16],
+                        before.offset,
+                        before.gpr[0],
+                        before.gpr[1],
+                    );
+                }
+            }
+        }
+    }
+    mismatches
+}
+
+/// iced's flag bits as those of RFLAGS.
+fn rflags(bits: u32) -> u64 {
+    use iced_x86::RflagsBits as R;
+    [(R::CF, 1), (R::PF, 4), (R::AF, 0x10), (R::ZF, 0x40), (R::SF, 0x80), (R::OF, 0x800)]
+        .iter()
+        .filter(|(bit, _)| bits & bit != 0)
+        .fold(0, |all, (_, flag)| all | flag)
+}
+
+fn cases() -> u64 {
+    std::env::var("ROOTMODE_NATIVE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(CASES)
+}
+
+#[test]
+fn every_form_does_what_the_host_does() {
+    use CpuidFeature as C;
+    let filter = std::env::var("ROOTMODE_NATIVE_FILTER").unwrap_or_default();
+    let simd = [C::MMX, C::SSE, C::SSE2, C::SSE3, C::SSSE3, C::SSE4_1, C::SSE4_2];
+    let all: Vec<Form> = forms(|features| features.iter().all(|f| simd.contains(f)))
+        .into_iter()
+        .filter(|form| !is_estimate(form) && format!("{:?}", form.code).contains(&filter))
+        .collect();
+    let mismatches = compare(&all, cases());
+    println!("{} forms, {} cases each; mismatches: {mismatches:?}", all.len(), cases());
+    assert!(mismatches.is_empty());
+}
