@@ -64,6 +64,11 @@ impl IoApic {
         self.deliver(pin, send);
     }
 
+    /// Whether input `pin` is unmasked.
+    pub const fn accepts(&self, pin: u8) -> bool {
+        self.entries[pin as usize] & MASKED == 0
+    }
+
     fn asserted(&self, pin: u8) -> bool {
         let low_active = self.entries[usize::from(pin)] & LOW_ACTIVE != 0;
         (self.lines & 1 << pin != 0) != low_active

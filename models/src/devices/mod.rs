@@ -8,6 +8,8 @@ pub mod clock;
 pub mod fw_cfg;
 pub mod ioapic;
 pub mod keyboard;
+pub mod pc;
+pub mod pci;
 pub mod pic;
 pub mod pit;
 pub mod rtc;

@@ -309,6 +309,12 @@ impl PicPair {
         self.master.set_line(CASCADE, output);
     }
 
+    /// Whether an initialized controller has IRQ `irq` unmasked.
+    pub fn accepts(&self, irq: u8) -> bool {
+        let chip = if irq < 8 { &self.master } else { &self.slave };
+        chip.step == Step::Ready && chip.mask & 1 << (irq & 7) == 0
+    }
+
     /// The INTR output of the master.
     pub fn output(&self) -> bool {
         self.master.output()

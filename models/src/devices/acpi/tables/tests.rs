@@ -109,7 +109,7 @@ fn link(files: &Files, tables_at: u64, rsdp_at: u64) -> (Vec<u8>, Vec<u8>) {
     for command in files.loader.chunks(128) {
         let file = loaded.iter().position(|(name, ..)| *name == text(&command[4..60])).unwrap();
         match word(command) {
-            1 => assert!(loaded[file].2 % u64::from(word(&command[60..]) as u32) == 0),
+            1 => assert_eq!(loaded[file].2 % word(&command[60..]) as u64, 0),
             2 => {
                 let target = loaded.iter().position(|(name, ..)| *name == text(&command[60..116])).unwrap();
                 let base = loaded[target].2;
