@@ -11,6 +11,7 @@
 
 pub mod apic;
 pub mod board;
+mod breakpoints;
 mod context;
 mod decode;
 mod execute;

@@ -227,7 +227,7 @@ fn run_some(
                 if before.2.contains(RFlags::RF) && flow != Flow::Repeat {
                     x.cpu.set_rflags(x.cpu.rflags().without(RFlags::RF));
                 }
-                x.after_instruction(before.0, before.1, before.2.contains(RFlags::TF));
+                x.after_instruction(before.0, before.1, before.2.contains(RFlags::TF), flow);
             }
             if flow == Flow::Jumped
                 || rest == 0

@@ -4,6 +4,7 @@
 //! only inside: the event delivery in progress, shadows, pending debug exceptions, cached translations.
 
 use crate::apic::{Abilities, LocalApic, OwnPage};
+use crate::breakpoints::Condition;
 use crate::interrupts::Interrupts;
 use crate::model::Model;
 use crate::msr::MsrFile;
@@ -101,6 +102,8 @@ impl Attention {
     pub const EFFECTS: u32 = 64;
     /// RFLAGS.RF, which the next completed instruction clears.
     pub const RESUME: u32 = 128;
+    /// DR7 enables a breakpoint.
+    pub const BREAKPOINT: u32 = 256;
 }
 
 /// How the extension gates external interrupts or NMIs.
@@ -252,6 +255,12 @@ pub struct Cpu {
     pub pdptes: [u64; 4],
     /// Debug exceptions that wait for the next boundary: DR6 bits, active high.
     pub pending_debug: u64,
+    /// DR6 bits of data and port breakpoints that the instruction in progress matched.
+    pub(crate) matched_breakpoints: u64,
+    /// The instruction in progress takes no single-step trap, whatever TF was when it began.
+    pub(crate) trap_inhibited: bool,
+    /// Derived by [`Cpu::update_attention`]: data accesses are compared with breakpoints or checked for alignment.
+    pub(crate) checks_data: bool,
     /// Model-specific registers that the core owns.
     pub msrs: MsrFile,
     /// The local APIC: maskable interrupts, CR8.
@@ -326,6 +335,9 @@ impl Cpu {
             pkrs: 0,
             pdptes: [0; 4],
             pending_debug: 0,
+            matched_breakpoints: 0,
+            trap_inhibited: false,
+            checks_data: false,
             msrs: MsrFile::reset(&model, index),
             apic: LocalApic::new(OwnPage::default(), Abilities::of(&model), index.into()),
             interrupts: Interrupts::default(),
@@ -520,6 +532,11 @@ impl Cpu {
         Ok(())
     }
 
+    /// Whether unaligned data accesses raise #AC: at CPL 3 with CR0.AM and RFLAGS.AC.
+    pub(crate) const fn checks_alignment(&self) -> bool {
+        self.cpl == 3 && self.cr0.contains(Cr0::AM) && self.flags & RFlags::AC.0 != 0
+    }
+
     /// Recomputes [`Cpu::attention`] alone.
     pub fn update_attention(&mut self) {
         let mut bits = self.attention.0 & Attention::EFFECTS;
@@ -543,6 +560,11 @@ impl Cpu {
         }
         if self.flags & RFlags::RF.0 != 0 {
             bits |= Attention::RESUME;
+        }
+        self.checks_data = self.checks_alignment();
+        if self.dr7 & 0xff != 0 {
+            bits |= Attention::BREAKPOINT;
+            self.checks_data |= self.has_breakpoint(&[Condition::Write, Condition::ReadOrWrite]);
         }
         self.attention = Attention(bits);
     }

@@ -215,11 +215,18 @@ fn immediate(instruction: &Instruction) -> u64 {
         OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64 => {
             return instruction.near_branch_target();
         }
+        OpKind::FarBranch16 => return far_pointer(instruction, u32::from(instruction.far_branch16())),
+        OpKind::FarBranch32 => return far_pointer(instruction, instruction.far_branch32()),
         _ => {}
     }
     (0..instruction.op_count())
         .find(|n| is_immediate(instruction.op_kind(*n)))
         .map_or(0, |n| instruction.immediate(n))
+}
+
+/// An immediate far pointer: the selector above 32 bits of offset.
+fn far_pointer(instruction: &Instruction, offset: u32) -> u64 {
+    u64::from(instruction.far_branch_selector()) << 32 | u64::from(offset)
 }
 
 /// Jcc, SETcc, CMOVcc: the condition as encoded. LOOPE and LOOPNE likewise.

@@ -2,8 +2,8 @@
 
 use super::extended;
 use crate::execute::{
-    Handler, alu, bits, control, data, decimal, descriptors, extension, frame, multiply, ports, registers,
-    shift, string, system, transfer,
+    Handler, alu, bits, control, data, decimal, descriptors, extension, frame, inspect, multiply, ports,
+    registers, segments, shift, string, system, transfer,
 };
 use crate::virtualization::Opcode;
 use iced_x86::{Code, CpuidFeature, Instruction, Mnemonic as M, OpKind};
@@ -146,6 +146,7 @@ fn lacks(feature: CpuidFeature, features: &FeatureSet) -> bool {
         C::CX8 => Feature::Cx8,
         C::CMPXCHG16B => Feature::Cmpxchg16b,
         C::CMOV => Feature::Cmov,
+        C::SEP => Feature::Sep,
         C::SYSCALL => Feature::Syscall,
         C::RDTSCP => Feature::Rdtscp,
         C::RDPID => Feature::Rdpid,
@@ -179,7 +180,7 @@ fn integer(i: &Instruction) -> Option<Row> {
     let control = |n: u32| i.op_kind(n) == OpKind::Register && i.op_register(n).is_cr();
     let debug = |n: u32| i.op_kind(n) == OpKind::Register && i.op_register(n).is_dr();
     Some(match i.mnemonic() {
-        M::Mov if segment(0) => end(descriptors::write_segment),
+        M::Mov if segment(0) => end(segments::write_segment),
         M::Mov if segment(1) => row(data::read_segment),
         M::Mov if control(0) => end(registers::mov_to_cr),
         M::Mov if control(1) => end(registers::mov_from_cr),
@@ -191,7 +192,7 @@ fn integer(i: &Instruction) -> Option<Row> {
         M::Lea => row(data::lea),
         M::Xchg => row(data::xchg),
         M::Push => sized(row(data::push), stack_size(i)),
-        M::Pop if segment(0) => sized(end(descriptors::pop_segment), stack_size(i)),
+        M::Pop if segment(0) => sized(end(segments::pop_segment), stack_size(i)),
         M::Pop => sized(row(data::pop), stack_size(i)),
         M::Leave => sized(row(frame::leave), leave_size(i)),
         M::Enter => variant(sized(row(frame::enter), enter_size(i)), enter_operands(i)),
@@ -320,9 +321,42 @@ fn is_cmovcc(i: &Instruction) -> bool {
     i.condition_code() != iced_x86::ConditionCode::None && i.op_count() == 2
 }
 
+fn far_jump(i: &Instruction) -> bool {
+    i.is_jmp_far() || i.is_jmp_far_indirect()
+}
+
+fn far_call(i: &Instruction) -> bool {
+    i.is_call_far() || i.is_call_far_indirect()
+}
+
+/// Bytes of a far pointer's offset.
+fn far_size(i: &Instruction) -> u8 {
+    match i.op0_kind() {
+        OpKind::FarBranch16 => 2,
+        OpKind::FarBranch32 => 4,
+        _ => i.memory_size().size() as u8 - 2,
+    }
+}
+
+fn far_return_size(i: &Instruction) -> u8 {
+    match i.code() {
+        Code::Retfw | Code::Retfw_imm16 => 2,
+        Code::Retfd | Code::Retfd_imm16 => 4,
+        _ => 8,
+    }
+}
+
+/// Operand size of LGDT and its relatives.
+fn table_size(i: &Instruction) -> u8 {
+    match i.code() {
+        Code::Lgdt_m1632_16 | Code::Lidt_m1632_16 | Code::Sgdt_m1632_16 | Code::Sidt_m1632_16 => 2,
+        Code::Lgdt_m1632 | Code::Lidt_m1632 | Code::Sgdt_m1632 | Code::Sidt_m1632 => 4,
+        _ => 8,
+    }
+}
+
 fn flow(i: &Instruction) -> Option<Row> {
     let relative = matches!(i.op0_kind(), OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64);
-    let far = i.is_jmp_far_indirect() || i.is_call_far_indirect();
     let indirect = |i: &Instruction| {
         if i.op0_kind() == OpKind::Memory {
             i.memory_size().size() as u8
@@ -332,9 +366,11 @@ fn flow(i: &Instruction) -> Option<Row> {
     };
     Some(match i.mnemonic() {
         M::Jmp if relative => sized(end(control::jmp), branch_size(i)),
-        M::Jmp if !far => sized(end(control::jmp_indirect), indirect(i)),
+        M::Jmp if far_jump(i) => sized(end(transfer::jmp_far), far_size(i)),
+        M::Call if far_call(i) => sized(end(transfer::call_far), far_size(i)),
+        M::Jmp => sized(end(control::jmp_indirect), indirect(i)),
         M::Call if relative => sized(end(control::call), branch_size(i)),
-        M::Call if !far => sized(end(control::call_indirect), indirect(i)),
+        M::Call => sized(end(control::call_indirect), indirect(i)),
         M::Ret => {
             let size = match i.code() {
                 Code::Retnw | Code::Retnw_imm16 => 2,
@@ -343,11 +379,14 @@ fn flow(i: &Instruction) -> Option<Row> {
             };
             sized(end(control::ret), size)
         }
+        M::Retf => sized(end(transfer::ret_far), far_return_size(i)),
         M::Jrcxz | M::Jecxz | M::Jcxz => sized(end(control::jrcxz), branch_size(i)),
         M::Loop | M::Loope | M::Loopne => sized(end(control::loop_), branch_size(i)),
         M::Int => end(control::int),
         M::Int3 => variant(end(control::breakpoint), 3),
         M::Int1 => variant(end(control::breakpoint), 1),
+        M::Into => variant(end(control::into), 4),
+        M::Bound => end(control::bound),
         M::Ud0 | M::Ud1 | M::Ud2 => end(control::undefined),
         M::Iretq => sized(end(transfer::iret), 8),
         M::Iretd => sized(end(transfer::iret), 4),
@@ -355,6 +394,9 @@ fn flow(i: &Instruction) -> Option<Row> {
         M::Syscall => end(transfer::syscall),
         M::Sysretq => sized(end(transfer::sysret), 8),
         M::Sysret => sized(end(transfer::sysret), 4),
+        M::Sysenter => end(transfer::sysenter),
+        M::Sysexitq => sized(end(transfer::sysexit), 8),
+        M::Sysexit => sized(end(transfer::sysexit), 4),
         _ => return None,
     })
 }
@@ -396,10 +438,20 @@ fn privileged(i: &Instruction) -> Option<Row> {
         M::Smsw => end(registers::smsw),
         M::Xgetbv => end(registers::xgetbv),
         M::Xsetbv => end(registers::xsetbv),
-        M::Lgdt => variant(end(descriptors::load_table), 0),
-        M::Lidt => variant(end(descriptors::load_table), 1),
-        M::Sgdt => variant(end(descriptors::store_table), 0),
-        M::Sidt => variant(end(descriptors::store_table), 1),
+        M::Lgdt => sized(variant(end(descriptors::load_table), 0), table_size(i)),
+        M::Lidt => sized(variant(end(descriptors::load_table), 1), table_size(i)),
+        M::Sgdt => sized(variant(end(descriptors::store_table), 0), table_size(i)),
+        M::Sidt => sized(variant(end(descriptors::store_table), 1), table_size(i)),
+        M::Les => variant(end(segments::load_far_pointer), 0),
+        M::Lss => variant(end(segments::load_far_pointer), 2),
+        M::Lds => variant(end(segments::load_far_pointer), 3),
+        M::Lfs => variant(end(segments::load_far_pointer), 4),
+        M::Lgs => variant(end(segments::load_far_pointer), 5),
+        M::Lar => end(inspect::lar),
+        M::Lsl => end(inspect::lsl),
+        M::Verr => variant(end(inspect::verify), 0),
+        M::Verw => variant(end(inspect::verify), 1),
+        M::Arpl => end(inspect::arpl),
         M::Sldt => variant(end(descriptors::store_selector), 0),
         M::Str => variant(end(descriptors::store_selector), 1),
         M::Lldt => variant(end(descriptors::load_system_segment), 0),

@@ -6,7 +6,9 @@ use crate::decode::{Decoded, NO_REGISTER, Operand, RIP_BASE};
 use crate::fault::{Fault, Result};
 use crate::state::Attention;
 use rootmode_arch::event::{GuestPhysicalAccess, MemoryOperand};
-use rootmode_arch::{AccessRights, Event, EventClass, Gpr, Linear, RFlags, SegmentName, Stage, vector};
+use rootmode_arch::{
+    AccessRights, Event, EventClass, Gpr, Linear, RFlags, Segment, SegmentName, Stage, vector,
+};
 use rootmode_mmu::{Access, AccessKind, Lookup, PageKind, WalkFault, translate};
 
 impl Exec<'_, '_> {
@@ -51,6 +53,9 @@ impl Exec<'_, '_> {
     /// Reads 1 to 8 bytes.
     #[inline]
     pub(crate) fn read(&mut self, linear: Linear, size: u8, access: Access) -> Result<u64> {
+        if self.cpu.checks_data {
+            self.check_data(linear, size, access)?;
+        }
         if linear.page_offset() + u64::from(size) <= 4096 {
             let at = self.translate(linear, access)?;
             if at.kind == PageKind::Ram && self.cpu.published.apic_access.is_none() {
@@ -82,6 +87,9 @@ impl Exec<'_, '_> {
     /// Writes 1 to 8 bytes.
     #[inline]
     pub(crate) fn write(&mut self, linear: Linear, size: u8, value: u64, access: Access) -> Result {
+        if self.cpu.checks_data {
+            self.check_data(linear, size, access)?;
+        }
         if linear.page_offset() + u64::from(size) <= 4096 {
             let at = self.translate(linear, access)?;
             if at.kind == PageKind::Ram && self.cpu.published.apic_access.is_none() {
@@ -103,6 +111,23 @@ impl Exec<'_, '_> {
         let at_high = self.translate(high, access)?;
         self.write_special(at_low, linear, low_size, value)?;
         self.write_special(at_high, high, size - low_size, value >> (8 * low_size))
+    }
+
+    /// Alignment and data breakpoints, while [`Cpu::checks_data`](crate::Cpu) says so.
+    ///
+    /// # Errors
+    /// #AC(0) for an unaligned access of CPL 3; page faults go first.
+    #[cold]
+    #[inline(never)]
+    fn check_data(&mut self, linear: Linear, size: u8, access: Access) -> Result {
+        if access.user && self.cpu.checks_alignment() && linear.0 & (u64::from(size) - 1) != 0 {
+            self.translate(linear, access)?;
+            self.translate(linear.offset(u64::from(size) - 1), access)?;
+            return Err(Fault::with_code(vector::AC, 0));
+        }
+        let write = access.kind == AccessKind::Write;
+        self.cpu.matched_breakpoints |= self.cpu.data_matches(linear, size, write);
+        Ok(())
     }
 
     /// Writes 8-byte words upwards from `linear`, all or nothing (at most 4096 bytes).
@@ -247,15 +272,7 @@ impl Exec<'_, '_> {
                 return Err(outside(name));
             }
         }
-        let (limit, last) = (u64::from(segment.limit), offset + (bytes - 1));
-        let expands_down = rights.0 & 0xc == AccessRights::EXPAND_DOWN.0;
-        let inside = if expands_down {
-            let top = if rights.contains(AccessRights::DB) { u64::from(u32::MAX) } else { 0xffff };
-            offset > limit && last <= top
-        } else {
-            // A segment of 4 GBytes wraps around.
-            last <= limit || limit == u64::from(u32::MAX)
-        };
+        let inside = within_limit(segment, offset, bytes);
         if inside { Ok(Linear(segment.base.wrapping_add(offset) & 0xffff_ffff)) } else { Err(outside(name)) }
     }
 
@@ -398,6 +415,19 @@ impl Exec<'_, '_> {
             SegmentName::Fs | SegmentName::Gs => Linear(base.wrapping_add(offset)),
             _ => Linear(offset),
         }
+    }
+}
+
+/// Whether `bytes` bytes at `offset` lie within `segment`'s limit.
+pub(crate) const fn within_limit(segment: &Segment, offset: u64, bytes: u64) -> bool {
+    let (limit, last) = (segment.limit as u64, offset + (bytes - 1));
+    let expands_down = segment.rights.0 & 0xc == AccessRights::EXPAND_DOWN.0;
+    if expands_down {
+        let top = if segment.rights.contains(AccessRights::DB) { u32::MAX as u64 } else { 0xffff };
+        offset > limit && last <= top
+    } else {
+        // A segment of 4 GBytes wraps around.
+        last <= limit || limit == u32::MAX as u64
     }
 }
 

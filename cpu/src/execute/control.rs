@@ -1,12 +1,13 @@
-//! Control flow: JMP, Jcc, CALL, RET, LOOP, JRCXZ, and the instructions that only raise: INT n, INT3, UD2.
+//! Near control flow: JMP, Jcc, CALL, RET, LOOP, JRCXZ, and the instructions that only raise: INT n, INT3, INTO, BOUND, UD2.
 
-use super::flags::{ZF, condition, mask};
+use super::flags::{ZF, condition, mask, sign_extend};
 use super::{Exec, Flow};
 use crate::decode::Decoded;
 use crate::fault::{Fault, Result};
 use crate::state::{Delivery, DeliveryKind};
 use rootmode_arch::event::{Exception, ExceptionSource};
-use rootmode_arch::{Event, EventClass, Gpr, Linear, SegmentName, Stage, vector};
+use rootmode_arch::{Event, EventClass, Gpr, Linear, RFlags, SegmentName, Stage, vector};
+use rootmode_mmu::AccessKind;
 
 impl Exec<'_, '_> {
     /// Where execution goes on behind the instruction.
@@ -117,6 +118,26 @@ pub(crate) fn ret(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     Ok(flow)
 }
 
+/// INTO: #OF as a trap when OF is set.
+pub(crate) fn into(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    if x.cpu.rflags().contains(RFlags::OF) { breakpoint(x, op) } else { Ok(Flow::Next) }
+}
+
+/// BOUND: #BR when a signed index lies outside the pair of bounds in memory.
+pub(crate) fn bound(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let size = op.size;
+    let index = x.get(op, 0, size)?;
+    let at = x.linear(op, 2 * u64::from(size), AccessKind::Read)?;
+    let access = x.data(AccessKind::Read);
+    let lower = x.read(at, size, access)?;
+    let upper = x.read(at.offset(u64::from(size)), size, access)?;
+    let signed = |value| sign_extend(value, size) as i64;
+    if signed(index) < signed(lower) || signed(index) > signed(upper) {
+        return Err(Fault::exception(vector::BR));
+    }
+    Ok(Flow::Next)
+}
+
 /// INT n.
 pub(crate) fn int(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let number = op.immediate as u8;
@@ -133,10 +154,12 @@ pub(crate) fn int(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
         return_rip: None,
         detail: 0,
     })?;
+    // The delivery cleared TF before the trap could be taken.
+    x.cpu.trap_inhibited = true;
     Ok(Flow::Jumped)
 }
 
-/// INT3 and INT1.
+/// INT3, INT1, INTO's trap.
 pub(crate) fn breakpoint(_: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let source = if op.immediate == u64::from(vector::DB) {
         ExceptionSource::Privileged

@@ -4,7 +4,7 @@ use super::flags::{condition, mask, sign_extend};
 use super::{Exec, Flow};
 use crate::decode::{Decoded, Operand};
 use crate::fault::{Fault, Result};
-use rootmode_arch::{Event, EventClass, Gpr, RFlags, Stage};
+use rootmode_arch::{Cr4, Event, EventClass, Gpr, RFlags, Stage};
 use rootmode_mmu::AccessKind;
 
 /// MOV, MOVZX: the source is `op.source_size` bytes.
@@ -84,33 +84,65 @@ pub(crate) fn pop(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     Ok(Flow::Next)
 }
 
-/// PUSHF, PUSHFQ: VM and RF are pushed as 0.
+/// PUSHF, PUSHFD, PUSHFQ: VM and RF are pushed as 0. Virtual-8086 mode needs IOPL 3, or CR4.VME and 2 bytes.
 pub(crate) fn pushf(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     x.offer(EventClass::Pushf, Stage::BeforeExceptions, |_| Event::Pushf)?;
     x.offer(EventClass::Pushf, Stage::AfterPrivilege, |_| Event::Pushf)?;
-    let flags = x.cpu.rflags().without(RFlags::VM | RFlags::RF).0;
-    x.push(flags, op.size)?;
+    let flags = x.cpu.rflags();
+    let mut image = flags.without(RFlags::VM | RFlags::RF);
+    if x.is_virtualized_8086() {
+        x.require_virtual_flags(op.size)?;
+        image = image.set(RFlags::IF, flags.contains(RFlags::VIF)).with(RFlags(0x3000));
+    }
+    x.push(image.0, op.size)?;
     Ok(Flow::Next)
 }
 
-/// POPF, POPFQ: IOPL changes at CPL 0 only, IF when CPL <= IOPL; VM, VIF and VIP stay; RF is cleared.
+impl Exec<'_, '_> {
+    /// Virtual-8086 mode below IOPL 3: the program's IF is virtual, if it has one at all.
+    const fn is_virtualized_8086(&self) -> bool {
+        let flags = self.cpu.rflags();
+        flags.contains(RFlags::VM) && flags.iopl() < 3
+    }
+
+    /// # Errors
+    /// #GP(0) unless CR4.VME makes IF virtual for instructions of 2 bytes.
+    const fn require_virtual_flags(&self, size: u8) -> Result {
+        if self.cpu.cr4.contains(Cr4::VME) && size == 2 { Ok(()) } else { Err(Fault::GP0) }
+    }
+}
+
+/// POPF, POPFD, POPFQ: IOPL changes at CPL 0 only, IF when CPL <= IOPL; VM, VIF and VIP stay; RF is cleared.
+/// Virtual-8086 mode needs IOPL 3, or CR4.VME and 2 bytes, which then set VIF.
 pub(crate) fn popf(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     x.offer(EventClass::Popf, Stage::BeforeExceptions, |_| Event::Popf)?;
     x.offer(EventClass::Popf, Stage::AfterPrivilege, |_| Event::Popf)?;
+    let virtualized = x.is_virtualized_8086();
+    if virtualized {
+        x.require_virtual_flags(op.size)?;
+    }
     let value = x.stack_slot(0, op.size)?;
     let old = x.cpu.rflags();
     let mut writable = 0x0024_4dd5;
     if op.size == 2 {
         writable &= 0xffff;
     }
-    if x.cpu.cpl == 0 {
-        writable |= 0x3000;
-    }
-    if x.cpu.cpl <= old.iopl() {
-        writable |= RFlags::IF.0;
+    let enables = value & RFlags::IF.0 != 0;
+    if virtualized {
+        if enables && old.contains(RFlags::VIP) || value & RFlags::TF.0 != 0 {
+            return Err(Fault::GP0);
+        }
+    } else {
+        if x.cpu.cpl == 0 {
+            writable |= 0x3000;
+        }
+        if x.cpu.cpl <= old.iopl() {
+            writable |= RFlags::IF.0;
+        }
     }
     x.pop_bytes(u64::from(op.size));
-    x.cpu.set_rflags(RFlags(old.0 & !writable & !RFlags::RF.0 | value & writable));
+    let flags = RFlags(old.0 & !writable & !RFlags::RF.0 | value & writable);
+    x.cpu.set_rflags(if virtualized { flags.set(RFlags::VIF, enables) } else { flags });
     Ok(Flow::Next)
 }
 

@@ -1,12 +1,11 @@
-//! Descriptor tables and segment registers: LGDT and relatives, LTR, LLDT, MOV to a segment register
-//! (SDM Vol. 3A "Segment Loading Instructions in IA-32e Mode").
+//! Descriptors and their tables: LGDT and relatives, LTR and LLDT (SDM Vol. 3A "Segment Descriptors" and "System Descriptors").
 
 use super::{Exec, Flow};
 use crate::decode::{Decoded, Operand};
 use crate::fault::{Fault, Result};
 use rootmode_arch::event::{Operand as EventOperand, TableInstruction};
 use rootmode_arch::{
-    AccessRights, Cr4, DescriptorTable, Event, EventClass, Gpr, Linear, Segment, SegmentName, Selector,
+    AccessRights, Cr4, DescriptorTable, Efer, Event, EventClass, Gpr, Linear, Segment, SegmentName, Selector,
     Stage, vector,
 };
 use rootmode_mmu::{Access, AccessKind};
@@ -144,6 +143,7 @@ pub(crate) fn store_selector(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow>
     } else {
         (TableInstruction::Str, SegmentName::Tr)
     };
+    x.require_protected()?;
     x.offer_table(op, which, Stage::BeforeExceptions)?;
     x.check_umip()?;
     x.offer_table(op, which, Stage::AfterPrivilege)?;
@@ -153,10 +153,11 @@ pub(crate) fn store_selector(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow>
     Ok(Flow::Next)
 }
 
-/// LLDT (0) and LTR (1): 16-byte system descriptors.
+/// LLDT (0) and LTR (1). Long mode has 16-byte system descriptors and no 16-bit TSS.
 pub(crate) fn load_system_segment(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let is_tr = op.immediate == 1;
     let which = if is_tr { TableInstruction::Ltr } else { TableInstruction::Lldt };
+    x.require_protected()?;
     x.offer_table(op, which, Stage::BeforeExceptions)?;
     x.require_cpl0()?;
     x.offer_table(op, which, Stage::AfterPrivilege)?;
@@ -173,17 +174,22 @@ pub(crate) fn load_system_segment(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<
     }
     let code = u32::from(selector.0 & !3);
     let wrong = Fault::with_code(vector::GP, code);
-    if selector.is_local() || selector.offset() + 15 > u64::from(x.cpu.gdtr.limit) {
+    let long = x.cpu.efer.contains(Efer::LMA);
+    if selector.is_local() || !x.has_descriptor(selector, if long { 16 } else { 8 }) {
         return Err(wrong);
     }
     let descriptor = x.descriptor(selector, vector::GP, 0)?;
-    let high = x.read(descriptor.linear.offset(8), 8, Access::implicit(AccessKind::Read))?;
+    let high =
+        if long { x.read(descriptor.linear.offset(8), 8, Access::implicit(AccessKind::Read))? } else { 0 };
     let rights = descriptor.rights();
-    // 64-bit LDT; available 64-bit TSS.
-    if rights.contains(AccessRights::S)
-        || rights.kind() != if is_tr { 9 } else { 2 }
-        || high >> 40 & 0x1f != 0
-    {
+    // LDT; available TSS.
+    let known = match rights.kind() {
+        2 => !is_tr,
+        1 => is_tr && !long,
+        9 => is_tr,
+        _ => false,
+    };
+    if rights.contains(AccessRights::S) || !known || high >> 40 & 0x1f != 0 {
         return Err(wrong);
     }
     if !rights.contains(AccessRights::P) {
@@ -200,69 +206,4 @@ pub(crate) fn load_system_segment(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<
     }
     *x.cpu.segment_mut(name) = Segment { base, ..descriptor.segment(selector, busy) };
     Ok(Flow::Next)
-}
-
-/// MOV to DS, ES, FS, GS, SS.
-pub(crate) fn write_segment(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
-    let Operand::Special(number) = op.operands[0] else { return Err(Fault::UD) };
-    let name = SegmentName::ALL[usize::from(number)];
-    if name == SegmentName::Cs {
-        return Err(Fault::UD);
-    }
-    let selector = Selector(x.get(op, 1, 2)? as u16);
-    load_data_segment(x, name, selector)?;
-    if name == SegmentName::Ss {
-        x.cpu.mov_ss_shadow = true;
-        x.cpu.update_attention();
-    }
-    Ok(Flow::Next)
-}
-
-/// POP FS, POP GS.
-pub(crate) fn pop_segment(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
-    let Operand::Special(number) = op.operands[0] else { return Err(Fault::UD) };
-    let selector = Selector(x.stack_slot(0, op.size)? as u16);
-    load_data_segment(x, SegmentName::ALL[usize::from(number)], selector)?;
-    x.pop_bytes(u64::from(op.size));
-    Ok(Flow::Next)
-}
-
-fn load_data_segment(x: &mut Exec<'_, '_>, name: SegmentName, selector: Selector) -> Result {
-    let cpl = x.cpu.cpl;
-    let stack = name == SegmentName::Ss;
-    let code = u32::from(selector.0 & !3);
-    if selector.is_null() {
-        if stack && (cpl == 3 || selector.rpl() != cpl) {
-            return Err(Fault::GP0);
-        }
-        let amd = x.cpu.model.vendor() == rootmode_arch::Vendor::Amd;
-        let segment = x.cpu.segment_mut(name);
-        segment.selector = selector;
-        segment.rights = AccessRights(AccessRights::UNUSABLE.0 | u32::from(cpl) << 5);
-        // AMD keeps base and limit of a null selector, Intel clears them.
-        if !amd {
-            segment.base = 0;
-            segment.limit = 0;
-        }
-        return Ok(());
-    }
-    let descriptor = x.descriptor(selector, vector::GP, 0)?;
-    let rights = descriptor.rights();
-    let (dpl, rpl) = (rights.dpl(), selector.rpl());
-    let is_code = rights.contains(AccessRights::CODE);
-    let conforming = is_code && rights.contains(AccessRights::EXPAND_DOWN);
-    let right = if stack {
-        !is_code && rights.contains(AccessRights::WRITABLE) && rpl == cpl && dpl == cpl
-    } else {
-        (!is_code || rights.contains(AccessRights::WRITABLE)) && (conforming || dpl >= rpl.max(cpl))
-    };
-    if !rights.contains(AccessRights::S) || !right {
-        return Err(Fault::with_code(vector::GP, code));
-    }
-    if !rights.contains(AccessRights::P) {
-        return Err(Fault::with_code(if stack { vector::SS } else { vector::NP }, code));
-    }
-    x.mark(descriptor, 1)?;
-    *x.cpu.segment_mut(name) = descriptor.segment(selector, AccessRights::ACCESSED);
-    Ok(())
 }

@@ -1,13 +1,13 @@
 //! What happens between instructions: exceptions on their way to a handler or an exit, interrupts, pending debug exceptions.
 
-use super::Exec;
+use super::{Exec, Flow};
 use crate::apic::Pending;
 use crate::fault::{Fault, Result};
 use crate::state::{Activity, Attention, Delivery, DeliveryKind, Gate};
 use crate::virtualization::Slot;
 use rootmode_arch::event::{Exception, ExceptionSource};
 use rootmode_arch::record::Stop;
-use rootmode_arch::{Dr7, Event, EventClass, Linear, RFlags, Reaction, Stage, vector};
+use rootmode_arch::{Cr0, DebugCtl, Dr6, Dr7, Event, EventClass, Linear, RFlags, Reaction, Stage, vector};
 
 /// What the boundary decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,17 +52,23 @@ impl Exec<'_, '_> {
 
     /// Offers an exception to the extension, combines it with the event whose delivery it interrupted, and delivers it.
     fn take_exception(&mut self, exception: Exception) -> Result {
+        let mut exception = exception;
+        // The data breakpoints of an instruction that does not complete are forgotten.
+        self.cpu.matched_breakpoints = 0;
+        if !self.cpu.cr0.contains(Cr0::PE) {
+            // Real mode has no error codes.
+            exception.error_code = None;
+        }
         if self.offer_exception(exception)? {
             return Ok(());
         }
-        let mut exception = exception;
         if let Some(first) = self.cpu.delivering.take() {
             match combine(first, exception) {
                 Combination::Serial => {}
                 Combination::DoubleFault => {
                     exception = Exception {
                         vector: vector::DF,
-                        error_code: Some(0),
+                        error_code: exception.error_code.and(Some(0)),
                         detail: 0,
                         source: ExceptionSource::Hardware,
                         instruction_length: 0,
@@ -81,8 +87,10 @@ impl Exec<'_, '_> {
         }
         match exception.vector {
             vector::PF => self.cpu.cr2 = exception.detail,
-            vector::DB => {
+            // INT1 has the vector, but is no debug exception: DR6 stays.
+            vector::DB if exception.source == ExceptionSource::Hardware => {
                 self.cpu.dr6 = self.cpu.dr6 & !0xf | exception.detail;
+                self.cpu.msrs.debugctl &= !(DebugCtl::BTF | DebugCtl::LBR).0;
                 self.cpu.dr7 &= !Dr7::GD.0;
             }
             _ => {}
@@ -116,6 +124,12 @@ impl Exec<'_, '_> {
         self.cpu.current.length = delivery.length;
         self.deliver(delivery)?;
         self.cpu.tick += 1;
+        self.cpu.trap_inhibited = false;
+        let matched = std::mem::take(&mut self.cpu.matched_breakpoints);
+        if matched != 0 {
+            self.cpu.pending_debug |= matched;
+            self.cpu.update_attention();
+        }
         Ok(())
     }
 
@@ -123,6 +137,7 @@ impl Exec<'_, '_> {
     /// Events". Call it while [`Attention`] is set or a deadline of the extension has come.
     pub(crate) fn boundary(&mut self) -> Result<Boundary, Stop> {
         self.cpu.current.length = 0;
+        self.cpu.trap_inhibited = false;
         match self.boundary_inner() {
             Ok(boundary) => Ok(boundary),
             Err(fault) => {
@@ -149,13 +164,7 @@ impl Exec<'_, '_> {
         if self.cpu.pending_debug != 0 && !self.cpu.mov_ss_shadow {
             let detail = std::mem::take(&mut self.cpu.pending_debug);
             self.cpu.update_attention();
-            return Err(Fault::Exception(Exception {
-                vector: vector::DB,
-                error_code: None,
-                detail,
-                source: ExceptionSource::Hardware,
-                instruction_length: 0,
-            }));
+            return Err(debug_exception(detail));
         }
         if calls && self.visit(Slot::BeforeNmi)? {
             return Ok(Boundary::Again);
@@ -179,7 +188,25 @@ impl Exec<'_, '_> {
             self.deliver_counted(interruption(DeliveryKind::External, vector))?;
             return Ok(Boundary::Again);
         }
-        Ok(if self.cpu.activity == Activity::Active { Boundary::Execute } else { Boundary::Asleep })
+        if self.cpu.activity != Activity::Active {
+            return Ok(Boundary::Asleep);
+        }
+        self.instruction_breakpoint()?;
+        Ok(Boundary::Execute)
+    }
+
+    /// # Errors
+    /// #DB as a fault if a breakpoint waits for the next instruction. RFLAGS.RF and MOV SS suppress it.
+    fn instruction_breakpoint(&self) -> Result {
+        let cpu = &*self.cpu;
+        let suppressed = cpu.mov_ss_shadow || cpu.rflags().contains(RFlags::RF);
+        if cpu.attention.0 & Attention::BREAKPOINT == 0 || suppressed {
+            return Ok(());
+        }
+        match cpu.execution_matches(cpu.code_address()) {
+            0 => Ok(()),
+            bits => Err(debug_exception(bits)),
+        }
     }
 
     /// Calls the extension. True: it injects something.
@@ -246,22 +273,36 @@ impl Exec<'_, '_> {
     }
 
     /// After an instruction completed that began with these: shadows expire, TF traps.
-    pub(crate) fn after_instruction(&mut self, sti: bool, mov_ss: bool, trap: bool) {
+    pub(crate) fn after_instruction(&mut self, sti: bool, mov_ss: bool, trap: bool, flow: Flow) {
         if sti {
             self.cpu.sti_shadow = false;
         }
         if mov_ss {
             self.cpu.mov_ss_shadow = false;
         }
-        if trap {
-            self.cpu.pending_debug |= rootmode_arch::Dr6::BS.0;
+        // With DEBUGCTL.BTF only taken branches trap.
+        let on_branches = self.cpu.msrs.debugctl & DebugCtl::BTF.0 != 0;
+        if trap && !self.cpu.trap_inhibited && (!on_branches || flow == Flow::Jumped) {
+            self.cpu.pending_debug |= Dr6::BS.0;
         }
+        self.cpu.pending_debug |= std::mem::take(&mut self.cpu.matched_breakpoints);
         self.cpu.update_attention();
     }
 }
 
 const fn interruption(kind: DeliveryKind, vector: u8) -> Delivery {
     Delivery { kind, vector, error_code: None, length: 0, return_rip: None, detail: 0 }
+}
+
+/// #DB that would set `detail` in DR6.
+pub(crate) const fn debug_exception(detail: u64) -> Fault {
+    Fault::Exception(Exception {
+        vector: vector::DB,
+        error_code: None,
+        detail,
+        source: ExceptionSource::Hardware,
+        instruction_length: 0,
+    })
 }
 
 /// What becomes of an exception during the delivery of another event.
@@ -280,10 +321,11 @@ fn combine(first: Delivery, second: Exception) -> Combination {
     if first.kind != DeliveryKind::Hardware {
         return Combination::Serial;
     }
-    let second_serious = contributory(second.vector) || second.vector == vector::PF;
+    let page = |v| matches!(v, vector::PF | vector::VE);
+    let second_serious = contributory(second.vector) || page(second.vector);
     match first.vector {
         vector::DF if second_serious => Combination::TripleFault,
-        vector::PF if second_serious => Combination::DoubleFault,
+        v if page(v) && second_serious => Combination::DoubleFault,
         v if contributory(v) && contributory(second.vector) => Combination::DoubleFault,
         _ => Combination::Serial,
     }

@@ -19,7 +19,7 @@ impl Exec<'_, '_> {
         }
         let tr = *self.cpu.segment(SegmentName::Tr);
         let access = Access::implicit(AccessKind::Read);
-        if !tr.rights.is_usable() || tr.limit < 0x67 {
+        if !tr.rights.is_usable() || tr.rights.kind() & 8 == 0 || tr.limit < 0x67 {
             return Err(Fault::GP0);
         }
         let map = self.read(Linear(tr.base.wrapping_add(0x66)), 2, access)?;
@@ -32,6 +32,7 @@ impl Exec<'_, '_> {
     }
 
     fn input(&mut self, port: u16, size: u8) -> u64 {
+        self.cpu.matched_breakpoints |= self.cpu.port_matches(port, size);
         let tick = self.cpu.tick;
         let value = self.ctx.bus.read_port(port, size, tick, self.ctx.effects) & mask(size) as u32;
         self.note_effects();
@@ -40,6 +41,7 @@ impl Exec<'_, '_> {
     }
 
     fn output(&mut self, port: u16, size: u8, value: u64) {
+        self.cpu.matched_breakpoints |= self.cpu.port_matches(port, size);
         let (tick, value) = (self.cpu.tick, (value & mask(size)) as u32);
         self.ctx.bus.write_port(port, size, value, tick, self.ctx.effects);
         self.note_effects();

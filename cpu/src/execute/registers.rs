@@ -1,12 +1,11 @@
 //! Control and debug registers: MOV CR, MOV DR, CLTS, LMSW, SMSW, XGETBV, XSETBV.
 
+use super::events::debug_exception;
 use super::{Exec, Flow};
 use crate::decode::{Decoded, Operand};
 use crate::fault::{Fault, Result};
-use rootmode_arch::event::Exception;
-use rootmode_arch::event::ExceptionSource;
 use rootmode_arch::{
-    AccessRights, Cr0, Cr3, Cr4, Dr6, Dr7, Efer, Event, EventClass, Feature, Gpr, SegmentName, Stage, vector,
+    AccessRights, Cr0, Cr3, Cr4, Dr6, Dr7, Efer, Event, EventClass, Feature, Gpr, SegmentName, Stage,
 };
 use rootmode_mmu::{PagingMode, PdpteFault, load_pdptes};
 
@@ -63,7 +62,10 @@ impl Exec<'_, '_> {
         if turns_off && (cpu.cr4.contains(Cr4::PCIDE) || cpu.efer.contains(Efer::LMA) && long_code) {
             return Err(Fault::GP0);
         }
-        if turns_on && cpu.efer.contains(Efer::LME) && (!cpu.cr4.contains(Cr4::PAE) || long_code) {
+        // Long mode has no 16-bit TSS.
+        let small_task = cpu.segment(SegmentName::Tr).rights.kind() & 8 == 0;
+        let refused = !cpu.cr4.contains(Cr4::PAE) || long_code || small_task;
+        if turns_on && cpu.efer.contains(Efer::LME) && refused {
             return Err(Fault::GP0);
         }
         let long = cpu.efer.contains(Efer::LME) && new.contains(Cr0::PG);
@@ -89,12 +91,28 @@ impl Exec<'_, '_> {
             return Err(Fault::GP0);
         }
         self.load_pdptes(PagingMode::of(cpu.cr0, cpu.cr4, cpu.efer), Cr3(value))?;
+        self.set_cr3(value, keep);
+        Ok(())
+    }
+
+    /// Loads CR3 as a task switch does.
+    ///
+    /// # Errors
+    /// #GP(0) for reserved bits in the PDPTEs of PAE paging; what the second stage refuses.
+    pub(crate) fn load_cr3(&mut self, value: u64) -> Result {
+        let cpu = &*self.cpu;
+        self.load_pdptes(PagingMode::of(cpu.cr0, cpu.cr4, cpu.efer), Cr3(value))?;
+        self.set_cr3(value, false);
+        Ok(())
+    }
+
+    fn set_cr3(&mut self, value: u64, keep: bool) {
         self.cpu.cr3 = Cr3(value);
         if !keep {
+            let pcide = self.cpu.cr4.contains(Cr4::PCIDE);
             let pcid = if pcide { (value & 0xfff) as u16 } else { 0 };
             self.cpu.tlb.flush_pcid(self.cpu.published.space, pcid);
         }
-        Ok(())
     }
 
     fn write_cr4(&mut self, value: u64) -> Result {
@@ -160,13 +178,7 @@ impl Exec<'_, '_> {
         if self.cpu.dr7 & Dr7::GD.0 == 0 {
             return Ok(());
         }
-        Err(Fault::Exception(Exception {
-            vector: vector::DB,
-            error_code: None,
-            detail: Dr6::BD.0,
-            source: ExceptionSource::Hardware,
-            instruction_length: 0,
-        }))
+        Err(debug_exception(Dr6::BD.0))
     }
 
     /// A debug register.
@@ -198,7 +210,15 @@ impl Exec<'_, '_> {
             7 => self.cpu.dr7 = value & 0xffff_2bff | 0x400,
             n => self.cpu.dr[usize::from(n & 3)] = value,
         }
+        self.cpu.update_attention();
         Ok(())
+    }
+}
+
+impl Exec<'_, '_> {
+    /// What of a general register MOV to and from control and debug registers sees: 32 bits outside 64-bit mode.
+    const fn register_mask(&self) -> u64 {
+        if self.cpu.is_64_bit() { u64::MAX } else { 0xffff_ffff }
     }
 }
 
@@ -219,7 +239,7 @@ pub(crate) fn mov_from_cr(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
         Some(value) => value,
         None => x.read_cr(cr)?,
     };
-    x.cpu.gpr[gpr as usize] = value;
+    x.cpu.gpr[gpr as usize] = value & x.register_mask();
     Ok(Flow::Next)
 }
 
@@ -227,7 +247,7 @@ pub(crate) fn mov_from_cr(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
 pub(crate) fn mov_to_cr(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let (cr, gpr) = (special(op.operands[0])?, register(op.operands[1])?);
     x.read_cr(cr)?;
-    let value = x.cpu.register(gpr);
+    let value = x.cpu.register(gpr) & x.register_mask();
     let value = x.privileged(Event::CrWrite { cr, gpr, value })?.unwrap_or(value);
     x.write_cr(cr, value)?;
     Ok(Flow::Next)
@@ -241,14 +261,14 @@ pub(crate) fn mov_from_dr(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
         Some(value) => value,
         None => x.read_dr(dr)?,
     };
-    x.cpu.gpr[gpr as usize] = value;
+    x.cpu.gpr[gpr as usize] = value & x.register_mask();
     Ok(Flow::Next)
 }
 
 /// MOV DRn, r64.
 pub(crate) fn mov_to_dr(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let (dr, gpr) = (special(op.operands[0])?, register(op.operands[1])?);
-    let value = x.cpu.register(gpr);
+    let value = x.cpu.register(gpr) & x.register_mask();
     if x.privileged(Event::DrWrite { dr, gpr, value })?.is_none() {
         x.write_dr(dr, value)?;
     }

@@ -223,25 +223,39 @@ pub(crate) fn hlt(x: &mut Exec<'_, '_>, _: &Decoded) -> Result<Flow> {
     Ok(Flow::Next)
 }
 
-/// CLI: #GP(0) above IOPL.
-pub(crate) fn cli(x: &mut Exec<'_, '_>, _: &Decoded) -> Result<Flow> {
-    let flags = x.cpu.rflags();
-    if x.cpu.cpl > flags.iopl() {
-        return Err(Fault::GP0);
+impl Exec<'_, '_> {
+    /// Which flag CLI and STI change: IF up to IOPL, else the virtual one with CR4.VME or, at CPL 3, CR4.PVI.
+    const fn interrupt_flag(&self) -> Result<RFlags> {
+        let flags = self.cpu.rflags();
+        let cpl = self.cpu.cpl;
+        let virtual_flag = if flags.contains(RFlags::VM) { Cr4::VME } else { Cr4::PVI };
+        if cpl <= flags.iopl() {
+            Ok(RFlags::IF)
+        } else if cpl == 3 && self.cpu.cr4.contains(virtual_flag) {
+            Ok(RFlags::VIF)
+        } else {
+            Err(Fault::GP0)
+        }
     }
-    x.cpu.set_rflags(flags.without(RFlags::IF));
+}
+
+/// CLI.
+pub(crate) fn cli(x: &mut Exec<'_, '_>, _: &Decoded) -> Result<Flow> {
+    let flags = x.cpu.rflags().without(x.interrupt_flag()?);
+    x.cpu.set_rflags(flags);
     Ok(Flow::Next)
 }
 
 /// STI: interrupts are possible after the next instruction, if they were not before.
 pub(crate) fn sti(x: &mut Exec<'_, '_>, _: &Decoded) -> Result<Flow> {
     let flags = x.cpu.rflags();
-    if x.cpu.cpl > flags.iopl() {
+    let which = x.interrupt_flag()?;
+    if which == RFlags::VIF && flags.contains(RFlags::VIP) {
         return Err(Fault::GP0);
     }
-    if !flags.contains(RFlags::IF) {
-        x.cpu.sti_shadow = true;
-        x.cpu.set_rflags(flags.with(RFlags::IF));
+    if !flags.contains(which) {
+        x.cpu.sti_shadow |= which == RFlags::IF;
+        x.cpu.set_rflags(flags.with(which));
     }
     Ok(Flow::Next)
 }
