@@ -80,14 +80,18 @@ fn main() {
     let access = Access::data(AccessKind::Read, 0, false);
     for (name, mode, cr3, second) in rows {
         let paging = paging(mode, cr3);
-        let walks = 10_000_000_u64;
-        let start = Instant::now();
-        for n in 0..walks {
-            let linear = Linear(n.wrapping_mul(0x9e37_79b9) & 0x1f_f000);
-            let found = translate(&mut memory, black_box(&paging), &second, linear, access);
-            assert!(black_box(found).is_ok(), "every page is mapped");
-        }
-        let nanoseconds = start.elapsed().as_secs_f64() * 1e9 / walks as f64;
+        // The fastest of many short runs: what else the machine does counts least there.
+        let walks = 20_000_u64;
+        let run = |_| {
+            let start = Instant::now();
+            for n in 0..walks {
+                let linear = Linear(n.wrapping_mul(0x9e37_79b9) & 0x1f_f000);
+                let found = translate(&mut memory, black_box(&paging), &second, linear, access);
+                assert!(black_box(found).is_ok(), "every page is mapped");
+            }
+            start.elapsed().as_secs_f64() * 1e9 / walks as f64
+        };
+        let nanoseconds = (0..200).map(run).fold(f64::INFINITY, f64::min);
         println!("{name}: {nanoseconds:.1} ns a walk");
     }
 }

@@ -1,7 +1,7 @@
 //! EPT (SDM Vol. 3C "The Extended Page Table Mechanism (EPT)").
 
 use super::SecondRights;
-use super::second::{Mapped, Purpose, describe, needed};
+use super::second::{Mapped, Purpose};
 use super::tables::{ADDRESS, beyond};
 use crate::PhysicalMemory;
 use rootmode_arch::event::GuestPhysicalAccess;
@@ -63,57 +63,80 @@ pub(super) fn walk(
     guest: GuestPhysical,
     purpose: Purpose,
 ) -> Result<Mapped, GuestPhysicalAccess> {
+    if ept.five_level {
+        walk_from::<5>(memory, ept, guest, purpose)
+    } else {
+        walk_from::<4>(memory, ept, guest, purpose)
+    }
+}
+
+fn walk_from<const TOP: u8>(
+    memory: &mut PhysicalMemory,
+    ept: &Ept,
+    guest: GuestPhysical,
+    purpose: Purpose,
+) -> Result<Mapped, GuestPhysicalAccess> {
     // With accessed and dirty flags on, every access to a guest paging-structure entry counts as a write.
-    let access = describe(guest, purpose, ept.accessed_dirty);
-    let top = if ept.five_level { 5 } else { 4 };
-    if guest.0 >> (12 + 9 * u32::from(top)) != 0 {
-        return Err(access);
+    let table_is_write = ept.accessed_dirty;
+    if guest.0 >> (12 + 9 * u32::from(TOP)) != 0 {
+        return Err(purpose.describe(guest, table_is_write));
     }
     let present = if ept.mode_based_execute { 7 | USER_EXECUTE } else { 7 };
+    let user_execute = if ept.mode_based_execute { 10 } else { 2 };
     let mut table = ept.root.0 & ADDRESS;
-    let mut places = [HostPhysical(0); 5];
-    let mut rights = 0xf_u8;
-    let mut accessed = ACCESSED;
-    let mut level = top;
+    let mut all = !0;
+    let mut level = TOP;
     let leaf = loop {
-        let at = HostPhysical(table + (guest.0 >> (12 + 9 * (level - 1)) & 0x1ff) * 8);
-        let entry = memory.read_u64(at);
+        let entry = memory.read_u64(place(table, level, guest));
         if entry & present == 0 {
+            let access = purpose.describe(guest, table_is_write);
             return Err(GuestPhysicalAccess { entry, ..access });
         }
         let leaf = level == 1 || entry & PAGE_SIZE != 0;
         if ept.is_misconfigured(entry, level, leaf) {
+            let access = purpose.describe(guest, table_is_write);
             return Err(GuestPhysicalAccess { entry, misconfigured: true, ..access });
         }
-        let user_execute = if ept.mode_based_execute { entry >> 10 & 1 } else { entry >> 2 & 1 };
-        rights &= (entry & 7) as u8 | (user_execute as u8) << 3;
-        accessed &= entry;
-        places[usize::from(level - 1) % 5] = at;
+        all &= entry;
         if leaf {
             break entry;
         }
         table = entry & ADDRESS;
         level -= 1;
     };
-    if needed(&access) & !rights != 0 {
+    let rights = (all & 7) as u8 | ((all >> user_execute & 1) as u8) << 3;
+    if purpose.needs(table_is_write) & !rights != 0 {
+        let access = purpose.describe(guest, table_is_write);
         return Err(GuestPhysicalAccess { permissions: rights, entry: leaf, ..access });
     }
-    let mut dirty = true;
-    if ept.accessed_dirty {
-        dirty = access.write || leaf & DIRTY != 0;
-        if accessed == 0 || access.write && leaf & DIRTY == 0 {
-            for marked in (level..=top).rev() {
-                let flags = if access.write && marked == level { ACCESSED | DIRTY } else { ACCESSED };
-                let at = places[usize::from(marked - 1)];
-                let entry = memory.read_u64(at);
-                if entry & flags != flags {
-                    memory.write_u64(at, entry | flags);
-                }
-            }
-        }
+    let write = purpose.is_write(table_is_write);
+    if ept.accessed_dirty && (all & ACCESSED == 0 || write && leaf & DIRTY == 0) {
+        mark(memory, ept, guest, (TOP, level), write);
     }
     let shift = 12 + 9 * (level - 1);
     let offset = (1 << shift) - 1;
     let host = HostPhysical(leaf & ADDRESS & !offset | guest.0 & offset);
+    let dirty = !ept.accessed_dirty || write || leaf & DIRTY != 0;
     Ok(Mapped { host, rights: SecondRights { bits: rights, dirty }, shift })
+}
+
+/// Goes the way from level `levels.0` to the leaf at `levels.1` once more, and sets accessed flags, and for a write the
+/// leaf's dirty flag.
+#[cold]
+fn mark(memory: &mut PhysicalMemory, ept: &Ept, guest: GuestPhysical, levels: (u8, u8), write: bool) {
+    let mut table = ept.root.0 & ADDRESS;
+    for level in (levels.1..=levels.0).rev() {
+        let at = place(table, level, guest);
+        let entry = memory.read_u64(at);
+        let flags = if write && level == levels.1 { ACCESSED | DIRTY } else { ACCESSED };
+        if entry & flags != flags {
+            memory.write_u64(at, entry | flags);
+        }
+        table = entry & ADDRESS;
+    }
+}
+
+/// Where the entry of `level` for `guest` is.
+const fn place(table: u64, level: u8, guest: GuestPhysical) -> HostPhysical {
+    HostPhysical(table + (guest.0 >> (12 + 9 * (level - 1)) & 0x1ff) * 8)
 }

@@ -3,10 +3,11 @@
 
 use super::access::error_code;
 use super::second::{Purpose, SecondStage, translate_for};
-use super::tables::{ADDRESS, End, Format, descend, pdpte_reserved};
+use super::tables::{ADDRESS, End, Format, descend, mark, pdpte_reserved};
 use super::{Access, GuestRights, Paging, PagingMode, Translation, WalkFault, error, refusal};
 use crate::PhysicalMemory;
 use rootmode_arch::{GuestPhysical, Linear};
+use std::convert::Infallible;
 
 /// Translates `linear` for `access`, with both stages.
 ///
@@ -24,14 +25,14 @@ pub fn translate(
     access: Access,
 ) -> Result<Translation, WalkFault> {
     match paging.mode {
-        PagingMode::Level4 => walk::<true>(memory, paging, second, linear, access, paging.cr3.0 & ADDRESS, 4),
-        PagingMode::Level5 => walk::<true>(memory, paging, second, linear, access, paging.cr3.0 & ADDRESS, 5),
+        PagingMode::Level4 => walk::<true, 4>(memory, paging, second, linear, access, paging.cr3.0 & ADDRESS),
+        PagingMode::Level5 => walk::<true, 5>(memory, paging, second, linear, access, paging.cr3.0 & ADDRESS),
         PagingMode::Pae => {
             let entry = pdpte(memory, paging, second, linear, access)?;
-            walk::<true>(memory, paging, second, linear, access, entry & ADDRESS, 2)
+            walk::<true, 2>(memory, paging, second, linear, access, entry & ADDRESS)
         }
         PagingMode::Bits32 { .. } => {
-            walk::<false>(memory, paging, second, linear, access, paging.cr3.0 & 0xffff_f000, 2)
+            walk::<false, 2>(memory, paging, second, linear, access, paging.cr3.0 & 0xffff_f000)
         }
         PagingMode::None => {
             // Every linear address counts as a writable user-mode one (SDM Vol. 3C "EPT Violations").
@@ -68,26 +69,36 @@ fn pdpte(
         }
         SecondStage::None | SecondStage::Ept(_) => paging.pdptes[index as usize],
     };
-    let code = error_code(paging, access);
     if entry & 1 == 0 {
-        return Err(WalkFault::Page(code));
+        return Err(absent(paging, access));
     }
     if entry & pdpte_reserved(paging.physical_width) != 0 {
-        return Err(WalkFault::Page(code | error::PRESENT | error::RESERVED));
+        return Err(reserved(paging, access));
     }
     Ok(entry)
 }
 
-/// Walks the tables from the one at `table`, which has level `top`.
+/// #PF: an entry is not present.
+#[cold]
+fn absent(paging: &Paging, access: Access) -> WalkFault {
+    WalkFault::Page(error_code(paging, access))
+}
+
+/// #PF: an entry that is present has a reserved bit set.
+#[cold]
+fn reserved(paging: &Paging, access: Access) -> WalkFault {
+    WalkFault::Page(error_code(paging, access) | error::PRESENT | error::RESERVED)
+}
+
+/// Walks the tables from the one at `table`, which has level `TOP`.
 #[inline]
-fn walk<const WIDE: bool>(
+fn walk<const WIDE: bool, const TOP: u8>(
     memory: &mut PhysicalMemory,
     paging: &Paging,
     second: &SecondStage,
     linear: Linear,
     access: Access,
     table: u64,
-    top: u8,
 ) -> Result<Translation, WalkFault> {
     let format = Format {
         mode: paging.mode,
@@ -99,19 +110,24 @@ fn walk<const WIDE: bool>(
     // Bits above 31 matter in long modes only, and the indices of the others do not reach them.
     let address = linear.0;
     let path = match second {
-        SecondStage::None => {
-            descend::<WIDE>(memory, &format, table, top, address, |_, at| Ok(GuestPhysical(at).identity()))
-        }
-        _ => descend::<WIDE>(memory, &format, table, top, address, |memory, at| {
+        SecondStage::None => descend::<WIDE, TOP, Infallible>(memory, &format, table, address, |_, at| {
+            Ok(GuestPhysical(at).identity())
+        })
+        .map_err(|end| match end {
+            End::Absent(_) => absent(paging, access),
+            End::Reserved(_) => reserved(paging, access),
+            End::Fault(never) => match never {},
+        }),
+        _ => descend::<WIDE, TOP, WalkFault>(memory, &format, table, address, |memory, at| {
             let purpose = Purpose::Table { linear, update: false };
             translate_for(memory, second, GuestPhysical(at), purpose).map(|mapped| mapped.host)
+        })
+        .map_err(|end| match end {
+            End::Absent(_) => absent(paging, access),
+            End::Reserved(_) => reserved(paging, access),
+            End::Fault(fault) => fault,
         }),
-    };
-    let path = path.map_err(|end| match end {
-        End::Absent(_) => WalkFault::Page(error_code(paging, access)),
-        End::Reserved(_) => WalkFault::Page(error_code(paging, access) | error::PRESENT | error::RESERVED),
-        End::Fault(fault) => fault,
-    })?;
+    }?;
     let write = access.kind.is_write();
     let rights = GuestRights {
         write: path.write(),
@@ -126,9 +142,9 @@ fn walk<const WIDE: bool>(
         return Err(WalkFault::Page(code));
     }
     if !path.is_marked(write) {
-        path.mark::<WIDE>(memory, write, |memory, place| {
-            let purpose = Purpose::Table { linear, update: true };
-            translate_for(memory, second, GuestPhysical(place.address), purpose).map(|_| ())
+        mark::<WIDE, WalkFault>(memory, &format, (table, TOP), address, write, |memory, at, update| {
+            let purpose = Purpose::Table { linear, update };
+            translate_for(memory, second, GuestPhysical(at), purpose).map(|mapped| mapped.host)
         })?;
     }
     finish(memory, second, linear, access, GuestPhysical(path.target), path.shift, rights)

@@ -1,11 +1,12 @@
 //! Nested paging (APM Vol. 2 "Nested Paging"): the host's paging mode at VMRUN, applied to guest-physical addresses.
 
-use super::second::{Mapped, Purpose, describe, needed};
-use super::tables::{ADDRESS, End, Format, Path, descend, pdpte_reserved};
+use super::second::{Mapped, Purpose};
+use super::tables::{ADDRESS, End, Format, Path, descend, mark, pdpte_reserved};
 use super::{PagingMode, SecondRights};
 use crate::PhysicalMemory;
 use rootmode_arch::event::GuestPhysicalAccess;
 use rootmode_arch::{GuestPhysical, HostPhysical};
+use std::convert::Infallible;
 
 /// Nested paging as VMRUN found it: nCR3 and the *host's* paging mode, never the guest's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +26,9 @@ pub struct Npt {
     pub physical_width: u8,
 }
 
+/// Accesses to guest page tables count as writes.
+const TABLE_IS_WRITE: bool = true;
+
 /// Translates `guest` and sets accessed and dirty flags.
 ///
 /// # Errors
@@ -35,42 +39,38 @@ pub(super) fn walk(
     guest: GuestPhysical,
     purpose: Purpose,
 ) -> Result<Mapped, GuestPhysicalAccess> {
-    // Accesses to guest page tables are user writes, and every other access is a user access: entries without U/S
-    // refuse it.
-    let access = describe(guest, purpose, true);
     match npt.mode {
-        PagingMode::Level4 => walk_from::<true>(memory, npt, guest, access, npt.root.0 & ADDRESS, 4, 48),
-        PagingMode::Level5 => walk_from::<true>(memory, npt, guest, access, npt.root.0 & ADDRESS, 5, 57),
+        PagingMode::Level4 => walk_from::<true, 4>(memory, npt, guest, purpose, npt.root.0 & ADDRESS, 48),
+        PagingMode::Level5 => walk_from::<true, 5>(memory, npt, guest, purpose, npt.root.0 & ADDRESS, 57),
         PagingMode::Pae if guest.0 >> 32 == 0 => {
             let at = HostPhysical((npt.root.0 & 0xffff_ffe0) + 8 * (guest.0 >> 30));
             let entry = memory.read_u64(at);
             if entry & 1 == 0 {
-                return Err(npt.fault(GuestPhysicalAccess { entry, ..access }));
+                return Err(npt.fault(guest, purpose, 0, entry));
             }
             if entry & pdpte_reserved(npt.physical_width) != 0 {
-                return Err(npt.reserved(entry, access));
+                return Err(npt.reserved(guest, purpose, entry));
             }
-            walk_from::<true>(memory, npt, guest, access, entry & ADDRESS, 2, 32)
+            walk_from::<true, 2>(memory, npt, guest, purpose, entry & ADDRESS, 32)
         }
         PagingMode::Bits32 { .. } => {
-            walk_from::<false>(memory, npt, guest, access, npt.root.0 & 0xffff_f000, 2, 32)
+            walk_from::<false, 2>(memory, npt, guest, purpose, npt.root.0 & 0xffff_f000, 32)
         }
-        PagingMode::Pae | PagingMode::None => Err(npt.fault(access)),
+        PagingMode::Pae | PagingMode::None => Err(npt.fault(guest, purpose, 0, 0)),
     }
 }
 
-/// Walks from `table`, which has level `top`; addresses of more than `width` bits are mapped by nothing.
-fn walk_from<const WIDE: bool>(
+/// Walks from `table`, which has level `TOP`; addresses of more than `width` bits are mapped by nothing.
+fn walk_from<const WIDE: bool, const TOP: u8>(
     memory: &mut PhysicalMemory,
     npt: &Npt,
     guest: GuestPhysical,
-    access: GuestPhysicalAccess,
+    purpose: Purpose,
     table: u64,
-    top: u8,
     width: u32,
 ) -> Result<Mapped, GuestPhysicalAccess> {
     if guest.0 >> width != 0 {
-        return Err(npt.fault(access));
+        return Err(npt.fault(guest, purpose, 0, 0));
     }
     let format = Format {
         mode: npt.mode,
@@ -79,21 +79,26 @@ fn walk_from<const WIDE: bool>(
         top_global_reserved: true,
         physical_width: npt.physical_width,
     };
-    let path = descend::<WIDE>(memory, &format, table, top, guest.0, |_, at| Ok(HostPhysical(at)));
+    let path =
+        descend::<WIDE, TOP, Infallible>(memory, &format, table, guest.0, |_, at| Ok(HostPhysical(at)));
     let path = path.map_err(|end| match end {
-        End::Absent(entry) => npt.fault(GuestPhysicalAccess { entry, ..access }),
-        End::Reserved(entry) => npt.reserved(entry, access),
-        End::Fault(_) => npt.fault(access),
+        End::Absent(entry) => npt.fault(guest, purpose, 0, entry),
+        End::Reserved(entry) => npt.reserved(guest, purpose, entry),
+        End::Fault(never) => match never {},
     })?;
+    // Accesses to guest page tables are user writes, and every other access is a user access: entries without U/S
+    // refuse it.
     let rights = if path.user() { permissions(&path) } else { 0 };
-    if needed(&access) & !rights != 0 {
-        let refused = GuestPhysicalAccess { permissions: permissions(&path), entry: path.leaf, ..access };
-        return Err(npt.fault(refused));
+    if purpose.needs(TABLE_IS_WRITE) & !rights != 0 {
+        return Err(npt.fault(guest, purpose, permissions(&path), path.leaf));
     }
-    if !path.is_marked(access.write) {
-        path.mark::<WIDE>(memory, access.write, |_, _| Ok(())).map_err(|_| npt.fault(access))?;
+    let write = purpose.is_write(TABLE_IS_WRITE);
+    if !path.is_marked(write) {
+        let Ok(()) = mark::<WIDE, Infallible>(memory, &format, (table, TOP), guest.0, write, |_, at, _| {
+            Ok(HostPhysical(at))
+        });
     }
-    let rights = SecondRights { bits: rights, dirty: path.dirty() || access.write };
+    let rights = SecondRights { bits: rights, dirty: path.dirty() || write };
     Ok(Mapped { host: HostPhysical(path.target), rights, shift: path.shift })
 }
 
@@ -104,12 +109,22 @@ fn permissions(path: &Path) -> u8 {
 
 impl Npt {
     /// The access as the fault reports it: that it was a fetch only if the host could refuse fetches.
-    fn fault(&self, access: GuestPhysicalAccess) -> GuestPhysicalAccess {
+    #[cold]
+    fn fault(
+        &self,
+        guest: GuestPhysical,
+        purpose: Purpose,
+        permissions: u8,
+        entry: u64,
+    ) -> GuestPhysicalAccess {
         let no_execute = self.no_execute && !matches!(self.mode, PagingMode::Bits32 { .. });
-        GuestPhysicalAccess { fetch: access.fetch && (no_execute || self.smep), ..access }
+        let access = purpose.describe(guest, TABLE_IS_WRITE);
+        let fetch = access.fetch && (no_execute || self.smep);
+        GuestPhysicalAccess { fetch, permissions, entry, ..access }
     }
 
-    fn reserved(&self, entry: u64, access: GuestPhysicalAccess) -> GuestPhysicalAccess {
-        self.fault(GuestPhysicalAccess { permissions: 1, entry, misconfigured: true, ..access })
+    #[cold]
+    fn reserved(&self, guest: GuestPhysical, purpose: Purpose, entry: u64) -> GuestPhysicalAccess {
+        GuestPhysicalAccess { misconfigured: true, ..self.fault(guest, purpose, 1, entry) }
     }
 }

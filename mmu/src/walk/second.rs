@@ -78,38 +78,59 @@ pub(super) fn translate_for(
     }
 }
 
-/// The access as exits report it. `table_is_write`: accesses to guest paging structures count as writes.
-pub(super) fn describe(guest: GuestPhysical, purpose: Purpose, table_is_write: bool) -> GuestPhysicalAccess {
-    let blank = GuestPhysicalAccess { address: guest, ..GuestPhysicalAccess::default() };
-    match purpose {
-        Purpose::Final { linear, kind, rights } => GuestPhysicalAccess {
-            linear: Some(linear),
-            read: matches!(kind, AccessKind::Read | AccessKind::ShadowStackRead),
-            write: kind.is_write(),
-            fetch: kind == AccessKind::Execute,
-            user: rights.user,
-            linear_writable: rights.write,
-            linear_execute_disable: rights.no_execute,
-            ..blank
-        },
-        Purpose::Table { linear, update } => GuestPhysicalAccess {
-            linear: Some(linear),
-            read: true,
-            write: update || table_is_write,
-            table_walk: true,
-            ..blank
-        },
-        Purpose::Direct { kind } => GuestPhysicalAccess {
-            read: kind == AccessKind::Read,
-            write: kind.is_write(),
-            fetch: kind == AccessKind::Execute,
-            ..blank
-        },
+impl Purpose {
+    /// Whether bytes change, or are treated as if. `table_is_write`: accesses to guest paging structures count as writes.
+    #[inline]
+    pub(super) const fn is_write(self, table_is_write: bool) -> bool {
+        match self {
+            Self::Final { kind, .. } | Self::Direct { kind } => kind.is_write(),
+            Self::Table { update, .. } => update || table_is_write,
+        }
     }
-}
 
-/// What the access needs: bits as in [`SecondRights`].
-pub(super) fn needed(access: &GuestPhysicalAccess) -> u8 {
-    let execute = if access.user { 8 } else { 4 };
-    u8::from(access.read) | u8::from(access.write) << 1 | if access.fetch { execute } else { 0 }
+    /// The rights that are needed: bits as in [`SecondRights`].
+    #[inline]
+    pub(super) fn needs(self, table_is_write: bool) -> u8 {
+        match self {
+            Self::Table { .. } => 1 | u8::from(self.is_write(table_is_write)) << 1,
+            Self::Final { kind: AccessKind::Execute, rights, .. } if rights.user => 8,
+            Self::Final { kind, .. } | Self::Direct { kind } => match kind {
+                AccessKind::Read | AccessKind::ShadowStackRead => 1,
+                AccessKind::Write | AccessKind::ShadowStackWrite => 2,
+                AccessKind::Execute => 4,
+            },
+        }
+    }
+
+    /// The access as exits report it.
+    #[cold]
+    pub(super) fn describe(self, guest: GuestPhysical, table_is_write: bool) -> GuestPhysicalAccess {
+        let access = GuestPhysicalAccess {
+            address: guest,
+            write: self.is_write(table_is_write),
+            ..GuestPhysicalAccess::default()
+        };
+        let (linear, kind) = match self {
+            Self::Table { linear, .. } => {
+                return GuestPhysicalAccess { linear: Some(linear), read: true, table_walk: true, ..access };
+            }
+            Self::Final { linear, kind, .. } => (Some(linear), kind),
+            Self::Direct { kind } => (None, kind),
+        };
+        let access = GuestPhysicalAccess {
+            linear,
+            read: matches!(kind, AccessKind::Read | AccessKind::ShadowStackRead),
+            fetch: kind == AccessKind::Execute,
+            ..access
+        };
+        match self {
+            Self::Final { rights, .. } => GuestPhysicalAccess {
+                user: rights.user,
+                linear_writable: rights.write,
+                linear_execute_disable: rights.no_execute,
+                ..access
+            },
+            _ => access,
+        }
+    }
 }

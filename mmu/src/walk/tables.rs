@@ -3,7 +3,7 @@
 //! Shapes and reserved bits of the entries are those of SDM Vol. 3A "32-Bit Paging", "PAE Paging" and
 //! "4-Level Paging and 5-Level Paging", and of APM Vol. 2 "Legacy-Mode Page Translation" and "Long-Mode Page Translation".
 
-use super::{PagingMode, WalkFault};
+use super::PagingMode;
 use crate::PhysicalMemory;
 use rootmode_arch::HostPhysical;
 
@@ -76,18 +76,8 @@ impl Format {
     }
 }
 
-/// An entry's place: where the tables say it is, and where it is in memory.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Place {
-    pub(super) address: u64,
-    pub(super) host: HostPhysical,
-}
-
-/// A complete way from the top table to a page.
+/// What all entries on the way from the top table to a page say.
 pub(super) struct Path {
-    places: [Place; 5],
-    top: u8,
-    leaf_level: u8,
     /// The entry that maps the page.
     pub(super) leaf: u64,
     /// R/W, U/S and A flags of all entries, ANDed.
@@ -127,43 +117,16 @@ impl Path {
     pub(super) const fn is_marked(&self, write: bool) -> bool {
         self.all & ACCESSED != 0 && (!write || self.dirty())
     }
-
-    /// Sets accessed flags, and for a write the dirty flag, from the top down, where they are clear. `permit` is asked
-    /// before an entry changes. The flags go into what the entry holds at that moment: tables may be entries of one
-    /// another.
-    #[inline(never)]
-    pub(super) fn mark<const WIDE: bool>(
-        &self,
-        memory: &mut PhysicalMemory,
-        write: bool,
-        mut permit: impl FnMut(&mut PhysicalMemory, Place) -> Result<(), WalkFault>,
-    ) -> Result<(), WalkFault> {
-        for level in (self.leaf_level..=self.top).rev() {
-            let place = self.places[usize::from(level - 1)];
-            let flags = if write && level == self.leaf_level { ACCESSED | DIRTY } else { ACCESSED };
-            if read::<WIDE>(memory, place.host) & flags == flags {
-                continue;
-            }
-            permit(memory, place)?;
-            let value = read::<WIDE>(memory, place.host) | flags;
-            if WIDE {
-                memory.write_u64(place.host, value);
-            } else {
-                memory.write_u32(place.host, value as u32);
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Why there is no way.
-pub(super) enum End {
+pub(super) enum End<F> {
     /// The entry is not present.
     Absent(u64),
     /// The entry has a reserved bit set.
     Reserved(u64),
     /// The entry itself cannot be reached.
-    Fault(WalkFault),
+    Fault(F),
 }
 
 #[inline]
@@ -171,26 +134,21 @@ fn read<const WIDE: bool>(memory: &PhysicalMemory, at: HostPhysical) -> u64 {
     if WIDE { memory.read_u64(at) } else { memory.read_u32(at).into() }
 }
 
-/// Goes down from `table`, of level `top`, to the page of `address`; entries are 8 bytes (`WIDE`) or 4. `locate` says
+/// Goes down from `table`, of level `TOP`, to the page of `address`; entries are 8 bytes (`WIDE`) or 4. `locate` says
 /// where in memory an entry is.
-#[inline]
-pub(super) fn descend<const WIDE: bool>(
+#[inline(always)]
+pub(super) fn descend<const WIDE: bool, const TOP: u8, F>(
     memory: &mut PhysicalMemory,
     format: &Format,
     mut table: u64,
-    top: u8,
     address: u64,
-    mut locate: impl FnMut(&mut PhysicalMemory, u64) -> Result<HostPhysical, WalkFault>,
-) -> Result<Path, End> {
-    let (bits, bytes) = if WIDE { (9, 8) } else { (10, 4) };
+    mut locate: impl FnMut(&mut PhysicalMemory, u64) -> Result<HostPhysical, F>,
+) -> Result<Path, End<F>> {
     let everywhere = if WIDE { format.reserved_everywhere() } else { 0 };
-    let mut places = [Place::default(); 5];
     let (mut all, mut above, mut any) = (!0, !0, 0);
-    let mut level = top;
+    let mut level = TOP;
     loop {
-        let shift = 12 + bits * (level - 1);
-        let at = table + (address >> shift & ((1 << bits) - 1)) * bytes;
-        let host = locate(memory, at).map_err(End::Fault)?;
+        let host = locate(memory, table + offset::<WIDE>(level, address)).map_err(End::Fault)?;
         let entry = read::<WIDE>(memory, host);
         if entry & PRESENT == 0 {
             return Err(End::Absent(entry));
@@ -204,10 +162,10 @@ pub(super) fn descend<const WIDE: bool>(
         if entry & reserved != 0 {
             return Err(End::Reserved(entry));
         }
-        places[usize::from(level - 1) % 5] = Place { address: at, host };
         all &= entry;
         any |= entry;
         if leaf {
+            let shift = shift::<WIDE>(level);
             let offset = (1 << shift) - 1;
             let mut frame = entry & ADDRESS & !offset;
             if !WIDE && level == 2 {
@@ -215,9 +173,6 @@ pub(super) fn descend<const WIDE: bool>(
                 frame |= (entry >> 13 & 0xff) << 32;
             }
             return Ok(Path {
-                places,
-                top,
-                leaf_level: level,
                 leaf: entry,
                 all,
                 above,
@@ -230,4 +185,52 @@ pub(super) fn descend<const WIDE: bool>(
         table = entry & ADDRESS;
         level -= 1;
     }
+}
+
+/// Goes the way of a [`descend`] that succeeded once more, and sets accessed flags, and for a write the dirty flag of the
+/// leaf, from the top down. `locate` is asked with `false` where an entry is, and with `true` before it changes.
+///
+/// Flags go into what an entry holds at that moment: tables may be entries of one another.
+#[cold]
+pub(super) fn mark<const WIDE: bool, F>(
+    memory: &mut PhysicalMemory,
+    format: &Format,
+    top: (u64, u8),
+    address: u64,
+    write: bool,
+    mut locate: impl FnMut(&mut PhysicalMemory, u64, bool) -> Result<HostPhysical, F>,
+) -> Result<(), F> {
+    let (mut table, mut level) = top;
+    loop {
+        let at = table + offset::<WIDE>(level, address);
+        let host = locate(memory, at, false)?;
+        let entry = read::<WIDE>(memory, host);
+        let leaf = format.is_leaf::<WIDE>(level, entry);
+        let flags = if leaf && write { ACCESSED | DIRTY } else { ACCESSED };
+        if entry & flags != flags {
+            locate(memory, at, true)?;
+            let value = read::<WIDE>(memory, host) | flags;
+            if WIDE {
+                memory.write_u64(host, value);
+            } else {
+                memory.write_u32(host, value as u32);
+            }
+        }
+        if leaf {
+            return Ok(());
+        }
+        table = entry & ADDRESS;
+        level -= 1;
+    }
+}
+
+/// log2 of what one entry of `level` covers.
+const fn shift<const WIDE: bool>(level: u8) -> u8 {
+    12 + if WIDE { 9 } else { 10 } * (level - 1)
+}
+
+/// Offset of the entry for `address` in its table of `level`.
+const fn offset<const WIDE: bool>(level: u8, address: u64) -> u64 {
+    let index = address >> shift::<WIDE>(level);
+    if WIDE { (index & 0x1ff) * 8 } else { (index & 0x3ff) * 4 }
 }
