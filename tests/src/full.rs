@@ -9,6 +9,7 @@ use crate::documents::root;
 use crate::dump_fuzz;
 use crate::explained;
 use crate::judges::proofs;
+use crate::msr_maps;
 use crate::mutation;
 use crate::oracles::proofs as decisions;
 use crate::speed;
@@ -40,6 +41,7 @@ const PROOFS: &[Proof] = &[
     Proof { name: "judge-svm-bochs", run: proofs::svm_on_bochs },
     Proof { name: "judge-svm-qemu", run: proofs::svm_on_qemu },
     Proof { name: "dump-fuzz", run: dump_fuzz::proof },
+    Proof { name: "msr-maps", run: msr_maps::rows },
     Proof { name: "decisions-vmx", run: decisions::of_vmx },
     Proof { name: "decisions-svm", run: decisions::of_svm },
     Proof { name: "mutation", run: mutation::proofs::rows },

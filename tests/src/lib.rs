@@ -5,6 +5,7 @@ pub mod dump_fuzz;
 pub mod explained;
 pub mod full;
 pub mod judges;
+pub mod msr_maps;
 pub mod mutation;
 pub mod oracles;
 pub mod speed;

@@ -190,13 +190,4 @@ mod tests {
         assert!(!all.clear(0x2000, Access::Read), "no bit to clear");
         assert!(all.test(0x2000, Access::Read));
     }
-
-    /// The whole domain; `cargo test --release -p rootmode-vmx -- --ignored all_2_32`.
-    #[test]
-    #[ignore = "about a minute in debug builds; the interval edges run always"]
-    fn all_2_32_indices_agree_with_the_manuals_table() {
-        for index in 0..=u32::MAX {
-            check(index);
-        }
-    }
 }
