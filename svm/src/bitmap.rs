@@ -1,9 +1,11 @@
 //! The two permission maps that a VMCB points to, and the trait through which single bits of them are looked up in place.
 
 mod iopm;
+mod layout;
 mod msrpm;
 
 pub use iopm::Iopm;
+pub use layout::{IopmLayout, MsrRange, MsrpmLayout};
 pub use msrpm::Msrpm;
 
 /// Which way an MSR is accessed; the value is the distance from the MSR's read bit.
@@ -68,16 +70,13 @@ impl PermissionMaps for Uniform {
 /// Whether RDMSR or WRMSR of `msr` is intercepted by the map in `maps`, given that MSR_PROT is set
 /// (APM Vol. 2 (24593 rev. 3.42) "MSR Intercepts"): an MSR that the map does not cover always is.
 pub fn msr_intercepted<M: PermissionMaps + ?Sized>(maps: &M, msr: u32, access: Access) -> bool {
-    match Msrpm::bit(msr) {
-        Some(read_bit) => maps.msrpm(read_bit + access as u32),
-        None => true,
-    }
+    MsrpmLayout::PROCESSOR.intercepted(maps, msr, access)
 }
 
 /// Whether an access of `size` bytes (1, 2 or 4) at `port` is intercepted by the map in `maps`, given that IOIO_PROT is
 /// set (APM Vol. 2 (24593 rev. 3.42) "IOIO Intercepts"): any of the `size` bits suffices.
 pub fn port_intercepted<M: PermissionMaps + ?Sized>(maps: &M, port: u16, size: u8) -> bool {
-    (0..u32::from(size)).any(|i| maps.iopm(u32::from(port) + i))
+    IopmLayout::PROCESSOR.intercepted(maps, port, size)
 }
 
 /// Bit `bit` of `bytes`; past the end, as from memory that does not exist: one.

@@ -13,11 +13,13 @@
 //! ```
 
 mod io;
+mod layout;
 mod msr;
 mod shadowing;
 mod values;
 
 pub use io::IoBitmaps;
+pub use layout::{IoLayout, LeafLayout, MsrBitmapLayout, MsrRange, VmcsLayout};
 pub use msr::MsrBitmap;
 pub use shadowing::VmcsBitmap;
 pub use values::{LeafBitmap, XssBitmap};

@@ -11,5 +11,6 @@ pub use abi::{
 pub use outcome::{
     ExitMask, ExitRecord, Failure, MsrExit, MsrFile, Outcome, Path, Resumed, handle, handle_failure, resume,
 };
+pub(super) use rules::UNFILTERABLE;
 pub use rules::{Filter, FilterRange};
 pub use slot::{FilterSlot, SwapStep};

@@ -21,7 +21,8 @@ pub use configuration::{
     ApicMode, Confidential, Configuration, Kernel, LastBranch, MediatedPmu, ProcessorTrace,
 };
 pub(super) use map::or_into;
-pub use map::{InterceptMap, Position};
+pub use map::{InterceptMap, MapLayout, MsrRange, Position};
+pub(super) use map::{MSR_BITMAP, MSRPM};
 pub use protected::{ProtectedAccess, host_access};
 pub use row::{Part, Row};
 pub use svm::TABLE as SVM_TABLE;

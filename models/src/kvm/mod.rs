@@ -7,8 +7,10 @@ pub mod host;
 pub mod interception;
 pub mod nested;
 mod regression;
+mod tables;
 
 pub use disabled_exits::{DisabledExits, ExitHost};
 pub use errno::Errno;
 pub use filter::Filter;
 pub use regression::{Origin, Regression, Regressions, Row as RegressionRow};
+pub use tables::Tables;

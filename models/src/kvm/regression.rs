@@ -14,6 +14,8 @@ mod table;
 
 pub use table::Regression;
 
+use super::Tables;
+
 /// Where a regression comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
@@ -52,35 +54,64 @@ pub struct Row {
     pub still_upstream: bool,
 }
 
-/// A set of regressions: part of the model's configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub struct Regressions(u128);
+/// What is wrong with the model, nothing as a rule: a set of regressions, and [`Tables`] that may be changed ones. Part of
+/// the model's configuration.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Regressions {
+    bits: u128,
+    tables: &'static Tables,
+}
 
 const _: () = assert!(Regression::ALL.len() <= 128, "Regressions is 128 bits wide");
 
 impl Regressions {
     /// The empty set: the model as it should be.
-    pub const NONE: Self = Self(0);
+    pub const NONE: Self = Self { bits: 0, tables: Tables::KVM };
 
     /// The set with `regression` added.
     #[must_use]
     pub const fn with(self, regression: Regression) -> Self {
-        Self(self.0 | 1 << regression as u8)
+        Self { bits: self.bits | 1 << regression as u8, ..self }
+    }
+
+    /// The same regressions in a model that goes by `tables`; for mutations.
+    #[must_use]
+    pub const fn by(self, tables: &'static Tables) -> Self {
+        Self { tables, ..self }
+    }
+
+    /// The tables that the model goes by.
+    #[inline]
+    pub const fn tables(self) -> &'static Tables {
+        self.tables
     }
 
     /// Whether `regression` is in the set.
     pub const fn has(self, regression: Regression) -> bool {
-        self.0 >> regression as u8 & 1 != 0
+        self.bits >> regression as u8 & 1 != 0
     }
 
     /// Whether the set is empty.
     pub const fn is_empty(self) -> bool {
-        self.0 == 0
+        self.bits == 0
     }
 
     /// The members, in table order.
     pub fn iter(self) -> impl Iterator<Item = Regression> {
         Regression::ALL.iter().copied().filter(move |r| self.has(*r))
+    }
+}
+
+impl Default for Regressions {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+impl core::fmt::Debug for Regressions {
+    /// The identifiers of the set.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_set().entries(self.iter().map(Regression::id)).finish()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The MSR permission map: two bits an MSR, read and write (APM Vol. 2 (24593 rev. 3.42) "MSR Intercepts").
 
-use super::{Access, bit_of, put_bit};
+use super::{Access, MsrpmLayout, bit_of, put_bit};
 
 /// An MSR permission map as a value: 8 KiB, two pages. A one intercepts.
 ///
@@ -38,13 +38,7 @@ impl Msrpm {
     /// ```
     #[inline]
     pub const fn bit(msr: u32) -> Option<u32> {
-        let block = match msr & !(Self::RANGE_LEN - 1) {
-            0 => 0,
-            0xc000_0000 => 1,
-            0xc001_0000 => 2,
-            _ => return None,
-        };
-        Some(block * Self::BLOCK_BITS + (msr & (Self::RANGE_LEN - 1)) * 2)
+        MsrpmLayout::PROCESSOR.bit(msr, Access::Read)
     }
 
     /// The MSR and the access that bit `bit` stands for; `None` in the reserved block and past the end.

@@ -5,9 +5,11 @@
 //! intercepts and maps by second copies written from the manuals. What survives is listed, with an argument why the mutant
 //! answers as the original does, in `tests/golden/survivors.txt`.
 
+pub mod bitmaps;
 pub mod command;
 pub mod decisions;
 pub mod golden;
+pub mod interception;
 pub mod peers;
 pub mod proofs;
 pub mod rules;

@@ -1,13 +1,13 @@
 //! The mutations as rows of `rootmode-tests full`.
 
 use super::Report;
-use super::decisions;
 use super::rules::run;
 use super::rules_svm::Svm;
 use super::rules_vmx::Vmx;
+use super::{bitmaps, decisions, interception};
 use crate::table::Row;
 
-/// Random cases that a mutant of an intercept has to be noticed in.
+/// Random cases that a mutant of an intercept, or of what KVM goes by, has to be noticed in.
 pub const CASES: u64 = 20_000;
 
 /// What mutates one table.
@@ -19,6 +19,18 @@ pub const TABLES: &[(&str, Run)] = &[
     ("rules-svm", || run::<Svm>(true)),
     ("decisions-vmx", || Ok(decisions::run_vmx(CASES))),
     ("decisions-svm", || Ok(decisions::run_svm(CASES))),
+    ("bitmap-msr", || Ok(bitmaps::run_msr_bitmap())),
+    ("bitmap-io", || Ok(bitmaps::run_io_bitmaps())),
+    ("bitmap-vmcs-and-leaf", || Ok(bitmaps::run_small())),
+    ("bitmap-msrpm", || Ok(bitmaps::run_msrpm())),
+    ("bitmap-iopm", || Ok(bitmaps::run_iopm())),
+    ("arithmetic-vmx", || Ok(interception::run_vmx_arithmetic(CASES))),
+    ("arithmetic-svm", || Ok(interception::run_svm_arithmetic(CASES))),
+    ("pass-through-vmx", || Ok(interception::run_vmx(CASES))),
+    ("pass-through-svm", || Ok(interception::run_svm(CASES))),
+    ("merge-vmx", || Ok(interception::run_vmx_merge(CASES))),
+    ("merge-svm", || Ok(interception::run_svm_merge(CASES))),
+    ("filter", || Ok(interception::run_filter(CASES))),
 ];
 
 /// A row for all tables together, and one for every table.

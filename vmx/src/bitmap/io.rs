@@ -1,6 +1,6 @@
 //! [`IoBitmaps`]: which ports exit while "use I/O bitmaps" is 1.
 
-use super::{BitPosition, BitmapPage, Bitmaps, Page};
+use super::{BitPosition, BitmapPage, Bitmaps, IoLayout, Page};
 
 /// I/O bitmaps A and B: one bit a port, 1 = exit; A holds ports 0x0000 to 0x7fff, B ports 0x8000 to 0xffff.
 ///
@@ -20,22 +20,12 @@ impl IoBitmaps {
 
     /// The page and the bit in it that control `port`.
     pub const fn position(port: u16) -> (BitmapPage, BitPosition) {
-        let page = if port < 0x8000 { BitmapPage::IoA } else { BitmapPage::IoB };
-        (page, BitPosition::from_number(port & 0x7fff))
+        IoLayout::PROCESSOR.position(port)
     }
 
     /// Whether an access to `size` ports (1, 2 or 4) from `port` on exits, looked up in place.
     pub fn access_exits<B: Bitmaps + ?Sized>(bitmaps: &B, port: u16, size: u8) -> bool {
-        for i in 0..u16::from(size) {
-            let Some(port) = port.checked_add(i) else {
-                return true;
-            };
-            let (page, position) = Self::position(port);
-            if bitmaps.test(page, position) {
-                return true;
-            }
-        }
-        false
+        IoLayout::PROCESSOR.exits(bitmaps, port, size)
     }
 
     /// Whether `port` itself exits.

@@ -1,6 +1,6 @@
 //! [`MsrBitmap`]: which RDMSR and WRMSR exit while "use MSR bitmaps" is 1.
 
-use super::{Access, BitPosition, Page};
+use super::{Access, BitPosition, MsrBitmapLayout, Page};
 
 /// The MSR bitmap: one page of four 1 KiB bitmaps, one bit an MSR, 1 = exit.
 ///
@@ -34,17 +34,7 @@ impl MsrBitmap {
 
     /// Where the bit for `index` and `access` lies, or `None` if the index is outside both ranges.
     pub const fn position(index: u32, access: Access) -> Option<BitPosition> {
-        let quarter = match index & !(Self::RANGE - 1) {
-            Self::LOW => 0,
-            Self::HIGH => 0x400,
-            _ => return None,
-        };
-        let half = match access {
-            Access::Read => 0,
-            Access::Write => Self::WRITE_HALF,
-        };
-        let within = (index & (Self::RANGE - 1)) as u16;
-        Some(BitPosition { byte: half + quarter + within / 8, bit: (within % 8) as u8 })
+        MsrBitmapLayout::PROCESSOR.position(index, access)
     }
 
     /// The MSR and access that the bit at `position` controls: the inverse of [`Self::position`].

@@ -1,6 +1,6 @@
 //! [`VmcsBitmap`]: which VMREADs (or VMWRITEs) exit while "VMCS shadowing" is 1.
 
-use super::{BitPosition, Page};
+use super::{BitPosition, Page, VmcsLayout};
 
 /// The VMREAD bitmap or the VMWRITE bitmap: one bit a VMCS field encoding 0 to 0x7fff, 1 = exit.
 ///
@@ -20,7 +20,7 @@ impl VmcsBitmap {
     /// Where the bit of a field encoding lies, or `None` if the encoding has none.
     /// Outside 64-bit mode, the register's upper 32 bits must be passed as 0: they are not part of the operand.
     pub const fn position(encoding: u64) -> Option<BitPosition> {
-        if encoding > 0x7fff { None } else { Some(BitPosition::from_number(encoding as u16)) }
+        VmcsLayout::PROCESSOR.position(encoding)
     }
 
     /// Whether an access to the field exits.

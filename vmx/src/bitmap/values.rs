@@ -1,5 +1,7 @@
 //! Bitmaps that are 64-bit VMCS fields rather than pages: [`XssBitmap`] and [`LeafBitmap`].
 
+use super::LeafLayout;
+
 /// The XSS-exiting bitmap: which state components make XSAVES and XRSTORS exit.
 ///
 /// Source: SDM Vol. 3C (325384-083, Mar 2024) "XSS-Exiting Bitmap".
@@ -25,11 +27,11 @@ pub struct LeafBitmap(pub u64);
 impl LeafBitmap {
     /// The bit that controls `leaf` (EAX), 0 to 63.
     pub const fn bit(leaf: u32) -> u32 {
-        if leaf < 63 { leaf } else { 63 }
+        LeafLayout::PROCESSOR.bit(leaf)
     }
     /// Whether the leaf exits.
     pub const fn test(self, leaf: u32) -> bool {
-        self.0 >> Self::bit(leaf) & 1 != 0
+        LeafLayout::PROCESSOR.exits(self.0, leaf)
     }
     /// Makes the leaf exit (from 63 on: all of those).
     pub const fn set(&mut self, leaf: u32) {

@@ -2,7 +2,7 @@
 
 use super::access::{apic_access_is_virtualized, converts_to_virtualization_exception};
 use super::view::{Controls, Processor, View};
-use crate::bitmap::{Access, BitmapPage, Bitmaps, IoBitmaps, MsrBitmap, VmcsBitmap};
+use crate::bitmap::{Access, BitmapPage, Bitmaps, IoBitmaps, MsrBitmapLayout, VmcsLayout};
 use crate::information::Interruptibility;
 use crate::{PinControls, SecondaryControls};
 use rootmode_arch::event::{Exception, TableInstruction, VmxInstruction};
@@ -104,7 +104,7 @@ fn exception_exits(controls: &Controls, exception: &Exception) -> bool {
 }
 
 fn shadowed_access_exits<B: Bitmaps + ?Sized>(view: &View<'_, B>, page: BitmapPage, encoding: u64) -> bool {
-    VmcsBitmap::position(encoding).is_none_or(|position| view.bitmaps.test(page, position))
+    VmcsLayout::PROCESSOR.exits(view.bitmaps, page, encoding)
 }
 
 impl Condition {
@@ -251,8 +251,9 @@ impl Condition {
                 matches!(event, Event::PortIo(access) if IoBitmaps::access_exits(view.bitmaps, access.port, access.size))
             }
             Self::MsrBitmap(access) => match event {
-                Event::Rdmsr { index } | Event::Wrmsr { index, .. } => MsrBitmap::position(*index, access)
-                    .is_none_or(|position| view.bitmaps.test(BitmapPage::Msr, position)),
+                Event::Rdmsr { index } | Event::Wrmsr { index, .. } => {
+                    MsrBitmapLayout::PROCESSOR.exits(view.bitmaps, *index, access)
+                }
                 _ => false,
             },
             Self::PauseLoop => match event {

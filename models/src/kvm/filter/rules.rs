@@ -41,8 +41,8 @@ pub struct Filter {
     pub ranges: Vec<FilterRange>,
 }
 
-/// The x2APIC MSRs cannot be filtered: the processor virtualizes them.
-const UNFILTERABLE: core::ops::RangeInclusive<u32> = 0x800..=0x8ff;
+/// First and last of the x2APIC MSRs, which cannot be filtered: the processor virtualizes them.
+pub(crate) const UNFILTERABLE: [u32; 2] = [0x800, 0x8ff];
 
 impl Filter {
     /// No filtering.
@@ -52,7 +52,8 @@ impl Filter {
 
     /// Whether userspace allows the access. The first range that covers `msr` and has `access` decides.
     pub fn allows(&self, msr: u32, access: Access, bugs: Regressions) -> bool {
-        if UNFILTERABLE.contains(&msr) && !bugs.has(Regression::FilterAppliesToX2apic) {
+        let [first, last] = bugs.tables().unfilterable;
+        if (first..=last).contains(&msr) && !bugs.has(Regression::FilterAppliesToX2apic) {
             return true;
         }
         let decides = |range: &&FilterRange| {

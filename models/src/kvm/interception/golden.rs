@@ -4,7 +4,7 @@ use rootmode_svm::bitmap::Msrpm;
 use rootmode_vmx::bitmap::MsrBitmap;
 
 use super::{Access, InterceptMap, Row};
-use crate::kvm::Regressions;
+use crate::kvm::{Regressions, Tables};
 
 /// "first last accesses condition since", one line a row.
 const SVM: &str = "
@@ -121,7 +121,7 @@ fn the_vmx_table_is_the_catalogues() {
 
 fn rows_are_in_range_and_disjoint<M: InterceptMap>() {
     let mut seen = Vec::new();
-    for row in M::TABLE {
+    for row in M::rows(Tables::KVM) {
         for (msr, access) in row.msrs().flat_map(|msr| row.accesses.iter().map(move |access| (msr, access))) {
             assert!(M::locate(msr, access, Regressions::NONE).is_some(), "{msr:#x} has no bit");
             assert!(!seen.contains(&(msr, access)), "{access} of {msr:#x} is named twice");

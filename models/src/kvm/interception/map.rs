@@ -4,7 +4,7 @@ use rootmode_svm::bitmap::Msrpm;
 use rootmode_vmx::bitmap::MsrBitmap;
 
 use super::{Access, Row};
-use crate::kvm::{Regression, Regressions};
+use crate::kvm::{Regression, Regressions, Tables};
 
 /// Where the bit of an MSR and an access lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,8 +18,7 @@ pub struct Position {
 /// A map of MSR intercepts; a one intercepts.
 pub trait InterceptMap: Clone + PartialEq {
     /// What KVM passes through on this vendor's processors.
-    const TABLE: &'static [Row];
-
+    fn rows(tables: &Tables) -> &'static [Row];
     /// A map that intercepts everything.
     fn closed() -> Self;
     /// The map's bytes, as they lie in memory.
@@ -53,24 +52,82 @@ pub trait InterceptMap: Clone + PartialEq {
 /// MSRs in each range that a map covers.
 const RANGE: u32 = 0x2000;
 
+/// MSRs whose bits lie side by side, as KVM has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MsrRange {
+    /// First MSR.
+    pub first: u32,
+    /// Number of MSRs.
+    pub count: u32,
+    /// Number of the first bit of the first MSR.
+    pub bit: u32,
+}
+
+/// Where KVM takes the bits of a map to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapLayout {
+    /// The covered MSRs.
+    pub ranges: [MsrRange; 3],
+    /// Bits from one MSR to the next.
+    pub per_msr: u32,
+    /// Distance of each access's bit from the first bit of its MSR, by [`Access`].
+    pub accesses: [u32; 2],
+}
+
+/// MSR permission maps: blocks of 2 KiB, two bits an MSR.
+pub(crate) const MSRPM: MapLayout = MapLayout {
+    ranges: [
+        MsrRange { first: 0, count: RANGE, bit: 0 },
+        MsrRange { first: 0xc000_0000, count: RANGE, bit: 0x4000 },
+        MsrRange { first: 0xc001_0000, count: RANGE, bit: 0x8000 },
+    ],
+    per_msr: 2,
+    accesses: [0, 1],
+};
+
+/// MSR bitmaps: two ranges of 1 KiB for reads, the same again for writes. The third range is empty: it is AMD's.
+pub(crate) const MSR_BITMAP: MapLayout = MapLayout {
+    ranges: [
+        MsrRange { first: 0, count: RANGE, bit: 0 },
+        MsrRange { first: 0xc000_0000, count: RANGE, bit: 0x2000 },
+        MsrRange { first: 0xc001_0000, count: 0, bit: 0x2000 },
+    ],
+    per_msr: 1,
+    accesses: [0, 0x4000],
+};
+
+impl MapLayout {
+    /// Bit number `bit` of a map of `bytes` bytes; what lies behind its end starts again, so that a wrong layout does not
+    /// leave the map.
+    const fn position(bit: u32, bytes: u32) -> Position {
+        Position { byte: (bit / 8 % bytes) as usize, mask: 1 << (bit % 8) }
+    }
+}
+
 /// The number of the read bit of `msr` in an MSR permission map; the write bit is the next one.
 pub(crate) fn msrpm_bit(msr: u32, bugs: Regressions) -> Option<u32> {
-    let covered =
-        if bugs.has(Regression::RangeTestByHighBits) { msr & 0xffff_0000 } else { msr & !(RANGE - 1) };
-    let block = match covered {
-        0 => 0,
-        0xc000_0000 => 1,
-        0xc001_0000 if bugs.has(Regression::BlockTwoAliasesBlockOne) => 1,
-        0xc001_0000 => 2,
-        // The position that the old code computed from its "no offset" value, cut to the map so that the model survives.
-        _ if bugs.has(Regression::OutOfRangeWraps) => 3,
-        _ => return None,
+    let layout = &bugs.tables().msrpm;
+    let covers = |range: &&MsrRange| {
+        let count = if bugs.has(Regression::RangeTestByHighBits) { 0x1_0000 } else { range.count };
+        msr.wrapping_sub(range.first) < count
     };
-    Some(block * 2 * RANGE + (msr & (RANGE - 1)) * 2)
+    let first = match layout.ranges.iter().find(covers) {
+        Some(range) if range.first == 0xc001_0000 && bugs.has(Regression::BlockTwoAliasesBlockOne) => {
+            MsrRange { bit: layout.ranges[1].bit, ..*range }
+        }
+        Some(range) => *range,
+        // The position that the old code computed from its "no offset" value, cut to the map so that the model survives.
+        None if bugs.has(Regression::OutOfRangeWraps) => MsrRange { first: 0, count: RANGE, bit: 0xc000 },
+        None => return None,
+    };
+    let within = msr.wrapping_sub(first.first) & (RANGE - 1);
+    Some(first.bit.wrapping_add(within * layout.per_msr))
 }
 
 impl InterceptMap for Msrpm {
-    const TABLE: &'static [Row] = super::svm::TABLE;
+    fn rows(tables: &Tables) -> &'static [Row] {
+        tables.svm
+    }
 
     fn closed() -> Self {
         Self::filled(true)
@@ -85,13 +142,16 @@ impl InterceptMap for Msrpm {
     }
 
     fn locate(msr: u32, access: Access, bugs: Regressions) -> Option<Position> {
-        let bit = msrpm_bit(msr, bugs)? + access as u32;
-        Some(Position { byte: bit as usize / 8, mask: 1 << (bit % 8) })
+        let read = msrpm_bit(msr, bugs)?;
+        let bit = read.wrapping_add(bugs.tables().msrpm.accesses[access as usize]);
+        Some(MapLayout::position(bit, Self::SIZE as u32))
     }
 }
 
 impl InterceptMap for MsrBitmap {
-    const TABLE: &'static [Row] = super::vmx::TABLE;
+    fn rows(tables: &Tables) -> &'static [Row] {
+        tables.vmx
+    }
 
     fn closed() -> Self {
         Self::INTERCEPT_ALL
@@ -106,20 +166,20 @@ impl InterceptMap for MsrBitmap {
     }
 
     fn locate(msr: u32, access: Access, bugs: Regressions) -> Option<Position> {
-        let range = match msr & !(RANGE - 1) {
-            0 => 0,
-            0xc000_0000 if bugs.has(Regression::VmxHighRangeOffsetWrong) => 0,
-            0xc000_0000 => 0x400,
-            0xc001_0000 if bugs.has(Regression::VmxCoversThirdBlock) => 0x400,
-            _ => return None,
+        let layout = &bugs.tables().msr_bitmap;
+        let covers = |range: &&MsrRange| {
+            let third = range.first == 0xc001_0000 && bugs.has(Regression::VmxCoversThirdBlock);
+            msr.wrapping_sub(range.first) < if third { RANGE } else { range.count }
         };
-        let half = match access {
-            Access::Read => 0,
-            Access::Write if bugs.has(Regression::VmxWriteHalfMisplaced) => 0x400,
-            Access::Write => 0x800,
+        let range = layout.ranges.iter().find(covers)?;
+        let misplaced = range.first == 0xc000_0000 && bugs.has(Regression::VmxHighRangeOffsetWrong);
+        let first = if misplaced { 0 } else { range.bit };
+        let distance = match access {
+            Access::Write if bugs.has(Regression::VmxWriteHalfMisplaced) => 0x2000,
+            _ => layout.accesses[access as usize],
         };
-        let within = msr & (RANGE - 1);
-        Some(Position { byte: half + range + within as usize / 8, mask: 1 << (within % 8) })
+        let within = (msr.wrapping_sub(range.first) & (RANGE - 1)) * layout.per_msr;
+        Some(MapLayout::position(first.wrapping_add(within).wrapping_add(distance), 4096))
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Row {
     pub since: Kernel,
     /// When the row is re-evaluated.
     pub part: Part,
+    /// Whether the condition is inverted; for mutations.
+    pub negated: bool,
 }
 
 impl Row {
@@ -38,7 +40,7 @@ impl Row {
 
     /// `first..=last`, at every recalculation, in every kernel of the catalogue.
     pub(super) const fn range(first: u32, last: u32, accesses: Accesses, when: Condition) -> Self {
-        Self { first, last, accesses, when, since: Kernel::V6_12, part: Part::Always }
+        Self { first, last, accesses, when, since: Kernel::V6_12, part: Part::Always, negated: false }
     }
 
     /// The same from kernel `since` on.

@@ -153,8 +153,8 @@ impl<M: InterceptMap> Intercepts<M> {
     /// Evaluates the rows that `select` takes; what no row names was intercepted from the start.
     fn apply(&mut self, config: &Configuration, filter: &Filter, select: impl Fn(&Row) -> bool) {
         let bugs = config.regressions;
-        for row in M::TABLE.iter().filter(|row| select(row)) {
-            let wanted = row.since <= config.kernel && row.when.holds(config);
+        for row in M::rows(bugs.tables()).iter().filter(|row| select(row)) {
+            let wanted = row.since <= config.kernel && row.when.holds(config) != row.negated;
             let keeps_open = row.when == Condition::AperfMperf && bugs.has(Regression::AperfNeverSetAgain);
             let accesses = match (row.accesses, row.when) {
                 (Accesses::W, _) if bugs.has(Regression::CommandReadPassed) => Accesses::RW,

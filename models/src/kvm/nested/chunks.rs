@@ -4,46 +4,47 @@ use core::ops::Range;
 
 use rootmode_arch::msr;
 
-use crate::kvm::interception::{Access, InterceptMap, Kernel};
+use super::MergedMsr;
+use crate::kvm::interception::{Access, Accesses, InterceptMap, Kernel};
 use crate::kvm::{Errno, Regression, Regressions};
 use rootmode_svm::bitmap::Msrpm;
 
 /// The MSRs that KVM merges on AMD processors, with the first kernel that does. SEV-ES-only MSRs are left out, because
 /// nothing nests in an SEV-ES guest; so are CET and x2APIC MSRs.
-const MERGED: &[(u32, Kernel)] = &[
-    (msr::IA32_STAR, Kernel::V6_12),
-    (msr::IA32_SYSENTER_CS, Kernel::V6_12),
-    (msr::IA32_SYSENTER_EIP, Kernel::V6_12),
-    (msr::IA32_SYSENTER_ESP, Kernel::V6_12),
-    (msr::IA32_GS_BASE, Kernel::V6_12),
-    (msr::IA32_FS_BASE, Kernel::V6_12),
-    (msr::IA32_KERNEL_GS_BASE, Kernel::V6_12),
-    (msr::IA32_LSTAR, Kernel::V6_12),
-    (msr::IA32_CSTAR, Kernel::V6_12),
-    (msr::IA32_FMASK, Kernel::V6_12),
-    (msr::IA32_SPEC_CTRL, Kernel::V6_12),
-    (msr::IA32_PRED_CMD, Kernel::V6_12),
-    (msr::IA32_FLUSH_CMD, Kernel::V6_12),
-    (msr::IA32_APERF, Kernel::V6_17),
-    (msr::IA32_MPERF, Kernel::V6_17),
-    (msr::LASTBRANCHFROMIP, Kernel::V6_12),
-    (msr::LASTBRANCHTOIP, Kernel::V6_12),
-    (msr::LASTINTFROMIP, Kernel::V6_12),
-    (msr::LASTINTTOIP, Kernel::V6_12),
-    (msr::PERF_LEGACY_CTR0, Kernel::Later),
-    (msr::PERF_LEGACY_CTR1, Kernel::Later),
-    (msr::PERF_LEGACY_CTR2, Kernel::Later),
-    (msr::PERF_LEGACY_CTR3, Kernel::Later),
-    (msr::PERF_CTR0, Kernel::Later),
-    (msr::PERF_CTR1, Kernel::Later),
-    (msr::PERF_CTR2, Kernel::Later),
-    (msr::PERF_CTR3, Kernel::Later),
-    (msr::PERF_CTR4, Kernel::Later),
-    (msr::PERF_CTR5, Kernel::Later),
-    (msr::PERF_CNTR_GLOBAL_STATUS, Kernel::Later),
-    (msr::PERF_CNTR_GLOBAL_CTL, Kernel::Later),
-    (msr::PERF_CNTR_GLOBAL_STATUS_CLR, Kernel::Later),
-    (msr::PERF_CNTR_GLOBAL_STATUS_SET, Kernel::Later),
+pub(crate) const SVM_MERGED: &[MergedMsr] = &[
+    MergedMsr::new(msr::IA32_STAR, Accesses::RW, Kernel::V6_12),
+    MergedMsr::new(msr::IA32_SYSENTER_CS, Accesses::RW, Kernel::V6_12),
+    MergedMsr::new(msr::IA32_SYSENTER_EIP, Accesses::RW, Kernel::V6_12),
+    MergedMsr::new(msr::IA32_SYSENTER_ESP, Accesses::RW, Kernel::V6_12),
+    MergedMsr::new(msr::IA32_GS_BASE, Accesses::RW, Kernel::V6_12),
+    MergedMsr::new(msr::IA32_FS_BASE, Accesses::RW, Kernel::V6_12),
+    MergedMsr::new(msr::IA32_KERNEL_GS_BASE, Accesses::RW, Kernel::V6_12),
+    MergedMsr::new(msr::IA32_LSTAR, Accesses::RW, Kernel::V6_12),
+    MergedMsr::new(msr::IA32_CSTAR, Accesses::RW, Kernel::V6_12),
+    MergedMsr::new(msr::IA32_FMASK, Accesses::RW, Kernel::V6_12),
+    MergedMsr::new(msr::IA32_SPEC_CTRL, Accesses::RW, Kernel::V6_12),
+    MergedMsr::new(msr::IA32_PRED_CMD, Accesses::RW, Kernel::V6_12),
+    MergedMsr::new(msr::IA32_FLUSH_CMD, Accesses::RW, Kernel::V6_12),
+    MergedMsr::new(msr::IA32_APERF, Accesses::RW, Kernel::V6_17),
+    MergedMsr::new(msr::IA32_MPERF, Accesses::RW, Kernel::V6_17),
+    MergedMsr::new(msr::LASTBRANCHFROMIP, Accesses::RW, Kernel::V6_12),
+    MergedMsr::new(msr::LASTBRANCHTOIP, Accesses::RW, Kernel::V6_12),
+    MergedMsr::new(msr::LASTINTFROMIP, Accesses::RW, Kernel::V6_12),
+    MergedMsr::new(msr::LASTINTTOIP, Accesses::RW, Kernel::V6_12),
+    MergedMsr::new(msr::PERF_LEGACY_CTR0, Accesses::RW, Kernel::Later),
+    MergedMsr::new(msr::PERF_LEGACY_CTR1, Accesses::RW, Kernel::Later),
+    MergedMsr::new(msr::PERF_LEGACY_CTR2, Accesses::RW, Kernel::Later),
+    MergedMsr::new(msr::PERF_LEGACY_CTR3, Accesses::RW, Kernel::Later),
+    MergedMsr::new(msr::PERF_CTR0, Accesses::RW, Kernel::Later),
+    MergedMsr::new(msr::PERF_CTR1, Accesses::RW, Kernel::Later),
+    MergedMsr::new(msr::PERF_CTR2, Accesses::RW, Kernel::Later),
+    MergedMsr::new(msr::PERF_CTR3, Accesses::RW, Kernel::Later),
+    MergedMsr::new(msr::PERF_CTR4, Accesses::RW, Kernel::Later),
+    MergedMsr::new(msr::PERF_CTR5, Accesses::RW, Kernel::Later),
+    MergedMsr::new(msr::PERF_CNTR_GLOBAL_STATUS, Accesses::RW, Kernel::Later),
+    MergedMsr::new(msr::PERF_CNTR_GLOBAL_CTL, Accesses::RW, Kernel::Later),
+    MergedMsr::new(msr::PERF_CNTR_GLOBAL_STATUS_CLR, Accesses::RW, Kernel::Later),
+    MergedMsr::new(msr::PERF_CNTR_GLOBAL_STATUS_SET, Accesses::RW, Kernel::Later),
 ];
 
 /// Bytes that one read of L1's map takes.
@@ -94,10 +95,11 @@ pub fn merge_msrs(kernel: Kernel, bugs: Regressions) -> impl Iterator<Item = u32
     let left_out = move |msr| bugs.has(Regression::NestedSvmLacksAperfMperf) && matches!(msr, 0xe7 | 0xe8);
     let x2apic = bugs.has(Regression::X2apicChunkMerged).then_some(msr::IA32_X2APIC_TPR);
     let sentinel = bugs.has(Regression::SentinelIsAnMsr).then_some(u32::MAX);
-    MERGED
+    bugs.tables()
+        .svm_merged
         .iter()
-        .filter(move |(_, since)| *since <= kernel)
-        .map(|(msr, _)| *msr)
+        .filter(move |row| row.since <= kernel)
+        .map(|row| row.msr)
         .filter(move |msr| !left_out(*msr))
         .chain(x2apic)
         .chain(sentinel)

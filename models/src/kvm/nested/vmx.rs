@@ -3,7 +3,7 @@
 use rootmode_arch::msr;
 use rootmode_vmx::bitmap::MsrBitmap;
 
-use super::{GuestMemory, Handler};
+use super::{GuestMemory, Handler, MergedMsr};
 use crate::kvm::interception::{Access, Accesses, InterceptMap, Intercepts, Kernel, or_into};
 use crate::kvm::{Regression, Regressions};
 
@@ -34,21 +34,49 @@ pub struct Vmcs12 {
 }
 
 /// MSRs whose pass-through reaches L2 if both hypervisors let it, with the first kernel that does so.
-pub const VMX_MERGED: &[(u32, Accesses, Kernel)] = &[
-    (msr::IA32_FS_BASE, Accesses::RW, Kernel::V6_12),
-    (msr::IA32_GS_BASE, Accesses::RW, Kernel::V6_12),
-    (msr::IA32_KERNEL_GS_BASE, Accesses::RW, Kernel::V6_12),
-    (msr::IA32_SPEC_CTRL, Accesses::RW, Kernel::V6_12),
-    (msr::IA32_PRED_CMD, Accesses::W, Kernel::V6_12),
-    (msr::IA32_FLUSH_CMD, Accesses::W, Kernel::V6_12),
-    (msr::IA32_APERF, Accesses::R, Kernel::V6_17),
-    (msr::IA32_MPERF, Accesses::R, Kernel::V6_17),
+pub(crate) const VMX_MERGED: &[MergedMsr] = &[
+    MergedMsr::new(msr::IA32_FS_BASE, Accesses::RW, Kernel::V6_12),
+    MergedMsr::new(msr::IA32_GS_BASE, Accesses::RW, Kernel::V6_12),
+    MergedMsr::new(msr::IA32_KERNEL_GS_BASE, Accesses::RW, Kernel::V6_12),
+    MergedMsr::new(msr::IA32_SPEC_CTRL, Accesses::RW, Kernel::V6_12),
+    MergedMsr::new(msr::IA32_PRED_CMD, Accesses::W, Kernel::V6_12),
+    MergedMsr::new(msr::IA32_FLUSH_CMD, Accesses::W, Kernel::V6_12),
+    MergedMsr::new(msr::IA32_APERF, Accesses::R, Kernel::V6_17),
+    MergedMsr::new(msr::IA32_MPERF, Accesses::R, Kernel::V6_17),
 ];
 
-/// x2APIC registers: bytes of a quarter of the bitmap.
-const X2APIC_BYTES: core::ops::Range<usize> = 0x100..0x120;
-/// Distance from the read half to the write half.
-const WRITE: usize = 0x800;
+/// A register of L2's x2APIC that the processor virtualizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VirtualRegister {
+    /// The MSR.
+    pub msr: u32,
+    /// The accesses that do not exit if L1 lets them.
+    pub accesses: Accesses,
+    /// Only with virtual-interrupt delivery.
+    pub interrupts: bool,
+}
+
+/// How the bits of L2's x2APIC registers are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct X2apicRules {
+    /// First byte of the registers' read bits, and the byte behind the last. With APIC-register virtualization they are L1's.
+    pub bytes: [usize; 2],
+    /// Distance from the read bits to the write bits, in bytes.
+    pub write: usize,
+    /// What is open whenever L1 lets it.
+    pub open: &'static [VirtualRegister],
+}
+
+/// KVM's rules.
+pub(crate) const VMX_X2APIC: X2apicRules = X2apicRules {
+    bytes: [0x100, 0x120],
+    write: 0x800,
+    open: &[
+        VirtualRegister { msr: msr::IA32_X2APIC_TPR, accesses: Accesses::RW, interrupts: false },
+        VirtualRegister { msr: msr::IA32_X2APIC_EOI, accesses: Accesses::W, interrupts: true },
+        VirtualRegister { msr: msr::IA32_X2APIC_SELF_IPI, accesses: Accesses::W, interrupts: true },
+    ],
+};
 
 /// A vCPU's bitmap for nested guests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +132,7 @@ impl NestedBitmap {
         let l1 = MsrBitmap::from_page(&page);
         self.x2apic(&l1, vmcs12.apic, bugs);
         let left_out = |msr| bugs.has(Regression::NestedVmxLacksAperfMperf) && matches!(msr, 0xe7 | 0xe8);
-        for &(msr, accesses, since) in VMX_MERGED {
+        for &MergedMsr { msr, accesses, since } in bugs.tables().vmx_merged {
             if since > kernel || left_out(msr) {
                 continue;
             }
@@ -122,19 +150,19 @@ impl NestedBitmap {
         if !apic.x2apic && bugs.has(Regression::StaleX2apicBits) {
             return;
         }
+        let rules = &bugs.tables().vmx_x2apic;
+        let [first, end] = rules.bytes;
         let page = self.map.as_page_mut();
-        page[X2APIC_BYTES].fill(0xff);
-        page[X2APIC_BYTES.start + WRITE..X2APIC_BYTES.end + WRITE].fill(0xff);
+        page[first..end].fill(0xff);
+        page[first + rules.write..end + rules.write].fill(0xff);
         if !apic.x2apic {
             return;
         }
         if apic.registers {
-            page[X2APIC_BYTES].copy_from_slice(&l1.as_page()[X2APIC_BYTES]);
+            page[first..end].copy_from_slice(&l1.as_page()[first..end]);
         }
-        self.open_if_l1_does(l1, msr::IA32_X2APIC_TPR, Accesses::RW, bugs);
-        if apic.interrupts {
-            self.open_if_l1_does(l1, msr::IA32_X2APIC_EOI, Accesses::W, bugs);
-            self.open_if_l1_does(l1, msr::IA32_X2APIC_SELF_IPI, Accesses::W, bugs);
+        for register in rules.open.iter().filter(|register| apic.interrupts || !register.interrupts) {
+            self.open_if_l1_does(l1, register.msr, register.accesses, bugs);
         }
     }
 
@@ -155,8 +183,9 @@ impl NestedBitmap {
         let own = self.map.clone();
         let page = self.map.as_page_mut();
         or_into(page, vcpu.map.as_page());
-        for half in [0, WRITE] {
-            let range = X2APIC_BYTES.start + half..X2APIC_BYTES.end + half;
+        let X2apicRules { bytes: [first, end], write, .. } = bugs.tables().vmx_x2apic;
+        for half in [0, write] {
+            let range = first + half..end + half;
             page[range.clone()].copy_from_slice(&own.as_page()[range]);
         }
     }

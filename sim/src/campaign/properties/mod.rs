@@ -1,6 +1,6 @@
 //! The properties, one folder or file a subject.
 
-pub(crate) mod interception;
+pub mod interception;
 mod transparency;
 
 use super::Property;

@@ -93,7 +93,7 @@ const EDGES: &[u32] = &[
 ];
 
 /// An MSR number: mostly one with a meaning, sometimes an edge, sometimes any.
-pub(crate) fn any_msr(c: &mut dyn Choices) -> u32 {
+pub fn any_msr(c: &mut dyn Choices) -> u32 {
     match c.choose(Site::State, 8) {
         6 => EDGES[c.choose(Site::State, EDGES.len() as u64) as usize],
         7 => c.choose(Site::State, 1 << 32) as u32,
@@ -131,7 +131,7 @@ impl Pool {
 }
 
 /// RDMSR or WRMSR.
-pub(crate) fn access(c: &mut dyn Choices) -> Access {
+pub fn access(c: &mut dyn Choices) -> Access {
     if c.flip(Site::State) { Access::Write } else { Access::Read }
 }
 
@@ -142,7 +142,7 @@ pub(crate) fn accesses(c: &mut dyn Choices) -> Accesses {
 
 /// What a range of a drawn filter says about its MSRs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pattern {
+pub enum Pattern {
     /// All are denied.
     Deny,
     /// All are allowed.
@@ -177,18 +177,24 @@ impl Pattern {
 
 /// A drawn range of a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RangeDraw {
-    pub(crate) accesses: Accesses,
-    pub(crate) base: u32,
-    pub(crate) nmsrs: u32,
-    pub(crate) pattern: Pattern,
+pub struct RangeDraw {
+    /// The accesses that the range decides.
+    pub accesses: Accesses,
+    /// First MSR.
+    pub base: u32,
+    /// Number of MSRs, at least 1.
+    pub nmsrs: u32,
+    /// What it says.
+    pub pattern: Pattern,
 }
 
 /// A drawn filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FilterDraw {
-    pub(crate) default_allow: bool,
-    pub(crate) ranges: Vec<RangeDraw>,
+pub struct FilterDraw {
+    /// Accesses that no range decides are allowed.
+    pub default_allow: bool,
+    /// Ranges, in their order.
+    pub ranges: Vec<RangeDraw>,
 }
 
 impl FilterDraw {
@@ -196,7 +202,7 @@ impl FilterDraw {
     pub(crate) const OFF: Self = Self { default_allow: true, ranges: Vec::new() };
 
     /// The filter as the model holds it.
-    pub(crate) fn build(&self) -> Filter {
+    pub fn build(&self) -> Filter {
         let range = |r: &RangeDraw| FilterRange {
             accesses: r.accesses,
             base: r.base,
@@ -236,7 +242,7 @@ pub(crate) fn range(c: &mut dyn Choices) -> RangeDraw {
 }
 
 /// A filter with at most four ranges.
-pub(crate) fn filter(c: &mut dyn Choices) -> FilterDraw {
+pub fn filter(c: &mut dyn Choices) -> FilterDraw {
     let count = c.choose(Site::State, 5);
     let ranges = (0..count).map(|_| range(c)).collect::<Vec<_>>();
     let default_allow = ranges.is_empty() || !c.flip(Site::State);

@@ -4,14 +4,14 @@
 //! the description and the manuals' formulas, never from the model's maps.
 
 mod access;
-pub(crate) mod draw;
+pub mod draw;
 mod exits;
 mod filter;
 mod history;
 mod maps;
 mod nested_svm;
 mod nested_vmx;
-mod oracle;
+pub mod oracle;
 mod routing;
 
 pub(crate) use access::PROPERTIES as ACCESS;

@@ -6,7 +6,7 @@ use rootmode_models::kvm::interception::{Access, ApicMode, Confidential, Configu
 use super::draw::FilterDraw;
 
 /// Byte and bit of an access in an MSR permission map (APM Vol. 2 "MSR Intercepts"): blocks of 2 KiB, two bits an MSR.
-pub(super) fn svm_position(msr: u32, access: Access) -> Option<(usize, u32)> {
+pub fn svm_position(msr: u32, access: Access) -> Option<(usize, u32)> {
     let blocks: [u64; 3] = [0, 0xc000_0000, 0xc001_0000];
     let msr = u64::from(msr);
     let block = blocks.iter().position(|first| msr >= *first && msr - first < 8192)?;
@@ -16,7 +16,7 @@ pub(super) fn svm_position(msr: u32, access: Access) -> Option<(usize, u32)> {
 }
 
 /// Byte and bit of an access in a VMX MSR bitmap (SDM Vol. 3C "MSR-Bitmap Address"): four bitmaps of 1 KiB.
-pub(super) fn vmx_position(msr: u32, access: Access) -> Option<(usize, u32)> {
+pub fn vmx_position(msr: u32, access: Access) -> Option<(usize, u32)> {
     let write = usize::from(access == Access::Write) * 2048;
     let (start, within) = match msr {
         0..=0x1fff => (0, msr),
@@ -32,7 +32,7 @@ pub(super) fn exits(map: &[u8], position: Option<(usize, u32)>) -> bool {
 }
 
 /// Whether a drawn filter allows the access: the first range that holds the MSR and names the access decides.
-pub(super) fn allows(filter: &FilterDraw, msr: u32, access: Access) -> bool {
+pub fn allows(filter: &FilterDraw, msr: u32, access: Access) -> bool {
     if (0x800..=0x8ff).contains(&msr) {
         return true;
     }
