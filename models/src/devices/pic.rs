@@ -237,8 +237,7 @@ impl Pic {
 
     fn read(&mut self, a0: bool) -> u8 {
         if std::mem::take(&mut self.poll) {
-            let requested = self.output();
-            return self.acknowledge() | u8::from(requested) << 7;
+            return if self.output() { 0x80 | self.acknowledge() } else { 0 };
         }
         match (a0, self.read_in_service) {
             (true, _) => self.mask,
@@ -340,8 +339,11 @@ impl PicPair {
         let value = match port {
             0x20 | 0x21 => self.master.read(port & 1 != 0),
             0xa0 | 0xa1 => {
+                let polled = self.slave.poll;
                 let value = self.slave.read(port & 1 != 0);
-                self.renew_cascade(value & 0x80 != 0);
+                if polled {
+                    self.master.set_line(CASCADE, false);
+                }
                 value
             }
             0x4d0 => self.master.level,
@@ -356,22 +358,12 @@ impl PicPair {
     pub fn write(&mut self, port: u16, value: u8) {
         match port {
             0x20 | 0x21 => self.master.write(port & 1 != 0, value),
-            0xa0 | 0xa1 => {
-                self.slave.write(port & 1 != 0, value);
-                // An end of interrupt lets the next request through as a new edge.
-                self.renew_cascade(port == 0xa0 && value & 0x18 == 0);
-            }
+            0xa0 | 0xa1 => self.slave.write(port & 1 != 0, value),
             0x4d0 => self.master.level = value & self.master.level_writable,
             0x4d1 => self.slave.level = value & self.slave.level_writable,
             _ => {}
         }
         self.cascade();
-    }
-
-    fn renew_cascade(&mut self, fell: bool) {
-        if fell {
-            self.master.set_line(CASCADE, false);
-        }
     }
 
     /// Adds the state to `digest`.
