@@ -1,0 +1,15 @@
+//! The system architecture outside 64-bit mode, rule by rule: segments, delivery, gates, tasks, virtual-8086 mode, debugging.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod debug;
+mod delivery;
+mod fast_calls;
+mod gates;
+mod legacy;
+mod real;
+mod segments;
+mod tasks;
+mod virtual_8086;
