@@ -23,6 +23,9 @@ const COMMON: &[Feature] = &[
     Feature::Msr,
     Feature::Pae,
     Feature::Cx8,
+    Feature::Apic,
+    Feature::X2apic,
+    Feature::Arat,
     Feature::Pge,
     Feature::Cmov,
     Feature::Pat,
@@ -68,6 +71,9 @@ const COMMON: &[Feature] = &[
     Feature::Sse42,
 ];
 
+/// What only the Intel model has.
+const INTEL: &[Feature] = &[Feature::Vmx, Feature::TscDeadline];
+
 /// What only the AMD model has.
 const AMD: &[Feature] = &[
     Feature::Svm,
@@ -85,7 +91,7 @@ const AMD: &[Feature] = &[
 impl Model {
     /// The Intel model with everything that works.
     pub fn max_intel() -> Self {
-        Self::new(Vendor::Intel, FeatureSet::none().with_all(COMMON).with(Feature::Vmx))
+        Self::new(Vendor::Intel, FeatureSet::none().with_all(COMMON).with_all(INTEL))
     }
 
     /// The AMD model with everything that works.
@@ -106,6 +112,11 @@ impl Model {
         leaves.insert((0, 0), identity(0xd));
         leaves.insert((1, 0), [signature, 0x0000_0800, 0, 0]);
         leaves.insert((7, 0), [0; 4]);
+        if features.has(Feature::X2apic) {
+            // One thread a core, one package; EDX is the x2APIC ID.
+            leaves.insert((0xb, 0), [0, 1, 1 << 8, 0]);
+            leaves.insert((0xb, 1), [8, 1, 2 << 8 | 1, 0]);
+        }
         leaves.insert((0x8000_0000, 0), identity(0x8000_0021));
         leaves.insert((0x8000_0001, 0), [signature, 0, 0, 0]);
         leaves.insert((0x8000_0008, 0), [u32::from(physical_width) | 57 << 8, 0, 0, 0]);
@@ -196,6 +207,11 @@ impl Model {
             (1, _) => {
                 registers[1] = registers[1] & 0x00ff_ffff | u32::from(index) << 24;
                 set(&mut registers[2], Feature::Osxsave, cr4.contains(Cr4::OSXSAVE));
+            }
+            // Of levels that do not exist only the number and the ID remain.
+            (0xb, _) if self.leaves.contains_key(&(0xb, 0)) => {
+                registers[2] = registers[2] & !0xff | subleaf & 0xff;
+                registers[3] = u32::from(index);
             }
             (7, 0) => set(&mut registers[2], Feature::Ospke, cr4.contains(Cr4::PKE)),
             _ => {}

@@ -77,11 +77,8 @@ impl<P: ApicPage> LocalApic<P> {
 
     /// Whether the processor should run an acknowledge cycle to an 8259: ExtINT, or INTR itself without an APIC.
     pub fn ext_int(&self) -> bool {
-        let through_pin = match self.mode {
-            Mode::Disabled => self.lines[0],
-            _ => self.lines[0] && self.page.get(LVT_LINT0) & (LVT_MASKED | 0x700) == 0x700,
-        };
-        self.ext_int || through_pin
+        let passes = |lvt| lvt & (LVT_MASKED | 0x700) == 0x700;
+        self.ext_int || self.lines[0] && (self.mode == Mode::Disabled || passes(self.page.get(LVT_LINT0)))
     }
 
     /// The acknowledge cycle to the 8259 is under way.

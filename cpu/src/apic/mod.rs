@@ -32,6 +32,9 @@ mod page;
 mod shape;
 mod timer;
 
+#[cfg(test)]
+mod tests;
+
 pub use command::{Ipi, Outgoing, Shorthand};
 pub use connection::Pending;
 pub use delivery::{Local, Signal};
