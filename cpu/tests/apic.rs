@@ -1,5 +1,7 @@
 //! Programs that use their local APIC: memory access, timers that wake, IPIs and start-up, an 8259 and an I/O APIC behind it.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests assemble code as tests do")]
+
 mod support;
 
 use iced_x86::code_asm::*;
