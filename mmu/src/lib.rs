@@ -23,7 +23,7 @@ pub mod walk;
 
 pub use digest::Digest;
 pub use memory::{LayoutError, MemoryImage, PageKind, PhysicalMemory, Watch};
-pub use tlb::{Lookup, Tag, Tlb};
+pub use tlb::{Bank, Lookup, Tag, Tlb};
 pub use walk::{
     Access, AccessKind, Ept, Npt, Paging, PagingMode, PdpteFault, SecondStage, Translation, WalkFault,
     load_pdptes, translate,

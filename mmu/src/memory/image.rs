@@ -1,6 +1,6 @@
 //! [`MemoryImage`]: the written lines of a memory, for snapshots.
 
-use super::{PhysicalMemory, WRITTEN, watch::LINE};
+use super::{PhysicalMemory, Region, WRITTEN, watch::LINE};
 use rootmode_arch::HostPhysical;
 
 /// The contents of every line that was ever written, ascending by address. Its size is what was written.
@@ -20,12 +20,13 @@ impl PhysicalMemory {
     /// Copies every written line. Changes nothing.
     pub fn image(&self) -> MemoryImage {
         let mut image = MemoryImage::default();
-        for region in &self.ram {
-            for (index, marks) in region.lines.iter().enumerate() {
-                if marks & WRITTEN != 0 {
-                    let bytes = region.bytes[index * LINE..(index + 1) * LINE].try_into();
-                    let at = HostPhysical(region.base + (index * LINE) as u64);
-                    image.lines.push((at, bytes.expect("a line has LINE bytes")));
+        for region in &self.regions {
+            for at in (0..region.bytes as usize).step_by(LINE) {
+                let offset = region.offset + at;
+                if self.lines[offset / LINE] & WRITTEN != 0 {
+                    let bytes = self.bytes[offset..offset + LINE].try_into();
+                    let address = HostPhysical(region.base + at as u64);
+                    image.lines.push((address, bytes.expect("a line has LINE bytes")));
                 }
             }
         }
@@ -35,12 +36,13 @@ impl PhysicalMemory {
     /// Puts back what [`Self::image`] copied, in the same layout. Lines written since return to zero.
     /// Decoded code becomes stale; watches stay.
     pub fn restore(&mut self, image: &MemoryImage) {
-        for index in 0..self.ram.len() {
-            for line in 0..self.ram[index].lines.len() {
-                if self.ram[index].lines[line] & WRITTEN != 0 {
-                    self.ram[index].bytes[line * LINE..(line + 1) * LINE].fill(0);
-                    self.touch(index, line);
-                    self.ram[index].lines[line] &= !WRITTEN;
+        for Region { base, bytes, offset } in self.regions.clone() {
+            for at in (0..bytes as usize).step_by(LINE) {
+                let line = (offset + at) / LINE;
+                if self.lines[line] & WRITTEN != 0 {
+                    self.bytes[line * LINE..(line + 1) * LINE].fill(0);
+                    self.touch(base + at as u64, line);
+                    self.lines[line] &= !WRITTEN;
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! [`PhysicalMemory`]: the host-physical address space of one machine.
 //!
-//! RAM is owned and flat, a region at a time. Every 128-byte line has a byte of marks: whether it was ever written
+//! RAM is owned and flat: the regions lie one behind the other in one array, and a place in it is an offset that the
+//! processor may keep with a cached translation. Every 128-byte line has a byte of marks: whether it was ever written
 //! (a snapshot stores those lines only) and who watches it. A store by anyone to a line with a watch takes the slow
 //! path. Addresses without RAM read as ones and ignore writes; MMIO windows are named so that the processor asks the
 //! bus instead.
@@ -61,14 +62,12 @@ pub enum LayoutError {
     },
 }
 
-#[derive(Clone, Debug)]
-struct Ram {
+/// A region of RAM, and where it lies in [`PhysicalMemory::bytes`].
+#[derive(Clone, Copy, Debug)]
+struct Region {
     base: u64,
-    bytes: Vec<u8>,
-    /// One byte of marks a line.
-    lines: Vec<u8>,
-    /// One number a page: how often its code marks were hit.
-    code_versions: Vec<u32>,
+    bytes: u64,
+    offset: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +79,13 @@ struct Window {
 /// The host-physical address space: the only way to touch guest bytes.
 #[derive(Clone, Debug, Default)]
 pub struct PhysicalMemory {
-    ram: Vec<Ram>,
+    /// Ascending by base; their offsets are in the order in which they were added.
+    regions: Vec<Region>,
+    bytes: Vec<u8>,
+    /// One byte of marks a line.
+    lines: Vec<u8>,
+    /// One number a page: how often its code marks were hit.
+    code_versions: Vec<u32>,
     windows: Vec<Window>,
     epoch: u64,
     code_writes: u64,
@@ -100,14 +105,20 @@ impl PhysicalMemory {
     pub fn add_ram(&mut self, base: HostPhysical, bytes: u64) -> Result<(), LayoutError> {
         self.check_free(base, bytes)?;
         let size = usize::try_from(bytes).map_err(|_| LayoutError::Width { base, bytes })?;
-        let region = Ram {
-            base: base.0,
-            bytes: vec![0; size],
-            lines: vec![0; size / LINE],
-            code_versions: vec![0; size / 4096],
-        };
-        let at = self.ram.partition_point(|r| r.base < base.0);
-        self.ram.insert(at, region);
+        let offset = self.bytes.len();
+        // A fresh array of zeroes costs nothing until it is written; growing one would write it.
+        let mut all = vec![0; offset + size];
+        let mut lines = vec![0; all.len() / LINE];
+        for (line, marks) in self.lines.iter().enumerate().filter(|(_, marks)| **marks != 0) {
+            let range = line * LINE..(line + 1) * LINE;
+            all[range.clone()].copy_from_slice(&self.bytes[range]);
+            lines[line] = *marks;
+        }
+        self.bytes = all;
+        self.lines = lines;
+        self.code_versions.resize(self.bytes.len() / 4096, 0);
+        let at = self.regions.partition_point(|r| r.base < base.0);
+        self.regions.insert(at, Region { base: base.0, bytes, offset });
         self.epoch += 1;
         Ok(())
     }
@@ -131,7 +142,7 @@ impl PhysicalMemory {
         if base.0.checked_add(bytes).is_none_or(|end| end > 1 << 52) {
             return Err(LayoutError::Width { base, bytes });
         }
-        let ram = self.ram.iter().map(|r| (r.base, r.bytes.len() as u64));
+        let ram = self.regions.iter().map(|r| (r.base, r.bytes));
         let taken = ram.chain(self.windows.iter().map(|w| (w.base, w.bytes)));
         for (other, size) in taken {
             if base.0 < other + size && other < base.0 + bytes {
@@ -157,24 +168,54 @@ impl PhysicalMemory {
         self.epoch
     }
 
-    /// Index of the region and offset in it.
+    /// The offset of `address`, and how many bytes of its region begin there.
+    #[inline]
     fn locate(&self, address: u64) -> Option<(usize, usize)> {
-        for (index, region) in self.ram.iter().enumerate() {
-            let offset = address.wrapping_sub(region.base);
-            if offset < region.bytes.len() as u64 {
-                return Some((index, offset as usize));
+        for region in &self.regions {
+            let inside = address.wrapping_sub(region.base);
+            if inside < region.bytes {
+                return Some((region.offset + inside as usize, (region.bytes - inside) as usize));
             }
         }
         None
     }
 
+    /// The offset in RAM of `address`: what [`Self::load_at`] and [`Self::store_at`] take. Offsets of a page are contiguous.
+    pub fn offset(&self, address: HostPhysical) -> Option<usize> {
+        self.locate(address.0).map(|(offset, _)| offset)
+    }
+
+    /// Reads `N` bytes at `offset`. `None`: they do not lie in RAM.
+    #[inline(always)]
+    pub fn load_at<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.bytes.get(offset..)?.first_chunk().copied()
+    }
+
+    /// Stores `N` bytes at `offset`. False, and nothing happened: they do not lie in RAM, or a line was never written or is
+    /// watched, so that [`Self::write`] must do it.
+    #[inline(always)]
+    pub fn store_at<const N: usize>(&mut self, offset: usize, value: [u8; N]) -> bool {
+        let plain = |line| self.lines.get(line).is_some_and(|marks| *marks == WRITTEN);
+        if !plain(offset / LINE) || !plain((offset + N - 1) / LINE) {
+            return false;
+        }
+        match self.bytes.get_mut(offset..).and_then(<[u8]>::first_chunk_mut) {
+            Some(bytes) => {
+                *bytes = value;
+                true
+            }
+            None => false,
+        }
+    }
+
     /// Reads `N` bytes that may cross pages and regions.
     #[inline]
     fn load<const N: usize>(&self, address: HostPhysical) -> [u8; N] {
-        if let Some((region, offset)) = self.locate(address.0)
-            && let Some(bytes) = self.ram[region].bytes.get(offset..offset + N)
+        if let Some((offset, rest)) = self.locate(address.0)
+            && rest >= N
+            && let Some(bytes) = self.load_at(offset)
         {
-            return bytes.try_into().expect("the slice has N bytes");
+            return bytes;
         }
         let mut bytes = [0; N];
         self.read(address, &mut bytes);
@@ -216,16 +257,11 @@ impl PhysicalMemory {
 
     #[inline]
     fn store<const N: usize>(&mut self, address: HostPhysical, value: [u8; N]) {
-        if let Some((index, offset)) = self.locate(address.0) {
-            let region = &mut self.ram[index];
-            let (first, last) = (offset / LINE, (offset + N - 1) / LINE);
-            if first == last
-                && region.lines[first] == WRITTEN
-                && let Some(bytes) = region.bytes.get_mut(offset..offset + N)
-            {
-                bytes.copy_from_slice(&value);
-                return;
-            }
+        if let Some((offset, rest)) = self.locate(address.0)
+            && rest >= N
+            && self.store_at(offset, value)
+        {
+            return;
         }
         self.write(address, &value);
     }
@@ -236,10 +272,9 @@ impl PhysicalMemory {
         while done < bytes.len() {
             let at = address.0.wrapping_add(done as u64);
             let rest = bytes.len() - done;
-            if let Some((region, offset)) = self.locate(at) {
-                let source = &self.ram[region].bytes[offset..];
-                let count = rest.min(source.len());
-                bytes[done..done + count].copy_from_slice(&source[..count]);
+            if let Some((offset, available)) = self.locate(at) {
+                let count = rest.min(available);
+                bytes[done..done + count].copy_from_slice(&self.bytes[offset..offset + count]);
                 done += count;
             } else {
                 let count = rest.min(4096 - (at & 0xfff) as usize);
@@ -255,9 +290,9 @@ impl PhysicalMemory {
         while done < bytes.len() {
             let at = address.0.wrapping_add(done as u64);
             let count = (bytes.len() - done).min(LINE - (at as usize & (LINE - 1)));
-            if let Some((region, offset)) = self.locate(at) {
-                self.ram[region].bytes[offset..offset + count].copy_from_slice(&bytes[done..done + count]);
-                self.touch(region, offset / LINE);
+            if let Some((offset, _)) = self.locate(at) {
+                self.bytes[offset..offset + count].copy_from_slice(&bytes[done..done + count]);
+                self.touch(at & !(LINE as u64 - 1), offset / LINE);
             }
             done += count;
         }
@@ -265,10 +300,11 @@ impl PhysicalMemory {
 
     /// Adds the contents of all written lines, and where they are, to `digest`.
     pub fn digest(&self, digest: &mut Digest) {
-        for region in &self.ram {
-            digest.all(&[region.base, region.bytes.len() as u64]);
-            for (index, marks) in region.lines.iter().enumerate() {
-                let line = &region.bytes[index * LINE..(index + 1) * LINE];
+        for region in &self.regions {
+            digest.all(&[region.base, region.bytes]);
+            for index in 0..region.bytes as usize / LINE {
+                let marks = self.lines[region.offset / LINE + index];
+                let line = &self.bytes[region.offset + index * LINE..][..LINE];
                 // A line of zeroes is the same state whether or not it was written.
                 if marks & WRITTEN != 0 && line.iter().any(|b| *b != 0) {
                     digest.u64(index as u64);

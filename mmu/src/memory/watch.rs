@@ -36,8 +36,8 @@ impl PhysicalMemory {
     pub fn watch(&mut self, address: HostPhysical, bytes: u64, kinds: Watch) {
         let mut at = address.0 & !(LINE as u64 - 1);
         while at < address.0 + bytes {
-            if let Some((region, offset)) = self.locate(at) {
-                let line = &mut self.ram[region].lines[offset / LINE];
+            if let Some((offset, _)) = self.locate(at) {
+                let line = &mut self.lines[offset / LINE];
                 if !Watch(*line).contains(kinds) {
                     *line |= kinds.0;
                     self.epoch += 1;
@@ -51,8 +51,8 @@ impl PhysicalMemory {
     pub fn unwatch(&mut self, address: HostPhysical, bytes: u64, kinds: Watch) {
         let mut at = address.0 & !(LINE as u64 - 1);
         while at < address.0 + bytes {
-            if let Some((region, offset)) = self.locate(at) {
-                self.ram[region].lines[offset / LINE] &= !kinds.0;
+            if let Some((offset, _)) = self.locate(at) {
+                self.lines[offset / LINE] &= !kinds.0;
             }
             at += LINE as u64;
         }
@@ -71,27 +71,26 @@ impl PhysicalMemory {
 
     /// How often stores hit code marks of the page of `address`; decoded code of an older version is stale.
     pub fn code_version(&self, address: HostPhysical) -> u32 {
-        self.locate(address.0).map_or(0, |(region, offset)| self.ram[region].code_versions[offset / 4096])
+        self.locate(address.0).map_or(0, |(offset, _)| self.code_versions[offset / 4096])
     }
 
-    /// After a store to line `line` of region `region`.
-    pub(super) fn touch(&mut self, region: usize, line: usize) {
-        let ram = &mut self.ram[region];
-        let kinds = Watch(ram.lines[line] & !WRITTEN);
+    /// After a store to line number `line`, which lies at `address`.
+    pub(super) fn touch(&mut self, address: u64, line: usize) {
+        let kinds = Watch(self.lines[line] & !WRITTEN);
         if kinds.contains(Watch::CODE) {
             let page = line * LINE / 4096;
-            ram.code_versions[page] = ram.code_versions[page].wrapping_add(1);
+            self.code_versions[page] = self.code_versions[page].wrapping_add(1);
             self.code_writes += 1;
             let first = page * (4096 / LINE);
-            for mark in &mut ram.lines[first..first + 4096 / LINE] {
+            for mark in &mut self.lines[first..first + 4096 / LINE] {
                 *mark &= !Watch::CODE.0;
             }
         }
         let reported = Watch(kinds.0 & !Watch::CODE.0);
         if reported.0 != 0 {
-            self.hits.push((HostPhysical(ram.base + (line * LINE) as u64), reported));
+            self.hits.push((HostPhysical(address), reported));
         }
-        ram.lines[line] = WRITTEN;
+        self.lines[line] = WRITTEN;
     }
 }
 

@@ -11,6 +11,7 @@ impl Tlb {
                 *slot = None;
             }
         }
+        self.micro.clear();
     }
 
     /// Everything, of every address space.
@@ -86,6 +87,7 @@ impl Tlb {
                 *slot = None;
             }
         }
+        self.micro.drop_page(linear.page_number());
     }
 }
 

@@ -5,6 +5,9 @@
 //! state: it is in the digest and in snapshots, its replacement is round-robin, and it holds no host pointers.
 
 mod invalidate;
+mod micro;
+
+pub use micro::Bank;
 
 use crate::walk::{Access, GuestRights, Paging, SecondRights, Translation, refusal};
 use crate::{Digest, PageKind};
@@ -55,11 +58,12 @@ pub struct Lookup {
 pub struct Tlb {
     entries: Vec<Option<Entry>>,
     next: Vec<u8>,
+    micro: micro::Micro,
 }
 
 impl Default for Tlb {
     fn default() -> Self {
-        Self { entries: vec![None; SETS * WAYS], next: vec![0; SETS] }
+        Self { entries: vec![None; SETS * WAYS], next: vec![0; SETS], micro: micro::Micro::default() }
     }
 }
 
@@ -121,7 +125,11 @@ impl Tlb {
             self.next[set] = (victim as u8 + 1) % WAYS as u8;
             victim
         });
-        ways[way] = Some(entry);
+        let old = ways[way].replace(entry);
+        self.micro.drop_page(page);
+        if let Some(old) = old {
+            self.micro.drop_page(old.page);
+        }
     }
 
     /// Number of cached translations.
