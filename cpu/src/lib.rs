@@ -14,6 +14,7 @@ pub mod board;
 mod breakpoints;
 mod context;
 mod decode;
+mod engine;
 mod execute;
 mod fault;
 mod float;

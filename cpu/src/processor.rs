@@ -1,7 +1,7 @@
 //! [`Processor`]: a [`Cpu`], its decoded code and its extension. Runs guest code, or executes [`Instruction`] values.
 
-use crate::decode::cache::BlockCache;
-use crate::decode::{CodeMode, Decoded, decode, resolve};
+use crate::decode::{Decoded, decode, resolve};
+use crate::engine::{self, Mode, Running, Store};
 use crate::execute::events::{Boundary, is_eventful};
 use crate::execute::{Exec, Flow};
 use crate::fault::{Fault, Result};
@@ -10,7 +10,7 @@ use crate::state::{Activity, Attention};
 use crate::virtualization::Virtualization;
 use crate::{Context, Cpu, gate_at};
 use rootmode_arch::record::Stop;
-use rootmode_arch::{Linear, RFlags};
+use rootmode_arch::{Linear, RFlags, SegmentName};
 use rootmode_mmu::{Access, PageKind};
 
 /// Why a run of one processor ended.
@@ -35,7 +35,7 @@ pub struct Processor {
     pub cpu: Cpu,
     /// VMX or SVM, if the model has one.
     pub extension: Option<Box<dyn Virtualization>>,
-    cache: BlockCache,
+    store: Store,
     stalled: u32,
     last_tick: u64,
 }
@@ -45,7 +45,7 @@ impl Clone for Processor {
         Self {
             cpu: self.cpu.clone(),
             extension: self.extension.as_ref().map(|extension| extension.clone_box()),
-            cache: BlockCache::default(),
+            store: Store::default(),
             stalled: self.stalled,
             last_tick: self.last_tick,
         }
@@ -55,7 +55,7 @@ impl Clone for Processor {
 impl Processor {
     /// A processor with `cpu`'s state.
     pub fn new(cpu: Cpu, extension: Option<Box<dyn Virtualization>>) -> Self {
-        Self { cpu, extension, cache: BlockCache::default(), stalled: 0, last_tick: 0 }
+        Self { cpu, extension, store: Store::default(), stalled: 0, last_tick: 0 }
     }
 
     /// Executes one instruction as a value, in the current mode, at no cost in ticks. RIP does not move, unless a guest is
@@ -68,7 +68,7 @@ impl Processor {
     }
 
     fn exec<'a, 'c>(&'a mut self, ctx: &'a mut Context<'c>) -> Exec<'a, 'c> {
-        Exec { cpu: &mut self.cpu, ctx, extension: self.extension.as_deref_mut() }
+        Exec { cpu: &mut self.cpu, ctx, extension: self.extension.as_deref_mut(), run: Running::NONE }
     }
 
     /// Reads linear memory as the running program would, at its privilege level.
@@ -105,14 +105,8 @@ impl Processor {
                     Err(stop) => return RunEnd::Stop(stop),
                 }
             }
-            if ctx.gates
-                && !self.cpu.published.guest
-                && let Some(n) = gate_at(self.cpu.rip)
-            {
-                return RunEnd::Stop(Stop::Gate(n));
-            }
-            let limit = if eventful { 1 } else { until.min(deadline) - self.cpu.tick };
-            if let Err(stop) = self.run_block(ctx, limit, eventful) {
+            let limit = if eventful { self.cpu.tick + 1 } else { until.min(deadline) };
+            if let Err(stop) = self.run_blocks(ctx, limit, eventful) {
                 return RunEnd::Stop(stop);
             }
         }
@@ -130,31 +124,105 @@ impl Processor {
         self.stalled >= STALL_BOUND
     }
 
-    /// Runs at most `limit` instructions of the block at RIP; `careful` when shadows or TF are about.
-    fn run_block(&mut self, ctx: &mut Context<'_>, limit: u64, careful: bool) -> Result<(), Stop> {
-        let rip = self.cpu.code_address();
-        let model = self.cpu.model.clone();
-        let mode = self.cpu.code_mode();
-        let mut x = Exec { cpu: &mut self.cpu, ctx, extension: self.extension.as_deref_mut() };
+    /// Runs blocks up to the tick `until`, or until something wants attention; `careful` when shadows or TF are about.
+    fn run_blocks(&mut self, ctx: &mut Context<'_>, until: u64, careful: bool) -> Result<(), Stop> {
+        let mut unlinked = None;
+        while self.cpu.tick < until {
+            if ctx.gates
+                && !self.cpu.published.guest
+                && let Some(n) = gate_at(self.cpu.rip)
+            {
+                return Err(Stop::Gate(n));
+            }
+            self.store.notice_code_writes(ctx.memory);
+            let mode = Mode::of(&self.cpu);
+            let (first, room) = match self.find_block(ctx, mode)? {
+                Found::Block(first, room) => (first, room),
+                Found::Single(single, room) => {
+                    let mut x = self.exec(ctx);
+                    x.run = Running::singly(until);
+                    return run_some(&mut x, &[*single], until, careful, room);
+                }
+                Found::Settled => return Ok(()),
+            };
+            if let Some((from, taken)) = unlinked.take() {
+                self.store.link(from, taken, first);
+            }
+            let before = self.cpu.tick;
+            let left = until - before;
+            if careful || self.cpu.checks_data || room != u64::MAX || self.store.length(first) > left {
+                let mut x = Exec {
+                    cpu: &mut self.cpu,
+                    ctx,
+                    extension: self.extension.as_deref_mut(),
+                    run: Running::singly(until),
+                };
+                run_some(&mut x, self.store.instructions(first), until, careful, room)?;
+            } else {
+                let mut x = Exec {
+                    run: self.store.running(&self.cpu, left, mode),
+                    cpu: &mut self.cpu,
+                    ctx,
+                    extension: self.extension.as_deref_mut(),
+                };
+                engine::chain(&mut x, first);
+                unlinked = x.run.unlinked;
+                x.cpu.tick = until - x.run.left as u64;
+                if let Some(fault) = x.run.fault.take() {
+                    x.settle(fault)?;
+                }
+            }
+            // No tick passes in a VM entry that exits at once: the caller counts such steps.
+            let still = self.cpu.tick == before;
+            if careful
+                || still
+                || self.cpu.attention.0 != 0
+                || self.cpu.published.deadline.is_some_and(|d| d < until)
+            {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds the block at RIP.
+    fn find_block(&mut self, ctx: &mut Context<'_>, mode: Mode) -> Result<Found, Stop> {
+        let linear = self.cpu.code_address();
+        let limit = self.cpu.segment(SegmentName::Cs).limit;
+        let unlimited = mode.is_64_bit() || limit == u32::MAX;
+        if unlimited
+            && let Some(place) = self.cpu.tlb.quick_code(self.cpu.code_bank(), linear)
+            && let Some(first) = self.store.jumped(linear, place, mode)
+        {
+            self.cpu.tlb.code_kept();
+            return Ok(Found::Block(first, u64::MAX));
+        }
+        let mut x =
+            Exec { cpu: &mut self.cpu, ctx, extension: self.extension.as_deref_mut(), run: Running::NONE };
         x.cpu.current.length = 0;
-        let access = Access::fetch(x.cpu.cpl);
         // Bytes of the code segment from RIP on.
-        let Some(room) = x.cpu.code_room() else { return x.settle(Fault::GP0) };
-        let at = match x.translate(rip, access) {
+        let Some(room) = x.cpu.code_room() else { return x.settle(Fault::GP0).map(|()| Found::Settled) };
+        let room = if unlimited { u64::MAX } else { room };
+        let at = match x.translate(linear, Access::fetch(x.cpu.cpl)) {
             Ok(at) => at,
-            Err(fault) => return x.settle(fault),
+            Err(fault) => return x.settle(fault).map(|()| Found::Settled),
         };
         if matches!(at.kind, PageKind::Mmio | PageKind::Apic) {
-            return Err(Stop::Unmodelled(rip));
+            return Err(Stop::Unmodelled(linear));
         }
-        let Some(block) = self.cache.block(x.ctx.memory, at.host, mode, model.features()) else {
-            let single = match fetch_across(&mut x, rip, mode, model.features()) {
-                Ok(single) => single,
-                Err(fault) => return x.settle(fault),
-            };
-            return run_some(&mut x, &[single], limit, careful, room);
-        };
-        run_some(&mut x, &block.instructions, limit, careful, room)
+        x.cpu.tlb.code_kept();
+        if let Some(place) = x.ctx.memory.offset(at.host)
+            && let Some(first) = self.store.block(x.ctx.memory, at.host, place, mode, x.cpu)
+        {
+            if unlimited && gate_at(x.cpu.rip).is_none() {
+                self.store.remember(linear, place, mode, first);
+            }
+            return Ok(Found::Block(first, room));
+        }
+        match fetch_across(&mut x, linear) {
+            Ok(single) => Ok(Found::Single(Box::new(single), room)),
+            Err(fault) => x.settle(fault).map(|()| Found::Settled),
+        }
     }
 
     /// Whether a run could do anything: active, or something waits at a boundary.
@@ -165,45 +233,54 @@ impl Processor {
     }
 }
 
-/// Decodes an instruction that crosses into the next page.
-#[cold]
-fn fetch_across(
-    x: &mut Exec<'_, '_>,
-    rip: Linear,
-    mode: CodeMode,
-    features: &rootmode_arch::FeatureSet,
-) -> Result<Decoded> {
-    let access = Access::fetch(x.cpu.cpl);
-    let mut bytes = [0; 15];
-    let here = (4096 - rip.page_offset() as usize).min(15);
-    let at = x.translate(rip, access)?;
-    x.ctx.memory.read(at.host, &mut bytes[..here]);
-    let next = rip.offset(here as u64);
-    let next = if mode.bits == 64 { next } else { Linear(next.0 & 0xffff_ffff) };
-    if mode.bits == 64 && !next.is_canonical(x.cpu.linear_width()) {
-        return Err(Fault::GP0);
-    }
-    let at = x.translate(next, access)?;
-    x.ctx.memory.read(at.host, &mut bytes[here..]);
-    // With 15 bytes at hand only an instruction longer than the architecture allows is still incomplete.
-    let instruction = decode(&bytes, mode).ok_or(Fault::GP0)?;
-    Ok(resolve(&instruction, &bytes, mode, features))
+/// What lies at RIP.
+enum Found {
+    /// A block, and how many bytes of the code segment there are.
+    Block(u32, u64),
+    /// An instruction that no block holds: it crosses into the next page, or does not lie in RAM.
+    Single(Box<Decoded>, u64),
+    /// The fetch faulted, and that was settled.
+    Settled,
 }
 
-/// Executes instructions one after another until one jumps, faults, needs attention or changes code, or `limit` is reached.
-#[inline]
+/// Decodes an instruction that crosses into the next page, or does not lie in RAM.
+#[cold]
+fn fetch_across(x: &mut Exec<'_, '_>, linear: Linear) -> Result<Decoded> {
+    let mode = x.cpu.code_mode();
+    let access = Access::fetch(x.cpu.cpl);
+    let mut bytes = [0; 15];
+    let here = (4096 - linear.page_offset() as usize).min(15);
+    let at = x.translate(linear, access)?;
+    x.ctx.memory.read(at.host, &mut bytes[..here]);
+    // Without the next page's bytes the instruction may already be complete, or wrong.
+    let mut instruction = decode(&bytes[..here], mode);
+    if instruction.is_none() && here < 15 {
+        let next = linear.offset(here as u64);
+        let next = if mode.bits == 64 { next } else { Linear(next.0 & 0xffff_ffff) };
+        if mode.bits == 64 && !next.is_canonical(x.cpu.linear_width()) {
+            return Err(Fault::GP0);
+        }
+        let at = x.translate(next, access)?;
+        x.ctx.memory.read(at.host, &mut bytes[here..]);
+        instruction = decode(&bytes, mode);
+    }
+    // With 15 bytes at hand only an instruction longer than the architecture allows is still incomplete.
+    let instruction = instruction.ok_or(Fault::GP0)?;
+    Ok(resolve(&instruction, &bytes, mode, x.cpu.model.features()))
+}
+
+/// Executes instructions one after another until one jumps, faults, needs attention or changes code or its translation, or the
+/// tick `until` is reached. `room`: bytes of the code segment from RIP on.
 fn run_some(
     x: &mut Exec<'_, '_>,
     instructions: &[Decoded],
-    limit: u64,
+    until: u64,
     careful: bool,
-    room: u64,
+    mut room: u64,
 ) -> Result<(), Stop> {
-    let mut room = room;
     let code_writes = x.ctx.memory.code_writes();
-    let mut rest = limit;
     for op in instructions {
-        let before = (x.cpu.sti_shadow, x.cpu.mov_ss_shadow, x.cpu.rflags());
+        let before = (x.cpu.sti_shadow, x.cpu.mov_ss_shadow, x.cpu.control_flags());
         let length = u64::from(op.current.length);
         if length > room {
             return x.settle(Fault::GP0);
@@ -221,7 +298,6 @@ fn run_some(
                 Flow::Entered => return Ok(()),
             }
             x.cpu.tick += 1;
-            rest -= 1;
             if careful {
                 // RF lasts for one instruction; what IRET loads counts for the next one.
                 if before.2.contains(RFlags::RF) && flow != Flow::Repeat {
@@ -230,9 +306,11 @@ fn run_some(
                 x.after_instruction(before.0, before.1, before.2.contains(RFlags::TF), flow);
             }
             if flow == Flow::Jumped
-                || rest == 0
+                || x.cpu.tick >= until
                 || x.cpu.attention.0 != 0
+                || x.cpu.tlb.code_lost()
                 || x.ctx.memory.code_writes() != code_writes
+                || op.ends_block
             {
                 return Ok(());
             }

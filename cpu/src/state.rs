@@ -5,6 +5,7 @@
 
 use crate::apic::{Abilities, LocalApic, OwnPage};
 use crate::breakpoints::Condition;
+use crate::execute::flags::{self, STATUS};
 use crate::interrupts::Interrupts;
 use crate::model::Model;
 use crate::msr::MsrFile;
@@ -16,7 +17,7 @@ use rootmode_arch::{
     Segment, SegmentName, Selector, Vendor,
 };
 use rootmode_mmu::{
-    Digest, Paging, PagingMode, PdpteFault, PhysicalMemory, SecondStage, Tag, Tlb, load_pdptes,
+    Bank, Digest, Paging, PagingMode, PdpteFault, PhysicalMemory, SecondStage, Tag, Tlb, load_pdptes,
 };
 use std::sync::Arc;
 
@@ -204,7 +205,14 @@ pub struct Cpu {
     pub gpr: [u64; 16],
     /// Instruction pointer: of the instruction being executed, or of the next one at a boundary.
     pub rip: u64,
+    /// RFLAGS; its status flags only while `pending` is false.
     flags: u64,
+    /// The status flags are those of `result` and `carries`.
+    pending: bool,
+    /// A result, sign-extended to 64 bits: ZF, SF and PF.
+    result: u64,
+    /// Bit 63: CF. Bit 62: CF exclusive-or OF. Bit 3: AF.
+    carries: u64,
     /// Why the fast loop must be left.
     pub attention: Attention,
     /// Privilege level, 0 to 3. Entry sets it (VMX: SS.DPL; SVM: the VMCB's CPL).
@@ -279,6 +287,8 @@ pub struct Cpu {
     pub(crate) paging: Paging,
     /// Derived by [`Cpu::refresh`]: the tag of translations.
     pub(crate) tag: Tag,
+    /// [`Published::second_stage`] and [`Published::apic_access`] for which the TLB's shortcuts were made.
+    shortcuts_under: (SecondStage, Option<HostPhysical>),
     /// Number of this processor in its machine.
     pub index: u8,
     /// Which processor this is.
@@ -310,6 +320,9 @@ impl Cpu {
             gpr,
             rip: 0xfff0,
             flags: RFlags::ONE.0,
+            pending: false,
+            result: 0,
+            carries: 0,
             attention: Attention::default(),
             cpl: 0,
             activity: Activity::Active,
@@ -347,6 +360,7 @@ impl Cpu {
             published: Published::default(),
             paging: Paging::default(),
             tag: Tag::default(),
+            shortcuts_under: (SecondStage::None, None),
             index,
             model,
             vectors: Vectors::RESET,
@@ -380,18 +394,103 @@ impl Cpu {
 
     /// RFLAGS.
     pub const fn rflags(&self) -> RFlags {
-        RFlags(self.flags)
+        if self.pending { RFlags(self.flags & !STATUS | self.pending_status()) } else { RFlags(self.flags) }
+    }
+
+    /// RFLAGS without the status flags, which may be out of date: for tests of IF, DF, AC and the like.
+    #[inline(always)]
+    pub(crate) const fn control_flags(&self) -> RFlags {
+        RFlags(self.flags & !STATUS)
+    }
+
+    /// The status flags that `result` and `carries` stand for.
+    const fn pending_status(&self) -> u64 {
+        let (result, carries) = (self.result, self.carries);
+        let parity = if (result as u8).count_ones() & 1 == 0 { flags::PF } else { 0 };
+        let zero = if result == 0 { flags::ZF } else { 0 };
+        (carries >> 63) * flags::CF
+            | parity
+            | carries << 1 & flags::AF
+            | zero
+            | (result >> 63) * flags::SF
+            | ((carries ^ carries << 1) >> 63) * flags::OF
     }
 
     /// Replaces RFLAGS (bit 1 is set, reserved bits are cleared) and recomputes [`Cpu::attention`].
     pub fn set_rflags(&mut self, flags: RFlags) {
+        self.pending = false;
         self.flags = flags.0 & !RFlags::RESERVED_ZERO | RFlags::ONE.0;
         self.update_attention();
     }
 
     /// Replaces the status flags in `mask` only: no effect on interruptibility.
     pub(crate) const fn set_status(&mut self, mask: u64, flags: u64) {
-        self.flags = self.flags & !mask | flags & mask;
+        self.flags = self.rflags().0 & !mask | flags & mask;
+        self.pending = false;
+    }
+
+    /// Leaves all status flags to be computed from `result` and `carries` when somebody asks.
+    #[inline(always)]
+    pub(crate) const fn set_pending_status(&mut self, result: u64, carries: u64) {
+        self.pending = true;
+        self.result = result;
+        self.carries = carries;
+    }
+
+    /// Whose tables instruction fetches use.
+    #[inline(always)]
+    pub(crate) const fn code_bank(&self) -> Bank {
+        if self.cpl == 3 { Bank::User } else { Bank::Supervisor }
+    }
+
+    /// Replaces CF and OF.
+    #[inline(always)]
+    pub(crate) const fn set_carry_overflow(&mut self, carry: bool, overflow: bool) {
+        if self.pending {
+            self.carries =
+                self.carries & (u64::MAX >> 2) | (carry as u64) << 63 | ((carry != overflow) as u64) << 62;
+        } else {
+            let set = carry as u64 * flags::CF | overflow as u64 * flags::OF;
+            self.flags = self.flags & !(flags::CF | flags::OF) | set;
+        }
+    }
+
+    /// CF.
+    #[inline(always)]
+    pub(crate) const fn carry(&self) -> bool {
+        if self.pending { self.carries >> 63 != 0 } else { self.flags & flags::CF != 0 }
+    }
+
+    /// Whether condition `code` (as encoded in Jcc) holds.
+    #[inline(always)]
+    pub(crate) const fn holds(&self, code: u8) -> bool {
+        if !self.pending {
+            return flags::condition(self.flags, code);
+        }
+        let (result, carries) = (self.result, self.carries);
+        let holds = match code >> 1 {
+            0 => (carries ^ carries << 1) >> 63 != 0,
+            1 => carries >> 63 != 0,
+            2 => result == 0,
+            3 => carries >> 63 != 0 || result == 0,
+            4 => result >> 63 != 0,
+            5 => (result as u8).count_ones() & 1 == 0,
+            6 => (result ^ carries ^ carries << 1) >> 63 != 0,
+            _ => result == 0 || (result ^ carries ^ carries << 1) >> 63 != 0,
+        };
+        holds != (code & 1 != 0)
+    }
+
+    /// Whose tables of the TLB's shortcuts a data access of the running program uses.
+    #[inline(always)]
+    pub(crate) const fn bank(&self) -> Bank {
+        if self.cpl == 3 {
+            Bank::User
+        } else if self.flags & RFlags::AC.0 != 0 && self.cr4.contains(Cr4::SMAP) {
+            Bank::SupervisorOverride
+        } else {
+            Bank::Supervisor
+        }
     }
 
     /// A general-purpose register.
@@ -492,6 +591,7 @@ impl Cpu {
     /// PKRU, segments, pending events, activity, shadows or [`Published`] from outside the instruction handlers.
     pub fn refresh(&mut self) {
         let cr4 = self.cr4;
+        let before = (self.paging, self.tag);
         self.paging = Paging {
             cr3: self.cr3,
             pdptes: self.pdptes,
@@ -516,6 +616,11 @@ impl Cpu {
             pcid: self.paging.pcid(),
             root: self.published.second_stage.root_tag(),
         };
+        let published = (self.published.second_stage, self.published.apic_access);
+        if before != (self.paging, self.tag) || published != self.shortcuts_under {
+            self.shortcuts_under = published;
+            self.tlb.forget_shortcuts();
+        }
         self.update_attention();
     }
 
@@ -605,7 +710,7 @@ impl Cpu {
     /// Adds everything that software can observe to `digest`.
     pub fn digest(&self, digest: &mut Digest) {
         digest.all(&self.gpr);
-        digest.all(&[self.rip, self.flags, u64::from(self.cpl), self.activity as u64, self.tick]);
+        digest.all(&[self.rip, self.rflags().0, u64::from(self.cpl), self.activity as u64, self.tick]);
         let bits = [self.sti_shadow, self.mov_ss_shadow, self.nmi_blocked].map(u64::from);
         digest.all(&bits);
         for segment in &self.segments {

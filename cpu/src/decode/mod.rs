@@ -3,10 +3,12 @@
 //! A decoded instruction does not depend on its linear address (RIP-relative parts are kept relative), so that blocks can be
 //! cached by physical page.
 
-pub(crate) mod cache;
 mod extended;
+mod quick;
 mod table;
 mod vector;
+
+pub(crate) use quick::Quick;
 
 use crate::execute::Handler;
 use crate::state::Current;
@@ -89,6 +91,10 @@ pub(crate) struct Decoded {
     pub(crate) extension: Option<Opcode>,
     /// Nothing may follow in a block.
     pub(crate) ends_block: bool,
+    /// A near branch: what follows runs as what went before.
+    pub(crate) keeps_mode: bool,
+    /// What the engine may run instead of the handler.
+    pub(crate) quick: Quick,
     /// The memory operand.
     pub(crate) memory: Memory,
     /// The immediate; a branch's target relative to the instruction; or a number that tells variants of a handler apart.
@@ -137,6 +143,7 @@ pub(crate) fn resolve(
     for (n, operand) in operands.iter_mut().enumerate().take(instruction.op_count().min(3) as usize) {
         *operand = self::operand(instruction, n as u32);
     }
+    let quick = quick::quick(instruction);
     let size = detail.size.unwrap_or_else(|| operand_size(instruction, 0));
     let source_size = if instruction.op_count() > 1 { operand_size(instruction, 1) } else { size };
     Decoded {
@@ -154,6 +161,8 @@ pub(crate) fn resolve(
         },
         extension: detail.extension,
         ends_block: detail.ends_block,
+        keeps_mode: quick.is_near_branch(),
+        quick,
         memory: memory(instruction, mode),
         immediate: detail.immediate.unwrap_or_else(|| immediate(instruction)),
         current,

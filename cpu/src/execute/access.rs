@@ -9,21 +9,41 @@ use rootmode_arch::event::{GuestPhysicalAccess, MemoryOperand};
 use rootmode_arch::{
     AccessRights, Event, EventClass, Gpr, Linear, RFlags, Segment, SegmentName, Stage, vector,
 };
-use rootmode_mmu::{Access, AccessKind, Lookup, PageKind, WalkFault, translate};
+use rootmode_mmu::{Access, AccessKind, Bank, Lookup, PageKind, WalkFault, translate};
 
 impl Exec<'_, '_> {
     /// An explicit data access at the current privilege level.
     pub(crate) const fn data(&self, kind: AccessKind) -> Access {
-        Access::data(kind, self.cpu.cpl, self.cpu.rflags().contains(RFlags::AC))
+        Access::data(kind, self.cpu.cpl, self.cpu.control_flags().contains(RFlags::AC))
     }
 
     /// Translates one address, through the TLB.
     #[inline]
     pub(crate) fn translate(&mut self, linear: Linear, access: Access) -> Result<Lookup> {
         let cpu = &*self.cpu;
-        match cpu.tlb.lookup(&cpu.paging, cpu.tag, linear, access) {
-            Some(found) => Ok(found),
-            None => self.translate_slowly(linear, access),
+        let at = match cpu.tlb.lookup(&cpu.paging, cpu.tag, linear, access) {
+            Some(found) => found,
+            None => self.translate_slowly(linear, access)?,
+        };
+        self.keep_shortcut(linear, access, at);
+        Ok(at)
+    }
+
+    /// Lets the engine go straight to this page from now on, if nothing but RAM is there.
+    #[inline]
+    fn keep_shortcut(&mut self, linear: Linear, access: Access, at: Lookup) {
+        if at.kind != PageKind::Ram || self.cpu.published.apic_access == Some(at.host.page_base()) {
+            return;
+        }
+        let bank = if access.user {
+            Bank::User
+        } else if access.smap_override && self.cpu.paging.smap && access.kind != AccessKind::Execute {
+            Bank::SupervisorOverride
+        } else {
+            Bank::Supervisor
+        };
+        if let Some(offset) = self.ctx.memory.offset(at.host.page_base()) {
+            self.cpu.tlb.keep(bank, access.kind, linear, offset);
         }
     }
 
@@ -58,7 +78,7 @@ impl Exec<'_, '_> {
         }
         if linear.page_offset() + u64::from(size) <= 4096 {
             let at = self.translate(linear, access)?;
-            if at.kind == PageKind::Ram && self.cpu.published.apic_access.is_none() {
+            if at.kind == PageKind::Ram && self.cpu.published.apic_access != Some(at.host.page_base()) {
                 let memory = &*self.ctx.memory;
                 return Ok(match size {
                     1 => u64::from(memory.read_u8(at.host)),
@@ -92,7 +112,7 @@ impl Exec<'_, '_> {
         }
         if linear.page_offset() + u64::from(size) <= 4096 {
             let at = self.translate(linear, access)?;
-            if at.kind == PageKind::Ram && self.cpu.published.apic_access.is_none() {
+            if at.kind == PageKind::Ram && self.cpu.published.apic_access != Some(at.host.page_base()) {
                 let memory = &mut *self.ctx.memory;
                 match size {
                     1 => memory.write_u8(at.host, value as u8),

@@ -28,6 +28,7 @@ pub(crate) mod system;
 pub(crate) mod transfer;
 
 use crate::decode::Decoded;
+use crate::engine::Running;
 use crate::fault::{Fault, Result};
 use crate::virtualization::Virtualization;
 use crate::{Context, Cpu};
@@ -54,6 +55,8 @@ pub(crate) struct Exec<'a, 'c> {
     pub(crate) cpu: &'a mut Cpu,
     pub(crate) ctx: &'a mut Context<'c>,
     pub(crate) extension: Option<&'a mut (dyn Virtualization + 'static)>,
+    /// The chain of blocks that runs.
+    pub(crate) run: Running<'a>,
 }
 
 impl Exec<'_, '_> {

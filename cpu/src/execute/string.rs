@@ -30,7 +30,7 @@ impl Exec<'_, '_> {
     /// Moves `register` on by one element.
     pub(crate) const fn advance(&mut self, op: &Decoded, register: Gpr) {
         let size = op.size as u64;
-        let backwards = self.cpu.rflags().contains(RFlags::DF);
+        let backwards = self.cpu.control_flags().contains(RFlags::DF);
         let old = self.cpu.gpr[register as usize];
         let new = if backwards { old.wrapping_sub(size) } else { old.wrapping_add(size) };
         self.put_register(register as u8, op.memory.address_size, new);

@@ -134,6 +134,8 @@ impl super::Tlb {
             crate::AccessKind::Read => &mut tables.read[page % DATA_SLOTS],
             crate::AccessKind::Write => &mut tables.write[page % DATA_SLOTS],
             crate::AccessKind::Execute => &mut tables.code[page % CODE_SLOTS],
+            // Shadow-stack accesses are rare enough for the TLB itself.
+            crate::AccessKind::ShadowStackRead | crate::AccessKind::ShadowStackWrite => return,
         };
         *slot = Slot { page: linear.0 & PAGE, offset };
     }

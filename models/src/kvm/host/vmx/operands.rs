@@ -65,6 +65,10 @@ impl VmxVcpu {
         for (entry, field) in pdptes.iter_mut().zip(fields) {
             *entry = self.vmread(field)?;
         }
+        let (pkru, pkrs) = {
+            let machine = self.m();
+            (machine.cpu().pkru, machine.cpu().pkrs)
+        };
         Ok(Paging {
             cr3: Cr3(self.vmread(Field::GuestCr3)?),
             pdptes,
@@ -80,8 +84,8 @@ impl VmxVcpu {
             supervisor_keys: cr4.contains(Cr4::PKS),
             lam_supervisor: cr4.contains(Cr4::LAM_SUP),
             top_global_reserved: false,
-            pkru: self.m().cpu().pkru,
-            pkrs: self.m().cpu().pkrs,
+            pkru,
+            pkrs,
             physical_width: self.model.physical_width(),
         })
     }

@@ -1,0 +1,204 @@
+//! Quick forms of integer arithmetic and logic.
+//!
+//! The status flags are left to be computed when somebody asks: a result and its carries say everything. The formulas of the
+//! carries are those of [`crate::execute::flags`], over all bits at once.
+
+use super::{Op, general};
+use crate::execute::Exec;
+use crate::execute::flags::sign_extend;
+
+pub(super) const ADD: u8 = 0;
+pub(super) const OR: u8 = 1;
+pub(super) const ADC: u8 = 2;
+pub(super) const SBB: u8 = 3;
+pub(super) const AND: u8 = 4;
+pub(super) const SUB: u8 = 5;
+pub(super) const XOR: u8 = 6;
+pub(super) const CMP: u8 = 7;
+pub(super) const TEST: u8 = 8;
+
+/// The carries out of bits 3, top and top - 1, where [`crate::Cpu`] keeps them.
+#[inline(always)]
+const fn carries<const N: usize>(all: u64) -> u64 {
+    all & 8 | all << (64 - 8 * N as u32) & 3 << 62
+}
+
+/// Computes `K` of `N`-byte operands; with `F`, leaves its flags.
+#[inline(always)]
+fn compute<const K: u8, const N: usize, const F: bool>(x: &mut Exec<'_, '_>, a: u64, b: u64) -> u64 {
+    let carry = if K == ADC || K == SBB { u64::from(x.cpu.carry()) } else { 0 };
+    let result = match K {
+        ADD | ADC => a.wrapping_add(b).wrapping_add(carry),
+        SUB | SBB | CMP => a.wrapping_sub(b).wrapping_sub(carry),
+        AND | TEST => a & b,
+        OR => a | b,
+        _ => a ^ b,
+    };
+    if F {
+        let all = match K {
+            ADD | ADC => a & b | (a | b) & !result,
+            SUB | SBB | CMP => !a & b | (!a | b) & result,
+            _ => 0,
+        };
+        x.cpu.set_pending_status(sign_extend(result, N as u8), carries::<N>(all));
+    }
+    result
+}
+
+/// register, register.
+pub(super) fn rr<const K: u8, const N: usize, const F: bool>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+    let (a, b) = (x.gpr(op.a), x.gpr(op.b));
+    let result = compute::<K, N, F>(x, a, b);
+    if K < CMP {
+        x.set::<N>(op.a, result);
+    }
+    at + 1
+}
+
+/// register, immediate.
+pub(super) fn ri<const K: u8, const N: usize, const F: bool>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+    let a = x.gpr(op.a);
+    let result = compute::<K, N, F>(x, a, op.immediate);
+    if K < CMP {
+        x.set::<N>(op.a, result);
+    }
+    at + 1
+}
+
+/// register, memory.
+pub(super) fn rm<const K: u8, const N: usize, const A: u8>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+    let linear = x.quick_address::<A>(op);
+    let Some(b) = x.quick_load::<N>(linear) else { return general(x, op, at) };
+    let a = x.gpr(op.a);
+    let result = compute::<K, N, true>(x, a, b);
+    if K < CMP {
+        x.set::<N>(op.a, result);
+    }
+    at + 1
+}
+
+/// memory, register (`I` false) or immediate.
+pub(super) fn mr<const K: u8, const N: usize, const A: u8, const I: bool>(
+    x: &mut Exec<'_, '_>,
+    op: &Op,
+    at: u32,
+) -> u32 {
+    let linear = x.quick_address::<A>(op);
+    let b = if I { op.immediate } else { x.gpr(op.b) };
+    if K >= CMP {
+        let Some(a) = x.quick_load::<N>(linear) else { return general(x, op, at) };
+        compute::<K, N, true>(x, a, b);
+        return at + 1;
+    }
+    let Some(place) = x.quick_place::<N>(linear) else { return general(x, op, at) };
+    let Some(a) = x.load_place::<N>(place) else { return general(x, op, at) };
+    // The store may hand over, so the flags come after it.
+    let result = compute::<K, N, false>(x, a, b);
+    if !x.store_place::<N>(place, result) {
+        return general(x, op, at);
+    }
+    compute::<K, N, true>(x, a, b);
+    at + 1
+}
+
+/// INC (`D` false), DEC: CF stays.
+pub(super) fn step<const N: usize, const D: bool, const F: bool>(
+    x: &mut Exec<'_, '_>,
+    op: &Op,
+    at: u32,
+) -> u32 {
+    let a = x.gpr(op.a);
+    let result = if D { a.wrapping_sub(1) } else { a.wrapping_add(1) };
+    if F {
+        let all = if D { !a & (1 | result) | result & 1 } else { a & 1 | (a | 1) & !result };
+        let carries = carries::<N>(all);
+        let carry = x.cpu.carry();
+        let overflow = (carries ^ carries << 1) >> 63 != 0;
+        x.cpu.set_pending_status(sign_extend(result, N as u8), carries);
+        x.cpu.set_carry_overflow(carry, overflow);
+    }
+    x.set::<N>(op.a, result);
+    at + 1
+}
+
+/// NEG register.
+pub(super) fn neg<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+    let a = x.gpr(op.a);
+    let result = compute::<SUB, N, true>(x, 0, a);
+    x.set::<N>(op.a, result);
+    at + 1
+}
+
+/// NOT register.
+pub(super) fn not<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+    let a = x.gpr(op.a);
+    x.set::<N>(op.a, !a);
+    at + 1
+}
+
+pub(super) const SHL: u8 = 0;
+pub(super) const SHR: u8 = 1;
+pub(super) const SAR: u8 = 2;
+
+/// SHL, SHR, SAR register by an immediate of 1 to the operand's width less 1. AF is left clear.
+pub(super) fn shift<const K: u8, const N: usize, const F: bool>(
+    x: &mut Exec<'_, '_>,
+    op: &Op,
+    at: u32,
+) -> u32 {
+    let bits = 8 * N as u32;
+    let count = op.immediate as u32;
+    let a = x.gpr(op.a) & u64::MAX >> (64 - bits);
+    let (result, carry, overflow) = match K {
+        SHL => {
+            let result = a << count;
+            let carry = a >> (bits - count) & 1;
+            (result, carry, result >> (bits - 1) & 1 ^ carry)
+        }
+        SHR => (a >> count, a >> (count - 1) & 1, a >> (bits - 1)),
+        _ => {
+            let signed = sign_extend(a, N as u8) as i64;
+            ((signed >> count) as u64, (signed >> (count - 1)) as u64 & 1, 0)
+        }
+    };
+    if F {
+        x.cpu.set_pending_status(sign_extend(result, N as u8), carry << 63 | (carry ^ overflow & 1) << 62);
+    }
+    x.set::<N>(op.a, result);
+    at + 1
+}
+
+/// ROL (`R` false), ROR register of `N` bytes by an immediate of 1 to the width less 1.
+pub(super) fn rotate<const R: bool, const N: usize, const F: bool>(
+    x: &mut Exec<'_, '_>,
+    op: &Op,
+    at: u32,
+) -> u32 {
+    let bits = 8 * N as u32;
+    let mask = u64::MAX >> (64 - bits);
+    let a = x.gpr(op.a) & mask;
+    let count = op.immediate as u32;
+    let left = if R { bits - count } else { count };
+    let result = (a << left | a >> (bits - left)) & mask;
+    if F {
+        let top = result >> (bits - 1) & 1;
+        let (carry, other) = if R { (top, result >> (bits - 2) & 1) } else { (result & 1, top) };
+        // OF is the exclusive-or of the top two bits (ROR) or of CF and the top bit (ROL).
+        x.cpu.set_carry_overflow(carry != 0, carry != other);
+    }
+    x.set::<N>(op.a, result);
+    at + 1
+}
+
+/// IMUL register, register or (`I`) IMUL register, register, immediate. Flags as the semantic function leaves them.
+pub(super) fn imul<const N: usize, const I: bool>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+    let b = sign_extend(x.gpr(op.b), N as u8) as i64;
+    let a = if I { op.immediate } else { x.gpr(op.a) };
+    let a = sign_extend(a, N as u8) as i64;
+    let wide = i128::from(a) * i128::from(b);
+    let result = sign_extend(wide as u64, N as u8);
+    let lost = i128::from(result as i64) != wide;
+    x.cpu.set_pending_status(result, u64::from(lost) << 63);
+    x.set::<N>(op.a, result);
+    at + 1
+}

@@ -1,0 +1,213 @@
+//! Quick forms that move data: MOV, MOVZX, MOVSX, LEA, PUSH, POP, SETcc, CMOVcc.
+
+use super::{Op, Run, general};
+use crate::decode::{NO_REGISTER, RIP_BASE};
+use crate::execute::Exec;
+use crate::execute::flags::sign_extend;
+use rootmode_arch::{Gpr, Linear};
+
+/// How an address is made: the most frequent ways have their own code.
+pub(super) const BASE: u8 = 0;
+/// Base and scaled index.
+pub(super) const INDEXED: u8 = 1;
+/// Any: RIP-relative, no base, FS and GS, 32-bit addresses.
+pub(super) const ANY: u8 = 2;
+
+impl Exec<'_, '_> {
+    /// The linear address of the memory operand, where segments are flat.
+    #[inline(always)]
+    pub(super) fn quick_address<const A: u8>(&self, op: &Op) -> u64 {
+        let gpr = &self.cpu.gpr;
+        match A {
+            BASE => gpr[op.base as usize & 15].wrapping_add(op.displacement),
+            INDEXED => gpr[op.base as usize & 15]
+                .wrapping_add(gpr[op.index as usize & 15] << op.scale)
+                .wrapping_add(op.displacement),
+            _ => {
+                let base = match op.base {
+                    NO_REGISTER => 0,
+                    RIP_BASE => self.cpu.rip,
+                    n => gpr[n as usize & 15],
+                };
+                let index = if op.index == NO_REGISTER { 0 } else { gpr[op.index as usize & 15] << op.scale };
+                let offset = base.wrapping_add(index).wrapping_add(op.displacement) & op.mask;
+                if op.segment == NO_REGISTER {
+                    offset
+                } else {
+                    self.cpu.segments[op.segment as usize & 7].base.wrapping_add(offset)
+                }
+            }
+        }
+    }
+
+    /// Where in RAM `N` bytes may be read. `None`: not without the semantic function.
+    #[inline(always)]
+    pub(super) fn quick_load<const N: usize>(&self, linear: u64) -> Option<u64> {
+        let place = self.cpu.tlb.quick_read(self.run.bank, Linear(linear), N)?;
+        Some(widen(self.ctx.memory.load_at::<N>(place)?))
+    }
+
+    /// Where in RAM `N` bytes may be written.
+    #[inline(always)]
+    pub(super) fn quick_place<const N: usize>(&self, linear: u64) -> Option<usize> {
+        self.cpu.tlb.quick_write(self.run.bank, Linear(linear), N)
+    }
+
+    /// Reads the `N` bytes at `place`.
+    #[inline(always)]
+    pub(super) fn load_place<const N: usize>(&self, place: usize) -> Option<u64> {
+        Some(widen(self.ctx.memory.load_at::<N>(place)?))
+    }
+
+    /// Stores the low `N` bytes of `value`. False: nothing happened.
+    #[inline(always)]
+    pub(super) fn store_place<const N: usize>(&mut self, place: usize, value: u64) -> bool {
+        let bytes = value.to_le_bytes();
+        bytes.first_chunk::<N>().is_some_and(|bytes| self.ctx.memory.store_at::<N>(place, *bytes))
+    }
+
+    /// Writes the low `N` bytes of a register; 32-bit writes clear the upper half.
+    #[inline(always)]
+    pub(super) const fn set<const N: usize>(&mut self, register: u8, value: u64) {
+        let register = &mut self.cpu.gpr[register as usize & 15];
+        *register = match N {
+            8 => value,
+            4 => value & 0xffff_ffff,
+            2 => *register & !0xffff | value & 0xffff,
+            _ => *register & !0xff | value & 0xff,
+        };
+    }
+
+    /// A register.
+    #[inline(always)]
+    pub(super) const fn gpr(&self, register: u8) -> u64 {
+        self.cpu.gpr[register as usize & 15]
+    }
+}
+
+#[inline(always)]
+fn widen<const N: usize>(bytes: [u8; N]) -> u64 {
+    let mut all = [0; 8];
+    all[..N].copy_from_slice(&bytes);
+    u64::from_le_bytes(all)
+}
+
+/// MOV, MOVZX register, register: `S` bytes into `N`.
+pub(super) fn mov_rr<const N: usize, const S: u8>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+    let value = x.gpr(op.b) & (u64::MAX >> (64 - 8 * S as u32));
+    x.set::<N>(op.a, value);
+    at + 1
+}
+
+/// MOVSX, MOVSXD register, register.
+pub(super) fn movsx_rr<const N: usize, const S: u8>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+    let value = sign_extend(x.gpr(op.b), S);
+    x.set::<N>(op.a, value);
+    at + 1
+}
+
+/// MOV register, immediate.
+pub(super) fn mov_ri<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+    x.set::<N>(op.a, op.immediate);
+    at + 1
+}
+
+/// MOV, MOVZX, MOVSX register, memory: `S` bytes into `N`.
+pub(super) fn load<const N: usize, const S: usize, const SIGNED: bool, const A: u8>(
+    x: &mut Exec<'_, '_>,
+    op: &Op,
+    at: u32,
+) -> u32 {
+    let linear = x.quick_address::<A>(op);
+    let Some(value) = x.quick_load::<S>(linear) else { return general(x, op, at) };
+    x.set::<N>(op.a, if SIGNED { sign_extend(value, S as u8) } else { value });
+    at + 1
+}
+
+/// MOV memory, register.
+pub(super) fn store<const N: usize, const A: u8>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+    let linear = x.quick_address::<A>(op);
+    let value = x.gpr(op.b);
+    match x.quick_place::<N>(linear) {
+        Some(place) if x.store_place::<N>(place, value) => at + 1,
+        _ => general(x, op, at),
+    }
+}
+
+/// MOV memory, immediate.
+pub(super) fn store_immediate<const N: usize, const A: u8>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+    let linear = x.quick_address::<A>(op);
+    match x.quick_place::<N>(linear) {
+        Some(place) if x.store_place::<N>(place, op.immediate) => at + 1,
+        _ => general(x, op, at),
+    }
+}
+
+/// LEA.
+pub(super) fn lea<const N: usize, const A: u8>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+    let address = x.quick_address::<A>(op);
+    x.set::<N>(op.a, address);
+    at + 1
+}
+
+/// PUSH register; `N` is also the stack's width.
+pub(super) fn push<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+    let value = x.gpr(op.b);
+    push_value::<N>(x, op, at, value)
+}
+
+/// PUSH immediate.
+pub(super) fn push_immediate<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+    push_value::<N>(x, op, at, op.immediate)
+}
+
+#[inline(always)]
+fn push_value<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, at: u32, value: u64) -> u32 {
+    let pointer = x.gpr(Gpr::Rsp as u8).wrapping_sub(N as u64) & narrow::<N>();
+    match x.quick_place::<N>(pointer) {
+        Some(place) if x.store_place::<N>(place, value) => {
+            x.cpu.gpr[Gpr::Rsp as usize] = pointer;
+            at + 1
+        }
+        _ => general(x, op, at),
+    }
+}
+
+/// POP register.
+pub(super) fn pop<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+    let pointer = x.gpr(Gpr::Rsp as u8) & narrow::<N>();
+    let Some(value) = x.quick_load::<N>(pointer) else { return general(x, op, at) };
+    x.cpu.gpr[Gpr::Rsp as usize] = pointer.wrapping_add(N as u64) & narrow::<N>();
+    x.set::<N>(op.a, value);
+    at + 1
+}
+
+/// Addresses of `N` bytes.
+#[inline(always)]
+pub(super) const fn narrow<const N: usize>() -> u64 {
+    u64::MAX >> (64 - 8 * N as u32)
+}
+
+/// SETcc register.
+pub(super) fn setcc<const C: u8>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+    let value = u64::from(x.cpu.holds(C));
+    x.set::<1>(op.a, value);
+    at + 1
+}
+
+/// CMOVcc register, register.
+pub(super) fn cmov<const C: u8, const N: usize>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+    let value = if x.cpu.holds(C) { x.gpr(op.b) } else { x.gpr(op.a) };
+    x.set::<N>(op.a, value);
+    at + 1
+}
+
+/// NOP and its relatives.
+pub(super) fn nop(_: &mut Exec<'_, '_>, _: &Op, at: u32) -> u32 {
+    at + 1
+}
+
+/// Chooses the code for an address.
+pub(super) const fn by_address(forms: [Run; 3], address: u8) -> Run {
+    forms[address as usize]
+}
