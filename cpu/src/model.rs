@@ -62,6 +62,7 @@ const COMMON: &[Feature] = &[
     Feature::Cldemote,
     Feature::Movdiri,
     Feature::Movdir64b,
+    Feature::Fpu,
     Feature::Mmx,
     Feature::Sse,
     Feature::Sse2,

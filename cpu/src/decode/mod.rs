@@ -5,6 +5,7 @@
 
 mod extended;
 mod quick;
+mod stack;
 mod table;
 mod vector;
 
@@ -164,7 +165,10 @@ pub(crate) fn resolve(
         keeps_mode: quick.is_near_branch(),
         quick,
         memory: memory(instruction, mode),
-        immediate: detail.immediate.unwrap_or_else(|| immediate(instruction)),
+        immediate: detail
+            .immediate
+            .or_else(|| stack::opcode(&bytes[..known]))
+            .unwrap_or_else(|| immediate(instruction)),
         current,
     }
 }

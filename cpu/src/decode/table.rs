@@ -31,7 +31,7 @@ pub(super) fn row(handler: Handler) -> Row {
 }
 
 /// A row whose instruction ends its block: control flow, or a change of how what follows is decoded, translated or interrupted.
-fn end(handler: Handler) -> Row {
+pub(super) fn end(handler: Handler) -> Row {
     (handler, Detail { ends_block: true, ..Detail::default() })
 }
 
@@ -119,6 +119,7 @@ pub(super) fn handler(instruction: &Instruction, features: &FeatureSet) -> Row {
         .or_else(|| flow(instruction))
         .or_else(|| privileged(instruction))
         .or_else(|| super::vector::handler(instruction))
+        .or_else(|| super::stack::handler(instruction))
         .unwrap_or_else(|| end(control::unmodelled))
 }
 
@@ -163,6 +164,7 @@ fn lacks(feature: CpuidFeature, features: &FeatureSet) -> bool {
         C::WBNOINVD => Feature::Wbnoinvd,
         C::VMX | C::INVEPT | C::INVVPID => Feature::Vmx,
         C::SVM | C::SKINIT_or_SVM => Feature::Svm,
+        C::FPU | C::FPU287 | C::FPU387 | C::FPU287XL_ONLY => Feature::Fpu,
         C::MMX => Feature::Mmx,
         C::SSE => Feature::Sse,
         C::SSE2 => Feature::Sse2,
@@ -280,7 +282,7 @@ fn integer(i: &Instruction) -> Option<Row> {
         M::Cmpsq => string(string::cmps, 8),
         M::Cld => variant(row(system::direction), 0),
         M::Std => variant(row(system::direction), 1),
-        M::Nop | M::Mfence | M::Lfence | M::Sfence | M::Endbr64 | M::Endbr32 | M::Reservednop | M::Wait => {
+        M::Nop | M::Mfence | M::Lfence | M::Sfence | M::Endbr64 | M::Endbr32 | M::Reservednop => {
             row(control::nop)
         }
         _ if i.is_jcc_short_or_near() => sized(end(control::jcc), branch_size(i)),

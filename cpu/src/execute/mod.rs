@@ -26,6 +26,7 @@ pub(crate) mod simd;
 pub(crate) mod string;
 pub(crate) mod system;
 pub(crate) mod transfer;
+pub(crate) mod x87;
 
 use crate::decode::Decoded;
 use crate::engine::Running;

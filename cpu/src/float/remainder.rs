@@ -6,28 +6,36 @@ use super::extended::{Answer, finish, from_integer, nan};
 use super::parts::infinity_extended;
 use super::{Class, EXTENDED, Exact, F80, Mode, Parts, Rounding, flag};
 
-/// A remainder, and either the low bits of the quotient or `None` when the reduction is only partial.
-pub(crate) type Remainder = (Answer, Option<u64>);
+/// What is known of a quotient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Quotient {
+    /// It was computed; these are its low bits.
+    Bits(u64),
+    /// The reduction is only partial.
+    Partial,
+    /// There is none: NaNs and invalid operands.
+    None,
+}
 
 /// FPREM (truncating), or FPREM1 with `nearest`.
 ///
 /// A partial reduction lowers the exponent by a number from 32 to 63 that the manual leaves open: it is chosen so that
 /// the rest of the difference is a multiple of 32, as processors do.
-pub(crate) fn remainder(a: &Parts, b: &Parts, nearest: bool, mode: Mode) -> Remainder {
+pub(crate) fn remainder(a: &Parts, b: &Parts, nearest: bool, mode: Mode) -> (Answer, Quotient) {
     if let Some(answer) = nan(a, b) {
-        return (answer, Some(0));
+        return (answer, Quotient::None);
     }
     if a.is_infinite() || b.is_zero() {
-        return (Answer::new(F80::INDEFINITE, flag::INVALID), Some(0));
+        return (Answer::new(F80::INDEFINITE, flag::INVALID), Quotient::None);
     }
     let denormal = a.denormal || b.denormal;
     let precision = EXTENDED.precision;
     if a.is_zero() || b.is_infinite() {
-        return (finish(identity(a), denormal, precision, mode), Some(0));
+        return (finish(identity(a), denormal, precision, mode), Quotient::Bits(0));
     }
     let difference = a.exponent - b.exponent;
     if difference < if nearest { -1 } else { 0 } {
-        return (finish(identity(a), denormal, precision, mode), Some(0));
+        return (finish(identity(a), denormal, precision, mode), Quotient::Bits(0));
     }
     let partial = difference >= 64;
     let steps = if partial { difference & 31 | 32 } else { difference };
@@ -47,7 +55,8 @@ pub(crate) fn remainder(a: &Parts, b: &Parts, nearest: bool, mode: Mode) -> Rema
     }
     let value =
         if rest == 0 { Value::Zero(a.sign) } else { Value::Exact(Exact::normalised(sign, unit + 64, rest)) };
-    (finish(value, denormal, precision, mode), (!partial).then_some(quotient as u64))
+    let known = if partial { Quotient::Partial } else { Quotient::Bits(quotient as u64) };
+    (finish(value, denormal, precision, mode), known)
 }
 
 /// FSCALE: `a * 2^trunc(b)`.

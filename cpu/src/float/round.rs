@@ -95,12 +95,15 @@ pub(crate) const fn round(
     let wraps = matches!(unmasked, Unmasked::Wrapped);
     let normal = Rounded { sign, exponent, significand: full as u64, infinite: false, flags, up };
     if exponent > format.maximum {
-        if mode.masks & flag::OVERFLOW == 0 {
+        let unmasked = mode.masks & flag::OVERFLOW == 0;
+        if unmasked && (!wraps || exponent - WRAP <= format.maximum) {
             let exponent = if wraps { exponent - WRAP } else { format.maximum };
             return Rounded { exponent, flags: flags | flag::OVERFLOW, ..normal };
         }
         let flags = flag::OVERFLOW | flag::INEXACT;
         let to_infinity = match rounding {
+            // Beyond the biased range, too (FSCALE), it is infinity.
+            _ if unmasked => true,
             Rounding::Nearest => true,
             Rounding::Down => sign,
             Rounding::Up => !sign,
@@ -121,12 +124,14 @@ pub(crate) const fn round(
     }
     // Tiny before rounding; after rounding only if the unbounded result still is.
     let tiny = exponent < format.minimum;
-    if tiny && mode.masks & flag::UNDERFLOW == 0 {
+    let unmasked = mode.masks & flag::UNDERFLOW == 0;
+    let beyond = wraps && exponent + WRAP < format.minimum;
+    if tiny && unmasked && !beyond {
         // Inexact counts as with unbounded exponents.
         let exponent = if wraps { exponent + WRAP } else { format.minimum };
         return Rounded { exponent, flags: flags | flag::UNDERFLOW, ..normal };
     }
-    if tiny && mode.flush_to_zero {
+    if tiny && (mode.flush_to_zero || unmasked) {
         let flags = flag::UNDERFLOW | flag::INEXACT;
         return Rounded { sign, exponent: format.minimum, significand: 0, infinite: false, flags, up: false };
     }

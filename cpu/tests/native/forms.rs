@@ -3,11 +3,11 @@
 use iced_x86::{Code, CpuidFeature, Encoder, Instruction, OpKind, Register};
 
 /// One form: the instruction and its bytes (with a zero immediate at the end, if it has one).
-pub struct Form {
-    pub code: Code,
-    pub bytes: Vec<u8>,
-    pub immediate: bool,
-    pub memory: bool,
+pub(crate) struct Form {
+    pub(crate) code: Code,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) immediate: bool,
+    pub(crate) memory: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -48,7 +48,7 @@ fn set(instruction: &mut Instruction, n: u32, candidate: Candidate) {
 }
 
 /// Every form of every code whose features satisfy `wanted`.
-pub fn forms(wanted: impl Fn(&[CpuidFeature]) -> bool) -> Vec<Form> {
+pub(crate) fn forms(wanted: impl Fn(&[CpuidFeature]) -> bool) -> Vec<Form> {
     let mut forms = Vec::new();
     let mut encoder = Encoder::new(64);
     for code in Code::values() {
@@ -82,7 +82,7 @@ pub fn forms(wanted: impl Fn(&[CpuidFeature]) -> bool) -> Vec<Form> {
                     memory: kinds.iter().any(|k| matches!(k, OpKind::Memory | OpKind::MemorySegRDI)),
                 });
             }
-            encoder.take_buffer();
+            let _ = encoder.take_buffer();
         }
     }
     forms
