@@ -265,7 +265,7 @@ fn init_and_start_up_wake_application_processors_at_the_vector() {
     board.run(20_000);
     for processor in &board.processors()[1..] {
         let cpu = &processor.cpu;
-        assert_ne!(cpu.activity, Activity::WaitForSipi);
+        assert_eq!((cpu.activity, cpu.rip), (Activity::Halted, 1));
         assert_eq!((cpu.segments[1].base, cpu.segments[1].selector.0), (0x12000, 0x1200));
         assert!(!cpu.apic.is_enabled() && !cpu.is_bootstrap());
     }

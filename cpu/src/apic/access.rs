@@ -118,14 +118,14 @@ impl<P: ApicPage> LocalApic<P> {
                 self.expire(clock);
                 if self.timer_mode() != TimerMode::TscDeadline {
                     self.page.set(TIMER_INITIAL, value);
-                    self.timer.start(value, clock);
+                    self.timer.start(value, self.rate(), clock);
                 }
             }
             TIMER_DIVIDE => {
                 self.expire(clock);
                 let current = self.value(TIMER_CURRENT, clock);
                 self.page.set(TIMER_DIVIDE, value);
-                self.timer.rebase(current, clock);
+                self.timer.start(current, self.rate(), clock);
             }
             LVT_LINT0 | LVT_LINT1 => {
                 // Only a level-triggered fixed interrupt can have been accepted and not yet ended.

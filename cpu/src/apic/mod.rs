@@ -224,7 +224,7 @@ impl<P: ApicPage> LocalApic<P> {
 
     /// The tick at which the timer fires next.
     pub fn next_expiry(&self, clock: Clock) -> Option<u64> {
-        self.timer.expiry(self.timer_mode(), self.rate(), clock)
+        self.timer.expiry(self.timer_mode(), clock)
     }
 
     /// Fires the timer if it has come to zero by now.

@@ -50,6 +50,8 @@ pub(super) struct Timer {
     anchor: u64,
     /// So many counts after the anchor it is zero next; 0: it does not run.
     target: u64,
+    /// Derived: the tick at which that is.
+    zero: u64,
     /// IA32_TSC_DEADLINE; 0: disarmed.
     pub(super) deadline: u64,
 }
@@ -80,9 +82,15 @@ impl Rate {
 
 impl Timer {
     /// Starts counting down from `initial`; 0 stops.
-    pub(super) const fn start(&mut self, initial: u32, clock: Clock) {
+    pub(super) fn start(&mut self, initial: u32, rate: Rate, clock: Clock) {
         self.anchor = clock.tick;
-        self.target = initial as u64;
+        self.aim(initial.into(), rate);
+    }
+
+    /// It is zero next when so many counts passed since the anchor.
+    fn aim(&mut self, target: u64, rate: Rate) {
+        self.target = target;
+        self.zero = self.anchor.saturating_add(rate.ticks(target));
     }
 
     /// The current count.
@@ -104,11 +112,11 @@ impl Timer {
     }
 
     /// When it fires next, in ticks.
-    pub(super) fn expiry(&self, mode: TimerMode, rate: Rate, clock: Clock) -> Option<u64> {
+    pub(super) fn expiry(&self, mode: TimerMode, clock: Clock) -> Option<u64> {
         match mode {
             TimerMode::TscDeadline => (self.deadline != 0)
                 .then(|| clock.tick.saturating_add(self.deadline.saturating_sub(clock.tsc))),
-            _ => (self.target != 0).then(|| self.anchor.saturating_add(rate.ticks(self.target))),
+            _ => (self.target != 0).then_some(self.zero),
         }
     }
 
@@ -121,24 +129,18 @@ impl Timer {
             }
             return fires;
         }
-        let elapsed = rate.counts(clock.tick.saturating_sub(self.anchor));
-        if self.target == 0 || elapsed < self.target {
+        if self.target == 0 || clock.tick < self.zero {
             return false;
         }
-        let initial = u64::from(initial);
-        self.target = match mode {
-            TimerMode::Periodic if initial != 0 => {
+        let elapsed = rate.counts(clock.tick - self.anchor);
+        let target = match (mode, u64::from(initial)) {
+            (TimerMode::Periodic, initial @ 1..) => {
                 self.target + ((elapsed - self.target) / initial + 1) * initial
             }
             _ => 0,
         };
+        self.aim(target, rate);
         true
-    }
-
-    /// Goes on from the current count at another rate.
-    pub(super) const fn rebase(&mut self, current: u32, clock: Clock) {
-        self.anchor = clock.tick;
-        self.target = current as u64;
     }
 
     pub(super) fn digest(&self, digest: &mut Digest) {

@@ -7,6 +7,7 @@ use super::{Board, Source};
 use crate::apic::{Ipi, Mode, Outgoing, Shorthand};
 use crate::context::{DeliveryMode, Effects, InterruptMessage, Message};
 use rootmode_arch::record::Stop;
+use rootmode_mmu::Digest;
 
 impl Board {
     /// Applies what a device access of processor `source`, or a deadline of a device (`None`), caused, and what left that
@@ -64,6 +65,24 @@ impl Board {
     pub(super) fn post(&mut self, target: u8, message: Message) {
         if let Some(processor) = self.processors.get_mut(usize::from(target)) {
             processor.cpu.post(message);
+        }
+    }
+
+    /// Adds the messages that wait for the next slice to `digest`.
+    pub(super) fn digest_messages(&self, digest: &mut Digest) {
+        for (target, message) in &self.messages {
+            let (kind, value) = match *message {
+                Message::Interrupt(vector) => (1, vector),
+                Message::LevelInterrupt(vector) => (2, vector),
+                Message::ExtInt => (3, 0),
+                Message::Intr(level) => (4, u8::from(level)),
+                Message::NmiLine(level) => (5, u8::from(level)),
+                Message::Nmi => (6, 0),
+                Message::Smi => (7, 0),
+                Message::Init => (8, 0),
+                Message::Sipi(vector) => (9, vector),
+            };
+            digest.all(&[u64::from(*target), kind, u64::from(value)]);
         }
     }
 

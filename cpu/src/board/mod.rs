@@ -231,7 +231,7 @@ impl Board {
         }
     }
 
-    /// The fingerprint of the machine's state: memory, processors, extensions, clock, deadlines.
+    /// The fingerprint of the machine's state: memory, processors, extensions, clock, deadlines, messages on their way.
     pub fn digest(&self) -> u128 {
         let mut digest = Digest::new();
         self.memory.digest(&mut digest);
@@ -243,6 +243,7 @@ impl Board {
             }
         }
         self.deadlines.digest(&mut digest);
+        self.digest_messages(&mut digest);
         self.bus.digest(&mut digest);
         digest.finish()
     }
