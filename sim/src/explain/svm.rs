@@ -32,8 +32,12 @@ pub(super) fn entry(dump: &Dump, dumped: &DumpedVmcb, settings: &Settings, cpu: 
     } else {
         Host::LONG_MODE
     };
-    let cx = EntryContext::new(&processor, &vmcb).with_host(host);
-    let any = EntryContext::new(&generous, &vmcb).with_host(host);
+    let vmsa = dumped.to_vmsa();
+    let on = |processor| EntryContext {
+        vmsa: vmsa.as_ref(),
+        ..EntryContext::new(processor, &vmcb).with_host(host)
+    };
+    let (cx, any) = (on(&processor), on(&generous));
 
     let recorded = dump.failure.as_ref().map(|failure| failure.value).or_else(|| exit_code(&vmcb));
     let mut broken = Vec::new();
@@ -71,17 +75,19 @@ fn exit_code(vmcb: &Vmcb) -> Option<u64> {
 }
 
 fn broken_rule(rule: &Rule, cx: &EntryContext<'_>, dumped: &DumpedVmcb, assumed: bool) -> Broken {
+    let known = |field: Field| match field.vmcb_offset() {
+        Some(_) => cx.vmcb.get(field),
+        None => cx.vmsa.and_then(|vmsa| vmsa.get(field)),
+    };
     let value = |field: &Field| Value {
         name: field.name().to_owned(),
-        value: cx.vmcb.get(*field).map(hex),
+        value: known(*field).map(hex),
         line: dumped.line(*field),
     };
     let change = |correction: Correction| match correction.place {
-        Place::Vmcb(field) | Place::Vmsa(field) => Change {
-            name: field.name().to_owned(),
-            from: cx.vmcb.get(field).map(hex),
-            to: hex(correction.value),
-        },
+        Place::Vmcb(field) | Place::Vmsa(field) => {
+            Change { name: field.name().to_owned(), from: known(field).map(hex), to: hex(correction.value) }
+        }
         Place::Memory(address) => Change {
             name: format!("memory at {address:#x}"),
             from: cx.memory.read_u64(address).map(hex),

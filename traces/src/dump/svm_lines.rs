@@ -49,7 +49,7 @@ macro_rules! save {
 }
 
 /// Every line with numbers that KVM's `dump_vmcb` printed from kernel 3.1 (where it appeared) to 6.18, except the
-/// general registers of SEV-ES guests. Offsets: APM Vol. 2 "Layout of VMCB".
+/// general registers of SEV-ES guests. Offsets: APM Vol. 2 "Layout of VMCB"; fields that only a VMSA has lie behind the control area like its others.
 pub(crate) const LINES: &[Template] = &[
     control!("cr_read:", true, 0x000, 2),
     control!("cr_write:", true, 0x002, 2),
@@ -125,6 +125,8 @@ pub(crate) const LINES: &[Template] = &[
     save!("gpat:", 0x668, "dbgctl:", 0x670),
     save!("br_from:", 0x678, "br_to:", 0x680),
     save!("excp_from:", 0x688, "excp_to:", 0x690),
+    // Of a decrypted VMSA, which has no colon here.
+    save!("sev_features", 0x7b0),
 ];
 
 /// The headings of a dump's areas.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use rootmode_svm::Vmcb;
 use rootmode_svm::vmcb::{Area, TABLE};
+use rootmode_svm::{Vmcb, Vmsa};
 use rootmode_vmx::{Field, Vmcs};
 
 /// Whose virtualization extension a dump belongs to.
@@ -133,8 +133,8 @@ impl DumpedVmcb {
     /// The first line that a field's value, or a part of it, comes from.
     pub fn line(&self, field: rootmode_svm::Field) -> Option<u32> {
         let row = field.row();
-        let inside =
-            |k: &VmcbKey| row.area != Area::Vmsa && (row.offset..row.offset + row.size).contains(&k.offset);
+        let start = if row.area == Area::Vmsa { SAVE_AREA + row.offset } else { row.offset };
+        let inside = |k: &VmcbKey| (start..start + row.size).contains(&k.offset);
         self.fields.iter().filter(|(k, _)| inside(k)).map(|(_, v)| v.line).min()
     }
 
@@ -159,7 +159,20 @@ impl DumpedVmcb {
         }
         vmcb
     }
+
+    /// The one field of an encrypted guest's VMSA that VMRUN checks, SEV_FEATURES, if the text shows it; all others are
+    /// unknown.
+    pub fn to_vmsa(&self) -> Option<Vmsa> {
+        let row = rootmode_svm::Field::SevFeatures.row();
+        let features = self.value(SAVE_AREA + row.offset, row.size as u8)?;
+        let mut vmsa = Vmsa::unknown();
+        vmsa.set(row.field, features);
+        Some(vmsa)
+    }
 }
+
+/// Where the save area starts in a VMCB; a VMSA is one.
+const SAVE_AREA: u16 = 0x400;
 
 /// The control structure that a dump shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
