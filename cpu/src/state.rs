@@ -6,6 +6,7 @@
 use crate::apic::{Abilities, LocalApic, OwnPage};
 use crate::breakpoints::Condition;
 use crate::execute::flags::{self, STATUS};
+use crate::execute::smm::{Interrupted, PortInstruction, RESET_BASE};
 use crate::interrupts::Interrupts;
 use crate::model::Model;
 use crate::msr::MsrFile;
@@ -263,6 +264,14 @@ pub struct Cpu {
     pub pdptes: [u64; 4],
     /// Debug exceptions that wait for the next boundary: DR6 bits, active high.
     pub pending_debug: u64,
+    /// In system-management mode.
+    pub smm: bool,
+    /// SMBASE.
+    pub smbase: u32,
+    /// What the SMI that led into SMM interrupted.
+    pub(crate) before_smm: Interrupted,
+    /// The port instruction that completed last.
+    pub(crate) last_port: Option<PortInstruction>,
     /// DR6 bits of data and port breakpoints that the instruction in progress matched.
     pub(crate) matched_breakpoints: u64,
     /// The instruction in progress takes no single-step trap, whatever TF was when it began.
@@ -348,6 +357,10 @@ impl Cpu {
             pkrs: 0,
             pdptes: [0; 4],
             pending_debug: 0,
+            smm: false,
+            smbase: RESET_BASE,
+            before_smm: Interrupted::default(),
+            last_port: None,
             matched_breakpoints: 0,
             trap_inhibited: false,
             checks_data: false,
@@ -692,6 +705,7 @@ impl Cpu {
         fresh.apic = self.apic.clone();
         fresh.apic.init();
         fresh.published = self.published;
+        fresh.smbase = self.smbase;
         fresh.activity = if self.is_bootstrap() { Activity::Active } else { Activity::WaitForSipi };
         *self = fresh;
         self.refresh();
@@ -751,6 +765,9 @@ impl Cpu {
                     digest.all(&[kind, code, rip[0], rip[1], d.detail]);
                 }
             }
+        }
+        if self.smm || self.smbase != RESET_BASE {
+            digest.all(&[u64::from(self.smm), u64::from(self.smbase)]);
         }
         let tag = self.tag;
         digest.all(&[u64::from(tag.space), u64::from(tag.pcid), tag.root]);

@@ -3,7 +3,7 @@
 use super::extended;
 use crate::execute::{
     Handler, alu, bits, control, data, decimal, descriptors, extension, frame, inspect, multiply, ports,
-    registers, segments, shift, string, system, transfer,
+    registers, segments, shift, smm, string, system, transfer,
 };
 use crate::virtualization::Opcode;
 use iced_x86::{Code, CpuidFeature, Instruction, Mnemonic as M, OpKind};
@@ -396,6 +396,7 @@ fn flow(i: &Instruction) -> Option<Row> {
         M::Syscall => end(transfer::syscall),
         M::Sysretq => sized(end(transfer::sysret), 8),
         M::Sysret => sized(end(transfer::sysret), 4),
+        M::Rsm => end(smm::rsm),
         M::Sysenter => end(transfer::sysenter),
         M::Sysexitq => sized(end(transfer::sysexit), 8),
         M::Sysexit => sized(end(transfer::sysexit), 4),

@@ -139,7 +139,7 @@ impl Exec<'_, '_> {
     /// #AC(0) for an unaligned access of CPL 3; page faults go first.
     #[cold]
     #[inline(never)]
-    fn check_data(&mut self, linear: Linear, size: u8, access: Access) -> Result {
+    pub(crate) fn check_data(&mut self, linear: Linear, size: u8, access: Access) -> Result {
         if access.user && self.cpu.checks_alignment() && linear.0 & (u64::from(size) - 1) != 0 {
             self.translate(linear, access)?;
             self.translate(linear.offset(u64::from(size) - 1), access)?;

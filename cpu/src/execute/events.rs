@@ -7,7 +7,7 @@ use crate::state::{Activity, Attention, Delivery, DeliveryKind, Gate};
 use crate::virtualization::Slot;
 use rootmode_arch::event::{Exception, ExceptionSource};
 use rootmode_arch::record::Stop;
-use rootmode_arch::{Cr0, DebugCtl, Dr6, Dr7, Event, EventClass, Linear, RFlags, Reaction, Stage, vector};
+use rootmode_arch::{Cr0, DebugCtl, Dr6, Dr7, Event, EventClass, RFlags, Reaction, Stage, vector};
 
 /// What the boundary decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,13 +224,13 @@ impl Exec<'_, '_> {
     /// SMI, INIT and start-up IPIs.
     fn signals(&mut self) -> Result<bool> {
         let held = self.cpu.published.nmi_gate == Gate::Closed;
-        if self.cpu.interrupts.smi && !held {
+        if self.cpu.interrupts.smi && !held && !self.cpu.smm {
             self.raise_if_guest(&Event::Smi)?;
-            // System-management mode is not modelled.
-            return Err(Fault::Stop(Stop::Unmodelled(Linear(self.cpu.rip))));
+            self.enter_smm();
+            return Ok(true);
         }
         let blocked = self.extension.as_deref().is_some_and(|e| e.blocks_init(self.cpu));
-        if self.cpu.interrupts.init && !held && !blocked {
+        if self.cpu.interrupts.init && !held && !blocked && !self.cpu.smm {
             self.raise_if_guest(&Event::Init)?;
             self.cpu.init();
             return Ok(true);

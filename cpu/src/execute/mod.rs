@@ -23,6 +23,7 @@ pub(crate) mod registers;
 pub(crate) mod segments;
 pub(crate) mod shift;
 pub(crate) mod simd;
+pub(crate) mod smm;
 pub(crate) mod string;
 pub(crate) mod system;
 pub(crate) mod transfer;

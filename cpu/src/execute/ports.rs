@@ -1,6 +1,7 @@
 //! Port input and output: IN, OUT, INS, OUTS.
 
 use super::flags::mask;
+use super::smm::PortInstruction;
 use super::{Exec, Flow};
 use crate::decode::{Decoded, Operand};
 use crate::fault::{Fault, Result};
@@ -31,8 +32,29 @@ impl Exec<'_, '_> {
         if bits >> (port & 7) & ((1 << size) - 1) == 0 { Ok(()) } else { Err(Fault::GP0) }
     }
 
-    fn input(&mut self, port: u16, size: u8) -> u64 {
-        self.cpu.matched_breakpoints |= self.cpu.port_matches(port, size);
+    /// Before a port is accessed: breakpoints, and what an SMI behind the instruction reports.
+    fn note_port(&mut self, access: &PortAccess) {
+        let cpu = &mut *self.cpu;
+        cpu.matched_breakpoints |= cpu.port_matches(access.port, access.size);
+        let [rcx, rsi, rdi] = [Gpr::Rcx, Gpr::Rsi, Gpr::Rdi].map(|gpr| cpu.register(gpr));
+        cpu.last_port = Some(PortInstruction {
+            tick: cpu.tick + 1,
+            rip: cpu.rip,
+            rcx,
+            rsi,
+            rdi,
+            port: access.port,
+            size: access.size,
+            input: access.input,
+            string: access.string,
+            rep: access.rep,
+            immediate: access.immediate,
+        });
+    }
+
+    fn input(&mut self, access: &PortAccess) -> u64 {
+        self.note_port(access);
+        let (port, size) = (access.port, access.size);
         let tick = self.cpu.tick;
         let value = self.ctx.bus.read_port(port, size, tick, self.ctx.effects) & mask(size) as u32;
         self.note_effects();
@@ -40,8 +62,9 @@ impl Exec<'_, '_> {
         u64::from(value)
     }
 
-    fn output(&mut self, port: u16, size: u8, value: u64) {
-        self.cpu.matched_breakpoints |= self.cpu.port_matches(port, size);
+    fn output(&mut self, access: &PortAccess, value: u64) {
+        self.note_port(access);
+        let (port, size) = (access.port, access.size);
         let (tick, value) = (self.cpu.tick, (value & mask(size)) as u32);
         self.ctx.bus.write_port(port, size, value, tick, self.ctx.effects);
         self.note_effects();
@@ -81,7 +104,7 @@ pub(crate) fn in_(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     if x.offer_port(access)? || x.offer_last(access)? {
         return Ok(Flow::Next);
     }
-    let value = x.input(access.port, op.size);
+    let value = x.input(&access);
     x.put_register(Gpr::Rax as u8, op.size, value);
     Ok(Flow::Next)
 }
@@ -93,7 +116,7 @@ pub(crate) fn out(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
         return Ok(Flow::Next);
     }
     let value = x.cpu.gpr[Gpr::Rax as usize];
-    x.output(access.port, op.size, value);
+    x.output(&access, value);
     Ok(Flow::Next)
 }
 
@@ -132,9 +155,12 @@ pub(crate) fn ins(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
         let write = x.data(AccessKind::Write);
         x.translate(to, write)?;
         x.translate(to.offset(u64::from(op.size) - 1), write)?;
+        if x.cpu.checks_data {
+            x.check_data(to, op.size, write)?;
+        }
         done = x.offer_last(port)?;
         if !done {
-            let value = x.input(port.port, op.size);
+            let value = x.input(&port);
             x.write(to, op.size, value, write)?;
         }
     }
@@ -153,7 +179,7 @@ pub(crate) fn outs(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
         let read = x.data(AccessKind::Read);
         let value = x.read(from, op.size, read)?;
         if !x.offer_last(port)? {
-            x.output(port.port, op.size, value);
+            x.output(&port, value);
         }
     }
     x.advance(op, Gpr::Rsi);

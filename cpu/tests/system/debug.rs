@@ -158,6 +158,16 @@ fn general_detect_faults_before_the_access_and_clears_itself() {
 }
 
 #[test]
+fn an_event_in_the_shadow_of_mov_ss_drops_its_single_step_trap() {
+    let mut rig = Legacy::new();
+    rig.cpu().gpr[0] = u64::from(DATA_0);
+    rig.cpu().set_rflags(RFlags::TF);
+    // MOV SS, AX; INT1: one #DB, which is INT1's.
+    assert_eq!(rig.instruction(&[0x8e, 0xd0, 0xf1]), Err((DB, CODE + 3)));
+    assert_eq!((rig.cpu().dr6, rig.cpu().gpr[4]), (DR6, STACK - 12));
+}
+
+#[test]
 fn int1_leaves_dr6_alone() {
     let mut rig = Legacy::new();
     rig.cpu().dr6 = DR6 | 0x4001;

@@ -11,5 +11,6 @@ mod gates;
 mod legacy;
 mod real;
 mod segments;
+mod smm;
 mod tasks;
 mod virtual_8086;

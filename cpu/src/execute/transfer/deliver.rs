@@ -59,6 +59,10 @@ impl Exec<'_, '_> {
         } else {
             self.deliver_protected(delivery.vector, &frame)?;
         }
+        if self.cpu.mov_ss_shadow {
+            // The single-step trap of MOV SS is lost when an event comes in its shadow; its data breakpoints are not.
+            self.cpu.pending_debug &= !Dr6::BS.0;
+        }
         self.cpu.delivering = None;
         self.cpu.sti_shadow = false;
         self.cpu.mov_ss_shadow = false;

@@ -5,7 +5,7 @@ use super::super::flags::mask;
 use super::super::{Exec, Flow};
 use crate::decode::Decoded;
 use crate::fault::{Fault, Result};
-use rootmode_arch::{AccessRights, Efer, Gpr, Linear, RFlags, Segment, SegmentName, Selector, Vendor};
+use rootmode_arch::{AccessRights, Dr6, Efer, Gpr, Linear, RFlags, Segment, SegmentName, Selector, Vendor};
 
 /// Rights of flat code and data at level 0; with [`USER`] at level 3.
 const CODE_64: u32 = 0xa09b;
@@ -34,6 +34,15 @@ impl Exec<'_, '_> {
         self.cpu.rip = rip;
     }
 
+    /// SYSCALL and SYSRET take the single-step trap by the TF that they leave, not by the one that they found.
+    fn set_flags_and_trap(&mut self, flags: RFlags) {
+        self.cpu.trap_inhibited = true;
+        if flags.contains(RFlags::TF) {
+            self.cpu.pending_debug |= Dr6::BS.0;
+        }
+        self.cpu.set_rflags(flags);
+    }
+
     /// # Errors
     /// #UD without EFER.SCE; Intel has SYSCALL and SYSRET in 64-bit mode only.
     fn require_syscall(&self) -> Result {
@@ -55,12 +64,10 @@ pub(crate) fn syscall(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
         let target = if x.cpu.is_64_bit() { x.cpu.msrs.lstar } else { x.cpu.msrs.cstar };
         let masked = RFlags(flags.0 & !x.cpu.msrs.fmask).without(RFlags::RF);
         x.enter(flat(cs, CODE_64), flat(ss, DATA), 0, target);
-        // Whether a trap follows is decided by what FMASK left of TF.
-        x.cpu.trap_inhibited = !masked.contains(RFlags::TF);
-        x.cpu.set_rflags(masked);
+        x.set_flags_and_trap(masked);
     } else {
         x.enter(flat(cs, CODE_32), flat(ss, DATA), 0, star & 0xffff_ffff);
-        x.cpu.set_rflags(flags.without(RFlags::VM | RFlags::IF | RFlags::RF));
+        x.set_flags_and_trap(flags.without(RFlags::VM | RFlags::IF | RFlags::RF));
     }
     x.cpu.refresh();
     Ok(Flow::Jumped)
@@ -93,7 +100,7 @@ pub(crate) fn sysret(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     x.enter(flat(cs | 3, rights | USER), stack, 3, if long { rip } else { rip & mask(4) });
     let old = x.cpu.rflags();
     let flags = if x.is_long() { RFlags(x.cpu.gpr[R11] & 0x003c_7fd7) } else { old.with(RFlags::IF) };
-    x.cpu.set_rflags(flags);
+    x.set_flags_and_trap(flags);
     x.cpu.refresh();
     Ok(Flow::Jumped)
 }
