@@ -17,6 +17,7 @@ pub mod demo;
 #[cfg(feature = "tools")]
 pub mod explain;
 pub mod guests;
+pub mod machine;
 #[cfg(feature = "tools")]
 pub mod strategies;
 pub mod transparency;

@@ -4,6 +4,7 @@ mod campaign;
 mod demo;
 mod explain;
 mod rules;
+mod run;
 mod table;
 
 use std::process::ExitCode;
@@ -38,6 +39,8 @@ enum Command {
     Campaign(campaign::Arguments),
     /// Say why a VM entry or VMRUN was refused: every broken rule, with the nearest valid values.
     Explain(explain::Arguments),
+    /// Run an image on a PC.
+    Run(run::Arguments),
     /// Show the entry rules of both vendors.
     Rules(rules::Arguments),
 }
@@ -57,6 +60,12 @@ pub(crate) fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let result = match cli.command {
+        Some(Command::Run(arguments)) => {
+            return run::run(&arguments).unwrap_or_else(|report| {
+                anstream::eprintln!("{report:?}");
+                ExitCode::from(2)
+            });
+        }
         Some(Command::Campaign(arguments)) => campaign::run(&arguments),
         Some(Command::Explain(arguments)) => explain::run(&arguments),
         Some(Command::Rules(arguments)) => rules::run(&arguments),

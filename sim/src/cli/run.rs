@@ -1,0 +1,128 @@
+//! `rootmode run`: a machine with an image, its serial port on standard output, its exit status as QEMU's.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rootmode::machine::{Machine, Parts, exit_status};
+use rootmode_arch::choices::Seeded;
+use rootmode_arch::choices::{Choices, Tame};
+use rootmode_arch::record::Stop;
+use rootmode_cpu::Model;
+use rootmode_models::devices::pc::configuration::Configuration;
+
+/// Ticks between looks at the serial port. Where a run is cut never changes what happens.
+const CHUNK: u64 = 2_000_000;
+
+/// Run an image: a Multiboot kernel, an ELF64 executable, a flat binary, or firmware.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The image.
+    image: Option<PathBuf>,
+    /// Processor model.
+    #[arg(long, default_value = "max-intel")]
+    cpu: String,
+    /// Processors, 1 to 8.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    cpus: u8,
+    /// RAM: bytes, or with a suffix K, M or G.
+    #[arg(long, default_value = "128M", value_parser = size)]
+    memory: u64,
+    /// The kernel's command line.
+    #[arg(long, default_value = "", value_name = "TEXT", allow_hyphen_values = true)]
+    append: String,
+    /// Initial RAM disk.
+    #[arg(long, value_name = "FILE")]
+    initrd: Option<PathBuf>,
+    /// Firmware at the reset vector.
+    #[arg(long, value_name = "FILE")]
+    bios: Option<PathBuf>,
+    /// Where the serial port goes: `stdio`, or a file.
+    #[arg(long, default_value = "stdio", value_name = "FILE")]
+    serial: String,
+    /// Stop at this tick.
+    #[arg(long, value_name = "TICKS")]
+    limit: Option<u64>,
+    /// Draw choices from this seed; without it every choice is the tamest.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Print the digest of the final state.
+    #[arg(long)]
+    digest: bool,
+}
+
+/// A size with an optional suffix.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.trim_end_matches(['b', 'B', 'i']) {
+        t if t.ends_with(['k', 'K']) => (&t[..t.len() - 1], 10),
+        t if t.ends_with(['m', 'M']) => (&t[..t.len() - 1], 20),
+        t if t.ends_with(['g', 'G']) => (&t[..t.len() - 1], 30),
+        t => (t, 0),
+    };
+    let number: u64 = digits.parse().map_err(|_| "a number with an optional suffix K, M or G".to_string())?;
+    let bytes = number.checked_mul(1 << shift).ok_or("too large")?;
+    if bytes == 0 || bytes % 4096 != 0 { Err("must be a multiple of 4096, not 0".into()) } else { Ok(bytes) }
+}
+
+fn model(name: &str) -> miette::Result<Model> {
+    match name {
+        "max-intel" => Ok(Model::max_intel()),
+        "max-amd" => Ok(Model::max_amd()),
+        _ => Err(miette::miette!("no processor model {name}: there are max-intel and max-amd")),
+    }
+}
+
+fn read(path: &PathBuf) -> miette::Result<Vec<u8>> {
+    std::fs::read(path).map_err(|e| miette::miette!("cannot read {}: {e}", path.display()))
+}
+
+pub(super) fn run(arguments: &Arguments) -> miette::Result<ExitCode> {
+    let parts = Parts {
+        model: Arc::new(model(&arguments.cpu)?),
+        configuration: Configuration {
+            processors: arguments.cpus,
+            memory: arguments.memory,
+            command_line: arguments.append.clone(),
+            initrd: arguments.initrd.as_ref().map(read).transpose()?.unwrap_or_default(),
+            ..Configuration::default()
+        },
+        firmware: arguments.bios.as_ref().map(read).transpose()?,
+        image: arguments.image.as_ref().map(read).transpose()?,
+        name: arguments.image.as_ref().map_or_else(String::new, |path| path.display().to_string()),
+    };
+    let choices: Box<dyn Choices + Send> = match arguments.seed {
+        Some(seed) => Box::new(Seeded::new(seed)),
+        None => Box::new(Tame),
+    };
+    let mut machine = Machine::new(&parts, choices).map_err(|e| miette::miette!("{e}"))?;
+    let mut serial: Box<dyn std::io::Write> = if arguments.serial == "stdio" {
+        Box::new(std::io::stdout())
+    } else {
+        let file = std::fs::File::create(&arguments.serial);
+        Box::new(file.map_err(|e| miette::miette!("cannot create {}: {e}", arguments.serial))?)
+    };
+    let begin = Instant::now();
+    let end = arguments.limit.unwrap_or(u64::MAX);
+    let stopped = loop {
+        let until = machine.board.now().saturating_add(CHUNK).min(end);
+        let stopped = machine.run(until);
+        let (text, console) = machine.take_output();
+        if !text.is_empty() || !console.is_empty() {
+            let written = serial.write_all(&text).and_then(|()| serial.write_all(&console));
+            written.and_then(|()| serial.flush()).map_err(|e| miette::miette!("serial port: {e}"))?;
+        }
+        if stopped.stop != Stop::Limit || until == end {
+            break stopped;
+        }
+    };
+    let seconds = begin.elapsed().as_secs_f64();
+    let ticks = stopped.tick;
+    let rate = ticks as f64 / seconds / 1e6;
+    anstream::eprintln!("rootmode: {:?} after {ticks} ticks, {seconds:.2} s, {rate:.1} MIPS", stopped.stop);
+    if arguments.digest {
+        anstream::eprintln!("digest {:032x}", machine.board.digest());
+    }
+    Ok(ExitCode::from(exit_status(stopped.stop)))
+}

@@ -1,0 +1,137 @@
+//! [`Image`]: what kind of image a file is, and how it is loaded.
+//!
+//! - Multiboot 1 kernels: entered as the specification says, in 32-bit protected mode.
+//! - ELF64 executables without a Multiboot header: entered in 64-bit mode at CPL 0, interrupts off, with the first 4 GiB
+//!   identity-mapped by 2-MByte pages, a flat GDT (code 0x08, data 0x10) and RDI = RSI = 0; the stack is the caller's to set.
+//! - Anything else is a flat binary: loaded at 0x7c00 and entered there in real mode.
+
+use rootmode_arch::{DescriptorTable, Gpr, HostPhysical};
+use rootmode_cpu::board::Board;
+use rootmode_models::devices::pc::configuration::Configuration;
+
+use super::{elf, multiboot};
+
+/// Where a flat binary is loaded and entered.
+pub const FLAT_BASE: u64 = 0x7c00;
+/// Where a flat binary must end.
+const FLAT_END: u64 = 0xa_0000;
+/// Page tables and GDT of an ELF64 image, in low memory that firmware would own.
+const TABLES: u64 = 0x9_0000;
+
+/// What is wrong with an image.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ImageError {
+    /// The ELF structure.
+    #[error("not a usable ELF file: {0}")]
+    Elf(String),
+    /// The Multiboot header.
+    #[error("Multiboot header at offset {offset:#x}: {what}")]
+    Multiboot {
+        /// Offset in the file.
+        offset: usize,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// A part does not fit into memory.
+    #[error("{what} at {address:#x}, {bytes} bytes: does not lie in the machine's memory of {memory} bytes")]
+    Place {
+        /// Which part.
+        what: &'static str,
+        /// Where it should go.
+        address: u64,
+        /// Its size.
+        bytes: u64,
+        /// Bytes of memory.
+        memory: u64,
+    },
+}
+
+/// A kind of image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Image {
+    /// A Multiboot 1 kernel.
+    Multiboot(multiboot::Header),
+    /// A 64-bit ELF executable.
+    Elf64,
+    /// A flat binary.
+    Flat,
+}
+
+impl Image {
+    /// Looks what `bytes` are.
+    ///
+    /// # Errors
+    /// [`ImageError`] if a Multiboot header is there and is wrong.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ImageError> {
+        if let Some(header) = multiboot::Header::find(bytes)? {
+            return Ok(Self::Multiboot(header));
+        }
+        Ok(if elf::is_64_bit(bytes) { Self::Elf64 } else { Self::Flat })
+    }
+
+    /// Puts the image into memory and sets processor 0 to its entry.
+    ///
+    /// # Errors
+    /// [`ImageError`] if it is damaged or does not fit.
+    pub(super) fn load(
+        &self,
+        bytes: &[u8],
+        name: &str,
+        configuration: &Configuration,
+        board: &mut Board,
+    ) -> Result<(), ImageError> {
+        match self {
+            Self::Multiboot(header) => header.load(bytes, name, configuration, board),
+            Self::Elf64 => {
+                let entry = elf::load(bytes, configuration.memory, board)?.entry;
+                enter_64_bit(board, entry);
+                Ok(())
+            }
+            Self::Flat => {
+                place("flat binary", FLAT_BASE, bytes.len() as u64, FLAT_END.min(configuration.memory))?;
+                board.memory.write(HostPhysical(FLAT_BASE), bytes);
+                let cpu = &mut board.processors_mut()[0].cpu;
+                let cs = cpu.segment_mut(rootmode_arch::SegmentName::Cs);
+                cs.selector = rootmode_arch::Selector(0);
+                cs.base = 0;
+                cpu.rip = FLAT_BASE;
+                cpu.refresh();
+                Ok(())
+            }
+        }
+    }
+}
+
+/// # Errors
+/// [`ImageError::Place`] unless `bytes` bytes at `address` lie below `memory`.
+pub(super) fn place(what: &'static str, address: u64, bytes: u64, memory: u64) -> Result<(), ImageError> {
+    match address.checked_add(bytes) {
+        Some(end) if end <= memory => Ok(()),
+        _ => Err(ImageError::Place { what, address, bytes, memory }),
+    }
+}
+
+/// The state in which an ELF64 image is entered.
+fn enter_64_bit(board: &mut Board, entry: u64) {
+    let write = |board: &mut Board, at: u64, value: u64| board.memory.write_u64(HostPhysical(at), value);
+    let (pml4, pdpt, directories, gdt) = (TABLES, TABLES + 0x1000, TABLES + 0x2000, TABLES + 0x6000);
+    write(board, pml4, pdpt | 3);
+    for gigabyte in 0..4 {
+        write(board, pdpt + gigabyte * 8, (directories + gigabyte * 0x1000) | 3);
+        for page in 0..512 {
+            let address = gigabyte << 30 | page << 21;
+            write(board, directories + gigabyte * 0x1000 + page * 8, address | 0x83);
+        }
+    }
+    write(board, gdt, 0);
+    write(board, gdt + 8, 0x00af_9b00_0000_ffff);
+    write(board, gdt + 16, 0x00cf_9300_0000_ffff);
+    let cpu = &mut board.processors_mut()[0].cpu;
+    cpu.enter_long_mode(pml4, entry, 0);
+    cpu.gpr[Gpr::Rdi as usize] = 0;
+    cpu.gpr[Gpr::Rsi as usize] = 0;
+    cpu.gpr[Gpr::Rdx as usize] = 0;
+    cpu.gdtr = DescriptorTable { base: gdt, limit: 23 };
+    cpu.idtr = DescriptorTable { base: 0, limit: 0 };
+    cpu.refresh();
+}

@@ -1,0 +1,147 @@
+//! [`Machine`]: a PC as a product: board, processors, chipset and an image, ready to run.
+
+mod elf;
+mod image;
+mod multiboot;
+
+pub use image::{Image, ImageError};
+
+use std::sync::Arc;
+
+use rootmode_arch::HostPhysical;
+use rootmode_arch::choices::Choices;
+use rootmode_arch::record::{Level, Stop};
+use rootmode_cpu::board::{Board, Stopped};
+use rootmode_cpu::{Cpu, Model};
+use rootmode_mmu::LayoutError;
+use rootmode_models::devices::pc::Pc;
+use rootmode_models::devices::pc::configuration::Configuration;
+
+use crate::transparency::extension;
+
+/// Processors a machine may have.
+pub const PROCESSORS: std::ops::RangeInclusive<u8> = 1..=8;
+/// Where firmware that is loaded below 4 GiB ends.
+const ROM_END: u64 = 1 << 32;
+
+/// What a machine is made of.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// Which processor.
+    pub model: Arc<Model>,
+    /// Chipset, memory, number of processors, command line, initial RAM disk.
+    pub configuration: Configuration,
+    /// Firmware at the reset vector.
+    pub firmware: Option<Vec<u8>>,
+    /// What runs. Without it the processor starts at the reset vector.
+    pub image: Option<Vec<u8>>,
+    /// The image's name, the first word of its command line.
+    pub name: String,
+}
+
+/// Why a machine cannot be built.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MachineError {
+    /// The memory's size.
+    #[error("memory: {0}")]
+    Memory(#[from] LayoutError),
+    /// The number of processors.
+    #[error("{0} processors: from 1 to 8 are possible")]
+    Processors(u8),
+    /// The image.
+    #[error("image: {0}")]
+    Image(#[from] ImageError),
+    /// The firmware.
+    #[error("firmware of {0} bytes: its size must be a multiple of 4096, at most 16 MiB")]
+    Firmware(usize),
+    /// Neither an image nor firmware.
+    #[error("nothing to run: name an image, or firmware")]
+    Nothing,
+}
+
+/// A PC.
+pub struct Machine {
+    /// Memory, processors, clock and bus.
+    pub board: Board,
+}
+
+impl Machine {
+    /// Builds a machine whose choices come from `choices`.
+    ///
+    /// # Errors
+    /// [`MachineError`] if parts do not fit.
+    pub fn new(parts: &Parts, choices: Box<dyn Choices + Send>) -> Result<Self, MachineError> {
+        let count = parts.configuration.processors;
+        if !PROCESSORS.contains(&count) {
+            return Err(MachineError::Processors(count));
+        }
+        if parts.image.is_none() && parts.firmware.is_none() {
+            return Err(MachineError::Nothing);
+        }
+        let mut configuration = parts.configuration.clone();
+        configuration.firmware = parts.firmware.is_some();
+        let mut board = Board::new();
+        board.set_choices(choices);
+        Pc::install(&configuration, &mut board)?;
+        if let Some(rom) = &parts.firmware {
+            load_firmware(&mut board, rom)?;
+        }
+        for index in 0..count {
+            let cpu = Cpu::new(index, parts.model.clone());
+            board.add_processor(cpu, Some(extension(&parts.model, Level::L1)));
+        }
+        if let Some(bytes) = &parts.image {
+            let image = Image::parse(bytes)?;
+            image.load(bytes, &parts.name, &configuration, &mut board)?;
+        }
+        for processor in board.processors_mut().iter_mut().skip(1) {
+            processor.cpu.activity = rootmode_cpu::Activity::WaitForSipi;
+            processor.cpu.refresh();
+        }
+        Ok(Self { board })
+    }
+
+    /// Runs until machine time reaches `limit`, or something stops the machine.
+    pub fn run(&mut self, limit: u64) -> Stopped {
+        self.board.run(limit)
+    }
+
+    /// What the guest printed since the last call: the serial port, then the debug console.
+    pub fn take_output(&mut self) -> (Vec<u8>, Vec<u8>) {
+        self.board.with_bus(|bus, _, _, _| match Pc::of_mut(bus) {
+            Some(pc) => (pc.take_serial_output(), pc.take_console_output()),
+            None => (Vec::new(), Vec::new()),
+        })
+    }
+
+    /// Bytes for the guest's serial port, from outside.
+    pub fn serial_input(&mut self, bytes: &[u8]) {
+        self.board.with_bus(|bus, _, tick, effects| {
+            if let Some(pc) = Pc::of_mut(bus) {
+                pc.serial_input(bytes, tick, effects);
+            }
+        });
+    }
+}
+
+/// The process's exit status for a stop, as QEMU gives it: isa-debug-exit's `value << 1 | 1`; 0 for power-off.
+pub const fn exit_status(stop: Stop) -> u8 {
+    match stop {
+        Stop::Requested(value) => (value << 1 | 1) as u8,
+        Stop::PowerOff => 0,
+        _ => 3,
+    }
+}
+
+/// Puts firmware right below 4 GiB, and its last 128 KiB below 1 MiB as well.
+fn load_firmware(board: &mut Board, rom: &[u8]) -> Result<(), MachineError> {
+    if rom.is_empty() || !rom.len().is_multiple_of(4096) || rom.len() > 16 << 20 {
+        return Err(MachineError::Firmware(rom.len()));
+    }
+    let base = HostPhysical(ROM_END - rom.len() as u64);
+    board.memory.add_ram(base, rom.len() as u64)?;
+    board.memory.write(base, rom);
+    let low = rom.len().min(0x2_0000);
+    board.memory.write(HostPhysical(0x10_0000 - low as u64), &rom[rom.len() - low..]);
+    Ok(())
+}
