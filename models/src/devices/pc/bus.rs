@@ -63,7 +63,7 @@ impl Pc {
             Port::Pit => {
                 self.settle_pit(tick, effects);
                 self.pit.write(port, value, tick);
-                self.settle_pit(tick, effects);
+                self.follow_pit(tick, effects);
             }
             Port::Rtc if port & 1 == 0 => self.rtc.select(value),
             Port::Rtc => {
@@ -107,6 +107,66 @@ impl Pc {
         }
     }
 
+    /// A read from a port that belongs to a device. Kept out of line: the look into the table is all that a port needs
+    /// which nobody listens to.
+    #[inline(never)]
+    fn read_device(&mut self, device: Port, port: u16, size: u8, tick: u64, effects: &mut Effects) -> u32 {
+        match device {
+            Port::DebugExit => ones(size),
+            Port::Power => {
+                let base = self.pci.power_base().unwrap_or(port);
+                let value = self.power.read(port - base, size, tick);
+                self.settle_power(tick, effects);
+                value
+            }
+            Port::PciAddress if size == 4 => self.pci.address(),
+            Port::PciData => self.pci.read(port, size),
+            _ => (0..u16::from(size)).fold(0, |value, i| {
+                value | u32::from(self.read_byte(port.wrapping_add(i), tick, effects)) << (8 * i)
+            }),
+        }
+    }
+
+    /// The same for a write.
+    #[inline(never)]
+    fn write_device(
+        &mut self,
+        device: Port,
+        port: u16,
+        size: u8,
+        value: u32,
+        tick: u64,
+        effects: &mut Effects,
+    ) {
+        match device {
+            Port::TestFlush => {}
+            Port::DebugExit => effects.stop = Some(Stop::Requested(value & ones(size))),
+            Port::Power => {
+                let base = self.pci.power_base().unwrap_or(port);
+                if let Some(Sleep::S5) = self.power.write(port - base, size, value, tick) {
+                    effects.stop = Some(Stop::PowerOff);
+                }
+                self.settle_power(tick, effects);
+            }
+            Port::FwCfg => {
+                if self.fw_cfg.write(port, size, value) {
+                    self.timers.arm(Timer::Transfer, Some(tick), effects);
+                }
+            }
+            Port::PciAddress if size == 4 => self.pci.set_address(value),
+            Port::PciData => {
+                if self.pci.write(port, size, value) {
+                    self.relocate();
+                }
+            }
+            _ => {
+                for (i, byte) in (0..u16::from(size)).zip(value.to_le_bytes()) {
+                    self.write_byte(port.wrapping_add(i), byte, tick, effects);
+                }
+            }
+        }
+    }
+
     fn pci_test_offset(&self, port: u16) -> u64 {
         u64::from(port - self.pci.test_ports().unwrap_or(port))
     }
@@ -140,50 +200,19 @@ impl Pc {
 }
 
 impl Bus for Pc {
+    #[inline]
     fn read_port(&mut self, port: u16, size: u8, tick: u64, effects: &mut Effects) -> u32 {
         match self.ports.get(port) {
-            Port::Absent | Port::Diagnostic | Port::DebugExit => ones(size),
-            Port::Power => {
-                let base = self.pci.power_base().unwrap_or(port);
-                let value = self.power.read(port - base, size, tick);
-                self.settle_power(tick, effects);
-                value
-            }
-            Port::PciAddress if size == 4 => self.pci.address(),
-            Port::PciData => self.pci.read(port, size),
-            _ => (0..u16::from(size)).fold(0, |value, i| {
-                value | u32::from(self.read_byte(port.wrapping_add(i), tick, effects)) << (8 * i)
-            }),
+            Port::Absent | Port::Diagnostic => ones(size),
+            device => self.read_device(device, port, size, tick, effects),
         }
     }
 
+    #[inline]
     fn write_port(&mut self, port: u16, size: u8, value: u32, tick: u64, effects: &mut Effects) {
         match self.ports.get(port) {
-            Port::Absent | Port::Diagnostic | Port::TestFlush => {}
-            Port::DebugExit => effects.stop = Some(Stop::Requested(value & ones(size))),
-            Port::Power => {
-                let base = self.pci.power_base().unwrap_or(port);
-                if let Some(Sleep::S5) = self.power.write(port - base, size, value, tick) {
-                    effects.stop = Some(Stop::PowerOff);
-                }
-                self.settle_power(tick, effects);
-            }
-            Port::FwCfg => {
-                if self.fw_cfg.write(port, size, value) {
-                    self.timers.arm(Timer::Transfer, Some(tick), effects);
-                }
-            }
-            Port::PciAddress if size == 4 => self.pci.set_address(value),
-            Port::PciData => {
-                if self.pci.write(port, size, value) {
-                    self.relocate();
-                }
-            }
-            _ => {
-                for (i, byte) in (0..u16::from(size)).zip(value.to_le_bytes()) {
-                    self.write_byte(port.wrapping_add(i), byte, tick, effects);
-                }
-            }
+            Port::Absent | Port::Diagnostic => {}
+            device => self.write_device(device, port, size, value, tick, effects),
         }
     }
 
@@ -255,7 +284,7 @@ impl Bus for Pc {
         self.pci_test.digest(digest);
         self.test.digest(digest);
         digest.all(&[
-            self.pit_seen,
+            self.pit_event,
             u64::from(self.system_control),
             u64::from(self.reset_control),
             u64::from(self.shutdown),

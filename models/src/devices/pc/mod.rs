@@ -70,8 +70,8 @@ pub struct Pc {
     lines: Lines,
     timers: Timers,
     pit: Pit,
-    /// The tick up to which OUT of counter 0 has reached its line.
-    pit_seen: u64,
+    /// The next tick at which OUT of counter 0 changes; `u64::MAX` if it does not.
+    pit_event: u64,
     rtc: Rtc,
     uart: Uart,
     keyboard: Keyboard,
@@ -161,7 +161,7 @@ impl Pc {
             lines: Lines::new(),
             timers: Timers::default(),
             pit: Pit::new(),
-            pit_seen: 0,
+            pit_event: u64::MAX,
             rtc,
             uart: Uart::new(),
             keyboard: Keyboard::new(),
@@ -252,20 +252,33 @@ impl Pc {
 
     /// Brings IRQ 0 to where OUT of counter 0 is at `tick`, through every edge on the way: a pulse is shorter than a slice.
     fn settle_pit(&mut self, tick: u64, effects: &mut Effects) {
+        // An edge more changes nothing when nobody was called for the ones before: it finds the line as they did.
         const EDGES: u32 = 16;
         for _ in 0..EDGES {
-            match self.pit.next_event(self.pit_seen) {
-                Some(event) if event <= tick => {
-                    self.pit_seen = event;
-                    self.lines.set(0, Driver::Device, self.pit.out0(event), effects);
-                }
-                _ => break,
+            if self.pit_event > tick {
+                break;
             }
+            let event = self.pit_event;
+            self.lines.set(0, Driver::Device, self.pit.out0(event), effects);
+            self.pit_event = self.pit.next_event(event).unwrap_or(u64::MAX);
         }
-        self.pit_seen = tick.max(self.pit_seen);
+        if self.pit_event <= tick {
+            self.follow_pit(tick, effects);
+        } else {
+            self.arm_pit(effects);
+        }
+    }
+
+    /// Brings IRQ 0 to where OUT of counter 0 is after a write, or after edges without number.
+    fn follow_pit(&mut self, tick: u64, effects: &mut Effects) {
         self.lines.set(0, Driver::Device, self.pit.out0(tick), effects);
-        if self.lines.timer_is_heard() {
-            self.timers.arm(Timer::Pit, self.pit.next_event(tick), effects);
+        self.pit_event = self.pit.next_event(tick).unwrap_or(u64::MAX);
+        self.arm_pit(effects);
+    }
+
+    fn arm_pit(&mut self, effects: &mut Effects) {
+        if self.pit_event != u64::MAX && self.lines.timer_is_heard() {
+            self.timers.arm(Timer::Pit, Some(self.pit_event), effects);
         }
     }
 

@@ -43,8 +43,10 @@ pub(super) struct Counter {
     /// The last whole count written, 1 to 65 536 (10 000 in BCD).
     count: Option<u32>,
     element: Element,
-    /// In mode 3: OUT is low at the origin. In mode 1: it was low already when the trigger came.
+    /// In mode 3: OUT is low at the origin. In modes 1, 4 and 5: it is low until the origin, from what ran before.
     low_first: bool,
+    /// In mode 4: the gate fell in this cycle, that of the strobe; it is over although the element stays at zero.
+    struck: Option<u64>,
     /// A count that waits for a trigger, in modes 1 and 5.
     wants_trigger: bool,
     /// A count for the end of the current period, in modes 2 and 3.
@@ -68,6 +70,7 @@ impl Counter {
             count: None,
             element: Element::Waiting,
             low_first: false,
+            struck: None,
             wants_trigger: false,
             reload: None,
             half_written: None,
@@ -101,6 +104,7 @@ impl Counter {
         self.count = None;
         self.element = Element::Waiting;
         self.low_first = false;
+        self.struck = None;
         self.wants_trigger = false;
         self.reload = None;
         self.half_written = None;
@@ -133,6 +137,8 @@ impl Counter {
         self.count = Some(count);
         match self.mode {
             Mode::InterruptOnTerminalCount | Mode::SoftwareStrobe => {
+                self.low_first = self.mode == Mode::SoftwareStrobe && !self.out(cycle);
+                self.struck = None;
                 self.element = if self.gate {
                     Element::Running { origin: cycle + 1, count }
                 } else {
@@ -159,7 +165,11 @@ impl Counter {
         match self.mode {
             Mode::InterruptOnTerminalCount | Mode::SoftwareStrobe => {
                 if let (true, Element::Running { origin, count }) = (falls, self.element) {
-                    self.element = Element::Held { elapsed: cycle.saturating_sub(origin), count };
+                    let elapsed = cycle.saturating_sub(origin);
+                    if elapsed == u64::from(count) {
+                        self.struck = Some(cycle);
+                    }
+                    self.element = Element::Held { elapsed, count };
                 } else if let (true, Element::Held { elapsed, count }) = (rises, self.element) {
                     // The count was loaded in spite of the gate: no cycle is lost for that.
                     self.element = Element::Running { origin: cycle.saturating_sub(elapsed), count };
@@ -171,7 +181,8 @@ impl Counter {
             }
             _ if rises => {
                 if let Some(count) = self.count {
-                    self.low_first = self.mode == Mode::OneShot && !self.out(cycle);
+                    self.low_first =
+                        matches!(self.mode, Mode::OneShot | Mode::HardwareStrobe) && !self.out(cycle);
                     self.element = Element::Running { origin: cycle + 1, count };
                     self.wants_trigger = false;
                     self.reload = None;
@@ -331,7 +342,9 @@ impl Counter {
             Mode::OneShot => elapsed >= period,
             Mode::RateGenerator => elapsed % period != period - 1,
             Mode::SquareWave => settled.wave(elapsed, count).0,
-            Mode::SoftwareStrobe | Mode::HardwareStrobe => elapsed != period,
+            Mode::SoftwareStrobe | Mode::HardwareStrobe => {
+                elapsed != period || self.struck.is_some_and(|struck| struck != cycle)
+            }
         }
     }
 
@@ -359,9 +372,11 @@ impl Counter {
         let period = u64::from(count);
         let elapsed = cycle.saturating_sub(origin);
         match self.mode {
+            _ if self.struck.is_some() => None,
             Mode::InterruptOnTerminalCount => Some(origin + period).filter(|end| *end > cycle),
             Mode::OneShot if cycle < origin && !self.low_first => Some(origin),
             Mode::OneShot => Some(origin + period).filter(|end| *end > cycle),
+            Mode::SoftwareStrobe | Mode::HardwareStrobe if cycle < origin && self.low_first => Some(origin),
             Mode::SoftwareStrobe | Mode::HardwareStrobe => {
                 [origin + period, origin + period + 1].into_iter().find(|change| *change > cycle)
             }
@@ -416,6 +431,7 @@ impl Counter {
                 | u64::from(self.low_first) << 1
                 | u64::from(self.high_next) << 2
                 | u64::from(self.wants_trigger) << 3,
+            option(self.struck),
             option(self.count.map(u64::from)),
             option(self.reload.map(u64::from)),
             option(self.half_written.map(u64::from)),

@@ -1,4 +1,5 @@
-//! The timing diagrams of the data sheet, typed as strings, and its rules for latches, gates and reloads.
+//! The timing diagrams of the data sheet, typed as strings, its rules for latches, gates and reloads, and a counter that
+//! really counts, one pulse of the clock at a time.
 
 use super::*;
 use crate::devices::clock::PIT;
@@ -227,4 +228,149 @@ fn port_61_shows_gate_speaker_refresh_and_output() {
     pit.write(0x61, 3, at(0));
     assert_eq!(pit.read(0x61, at(1)) & 0x0f, 3);
     assert_ne!(pit.read(0x61, at(1)) & 0x10, pit.read(0x61, at(19)) & 0x10);
+}
+
+/// The data sheet's counter, pulse by pulse.
+#[derive(Debug)]
+struct Counting {
+    mode: u8,
+    /// The count register.
+    register: u16,
+    /// The counting element.
+    element: u16,
+    loaded: bool,
+    load: bool,
+    /// Modes 4 and 5: the strobe has still to come. Mode 3: the half wave was loaded from an odd count.
+    armed: bool,
+    out: bool,
+    gate: bool,
+}
+
+impl Counting {
+    fn new(mode: u8, gate: bool) -> Self {
+        let out = mode != 0;
+        Self { mode, register: 0, element: 0, loaded: false, load: false, armed: false, out, gate }
+    }
+
+    fn write(&mut self, count: u16) {
+        self.register = count;
+        match self.mode {
+            0 => {
+                self.out = false;
+                self.load = true;
+            }
+            4 => self.load = true,
+            2 | 3 if !self.loaded => self.load = self.gate,
+            _ => {}
+        }
+    }
+
+    fn set_gate(&mut self, gate: bool) {
+        let rises = gate && !self.gate;
+        self.gate = gate;
+        match self.mode {
+            1 | 5 if rises => self.load = self.register != 0,
+            2 | 3 if rises => self.load = self.register != 0,
+            2 | 3 if !gate => {
+                self.out = true;
+                self.loaded = false;
+                self.load = false;
+            }
+            _ => {}
+        }
+    }
+
+    fn pulse(&mut self) {
+        let strobe = matches!(self.mode, 4 | 5);
+        if strobe && !self.out {
+            self.out = true;
+        }
+        if std::mem::take(&mut self.load) {
+            self.loaded = true;
+            self.armed = self.mode != 3 || self.register & 1 != 0;
+            self.element = if self.mode == 3 { self.register & !1 } else { self.register };
+            if self.mode == 1 {
+                self.out = false;
+            }
+            if matches!(self.mode, 2 | 3) {
+                self.out = true;
+            }
+            return;
+        }
+        let stops = matches!(self.mode, 0 | 2 | 3 | 4) && !self.gate;
+        if !self.loaded || stops {
+            return;
+        }
+        if self.mode == 3 {
+            // Odd counts: the high half takes one pulse more, with zero in the element.
+            let ends = if self.out && self.armed { self.element == 0 } else { self.element == 2 };
+            if ends {
+                self.out = !self.out;
+                self.armed = self.register & 1 != 0;
+                self.element = self.register & !1;
+            } else {
+                self.element -= 2;
+            }
+            return;
+        }
+        self.element = self.element.wrapping_sub(1);
+        match self.mode {
+            0 | 1 if self.element == 0 => self.out = true,
+            2 if self.element == 1 => self.out = false,
+            2 if self.element == 0 => {
+                self.out = true;
+                self.element = self.register;
+            }
+            4 | 5 if self.element == 0 && std::mem::take(&mut self.armed) => self.out = false,
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn random_writes_and_gates_give_what_a_counter_gives_that_counts() {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut below = |n: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) % n
+    };
+    for run in 0..600 {
+        let mode = (run % 6) as u8;
+        let mut pit = Pit::new();
+        let mut gate = below(2) == 1;
+        pit.write(0x61, u8::from(gate), at(0));
+        let mut counting = Counting::new(mode, gate);
+        pit.write(0x43, 0xb0 | mode << 1, at(0));
+        let mut history = Vec::new();
+        for cycle in 1..200 {
+            counting.pulse();
+            match below(14) {
+                0 => {
+                    let count = 2 + below(9) as u16;
+                    pit.write(0x42, count as u8, at(cycle));
+                    pit.write(0x42, 0, at(cycle));
+                    counting.write(count);
+                    history.push((cycle, u64::from(count)));
+                }
+                1 => {
+                    gate = !gate;
+                    pit.write(0x61, u8::from(gate), at(cycle));
+                    counting.set_gate(gate);
+                    history.push((cycle, 100 + u64::from(gate)));
+                }
+                _ => {}
+            }
+            assert_eq!(
+                out2(&mut pit, cycle),
+                counting.out,
+                "mode {mode}, cycle {cycle}, {history:?}, {counting:?}"
+            );
+            if counting.loaded && !counting.load {
+                let shown = count(&mut pit, 2, cycle);
+                assert_eq!(shown, counting.element, "mode {mode}, cycle {cycle}, {history:?}, {counting:?}");
+            }
+        }
+    }
 }
