@@ -2,7 +2,7 @@
 
 use super::table::{Row, row, sized, variant};
 use crate::execute::{bmi, control, data, line};
-use iced_x86::{CpuidFeature as C, Instruction, Mnemonic as M};
+use iced_x86::{Code, CpuidFeature as C, Instruction, Mnemonic as M, OpKind};
 use rootmode_arch::Feature;
 
 /// The row of instruction `i`, whose features the processor has.
@@ -41,6 +41,15 @@ pub(super) fn handler(i: &Instruction) -> Option<Row> {
         | M::Prefetchit1 => row(control::nop),
         _ => return None,
     })
+}
+
+/// PREFETCH with a register operand: a no-operation on Intel's parts.
+pub(super) fn is_undefined_on_amd(i: &Instruction) -> bool {
+    let reserved = matches!(
+        i.code(),
+        Code::Reservednop_rm16_r16_0F0D | Code::Reservednop_rm32_r32_0F0D | Code::Reservednop_rm64_r64_0F0D
+    );
+    reserved && i.op0_kind() == OpKind::Register
 }
 
 /// The feature that an encoding of this file needs. `Some(None)`: none, since processors without it treat it as a no-operation.

@@ -14,7 +14,7 @@ pub(crate) use quick::Quick;
 use crate::execute::Handler;
 use crate::state::Current;
 use crate::virtualization::Opcode;
-use iced_x86::{Instruction, OpKind, Register};
+use iced_x86::{Code, Instruction, OpKind, Register};
 use rootmode_arch::SegmentName;
 
 /// No register.
@@ -125,7 +125,25 @@ pub(crate) fn decode(bytes: &[u8], mode: CodeMode) -> Option<Instruction> {
     let options = if mode.amd { iced_x86::DecoderOptions::AMD } else { iced_x86::DecoderOptions::NONE };
     let mut decoder = iced_x86::Decoder::with_ip(u32::from(mode.bits), bytes, 0, options);
     let instruction = decoder.decode();
+    if instruction.code() == Code::Pause
+        && instruction.len() > 2
+        && bytes[instruction.len() - 2] & 0xf1 == 0x41
+    {
+        return Some(exchange_with_r8(bytes, instruction.len(), options));
+    }
     (decoder.last_error() != iced_x86::DecoderError::NoMoreBytes).then_some(instruction)
+}
+
+/// `bytes` of `length` that iced takes for PAUSE: with REX.B they are XCHG with R8, and the F3 prefix means nothing.
+#[cold]
+fn exchange_with_r8(bytes: &[u8], length: usize, options: u32) -> Instruction {
+    let mut plain = [0x3e; 15];
+    for (to, from) in plain.iter_mut().zip(&bytes[..length]) {
+        if *from != 0xf3 {
+            *to = *from;
+        }
+    }
+    iced_x86::Decoder::with_ip(64, &plain[..length], 0, options).decode()
 }
 
 /// Our form of `instruction`, whose bytes start `bytes`.
@@ -135,7 +153,7 @@ pub(crate) fn resolve(
     mode: CodeMode,
     features: &rootmode_arch::FeatureSet,
 ) -> Decoded {
-    let (handler, detail) = table::handler(instruction, features);
+    let (handler, detail) = table::handler(instruction, mode, features);
     let length = instruction.len().clamp(1, 15);
     let mut current = Current { length: length as u8, bytes: [0; 15] };
     let known = length.min(bytes.len());
@@ -272,7 +290,7 @@ fn memory(instruction: &Instruction, mode: CodeMode) -> Memory {
         r if r.is_gpr() => r.full_register().number() as u8,
         _ => NO_REGISTER,
     };
-    let segment = match instruction.memory_segment() {
+    let segment = match segment_register(instruction, mode) {
         Register::ES => SegmentName::Es,
         Register::CS => SegmentName::Cs,
         Register::SS => SegmentName::Ss,
@@ -288,6 +306,20 @@ fn memory(instruction: &Instruction, mode: CodeMode) -> Memory {
         address_size: address_size(instruction, mode),
         segment,
     }
+}
+
+/// The segment of the memory operand. In 64-bit mode prefixes other than FS and GS are ignored, so that they do not choose
+/// between #SS and #GP either (SDM Vol. 1 "Segmentation in 64-bit Mode").
+fn segment_register(instruction: &Instruction, mode: CodeMode) -> Register {
+    let is_ignored =
+        matches!(instruction.segment_prefix(), Register::ES | Register::CS | Register::SS | Register::DS);
+    if mode.bits == 64 && is_ignored {
+        return match instruction.memory_base() {
+            Register::RSP | Register::RBP | Register::ESP | Register::EBP => Register::SS,
+            _ => Register::DS,
+        };
+    }
+    instruction.memory_segment()
 }
 
 /// The address size in bytes: of the memory operand, of a string instruction's registers, or of LOOP's counter.

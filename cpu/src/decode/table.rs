@@ -1,6 +1,6 @@
 //! From mnemonic to semantic function: the table of what this engine executes.
 
-use super::extended;
+use super::{CodeMode, extended};
 use crate::execute::{
     Handler, alu, bits, control, data, decimal, descriptors, extension, frame, inspect, multiply, ports,
     registers, segments, shift, smm, string, system, transfer,
@@ -101,8 +101,8 @@ fn stack_size(instruction: &Instruction) -> u8 {
 }
 
 /// The semantics of `instruction` on a processor with `features`.
-pub(super) fn handler(instruction: &Instruction, features: &FeatureSet) -> Row {
-    if instruction.is_invalid() {
+pub(super) fn handler(instruction: &Instruction, mode: CodeMode, features: &FeatureSet) -> Row {
+    if instruction.is_invalid() || mode.amd && extended::is_undefined_on_amd(instruction) {
         return end(control::undefined);
     }
     if instruction.cpuid_features().iter().any(|needed| lacks(*needed, features)) {

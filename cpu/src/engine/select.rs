@@ -160,7 +160,9 @@ macro_rules! by_condition {
 fn address(decoded: &Decoded, mode: Mode) -> Option<u8> {
     let memory = &decoded.memory;
     let based = matches!(memory.segment, SegmentName::Fs | SegmentName::Gs);
-    if !mode.is_flat() || based && !mode.is_64_bit() {
+    // Through CS nothing may be written, flat or not.
+    let checked = based || memory.segment == SegmentName::Cs;
+    if !mode.is_flat() || checked && !mode.is_64_bit() {
         return None;
     }
     let plain = memory.base < 16 && memory.address_size == 8 && !based;

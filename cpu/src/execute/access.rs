@@ -7,7 +7,7 @@ use crate::fault::{Fault, Result};
 use crate::state::Attention;
 use rootmode_arch::event::{GuestPhysicalAccess, MemoryOperand};
 use rootmode_arch::{
-    AccessRights, Event, EventClass, Gpr, Linear, RFlags, Segment, SegmentName, Stage, vector,
+    AccessRights, Event, EventClass, Gpr, Linear, RFlags, Segment, SegmentName, Stage, Vendor, vector,
 };
 use rootmode_mmu::{Access, AccessKind, Bank, Lookup, PageKind, WalkFault, translate};
 
@@ -136,13 +136,19 @@ impl Exec<'_, '_> {
     /// Alignment and data breakpoints, while [`Cpu::checks_data`](crate::Cpu) says so.
     ///
     /// # Errors
-    /// #AC(0) for an unaligned access of CPL 3; page faults go first.
+    /// #AC(0) for an unaligned access of CPL 3; page faults go first on Intel's parts.
     #[cold]
     #[inline(never)]
     pub(crate) fn check_data(&mut self, linear: Linear, size: u8, access: Access) -> Result {
         if access.user && self.cpu.checks_alignment() && linear.0 & (u64::from(size) - 1) != 0 {
-            self.translate(linear, access)?;
-            self.translate(linear.offset(u64::from(size) - 1), access)?;
+            // AMD's parts look at the alignment before they translate.
+            if self.cpu.model.vendor() == Vendor::Intel {
+                self.translate(linear, access)?;
+                let last = linear.offset(u64::from(size) - 1);
+                if last.page_base() != linear.page_base() {
+                    self.translate(last.page_base(), access)?;
+                }
+            }
             return Err(Fault::with_code(vector::AC, 0));
         }
         let write = access.kind == AccessKind::Write;
@@ -154,7 +160,9 @@ impl Exec<'_, '_> {
     pub(crate) fn write_words(&mut self, linear: Linear, words: &[u64], access: Access) -> Result {
         let last = linear.offset(words.len() as u64 * 8 - 1);
         self.translate(linear, access)?;
-        self.translate(last, access)?;
+        if last.page_base() != linear.page_base() {
+            self.translate(last.page_base(), access)?;
+        }
         for (index, word) in words.iter().enumerate() {
             self.write(linear.offset(index as u64 * 8), 8, *word, access)?;
         }
@@ -263,12 +271,18 @@ impl Exec<'_, '_> {
         if !self.cpu.is_64_bit() {
             return self.limited(segment, offset, bytes, kind);
         }
+        let width = self.cpu.linear_width();
         let base = match segment {
-            SegmentName::Fs | SegmentName::Gs => self.cpu.segment(segment).base,
+            SegmentName::Fs | SegmentName::Gs => {
+                // AMD's parts also look at the offset alone.
+                if !Linear(offset).is_canonical(width) && self.cpu.model.vendor() == Vendor::Amd {
+                    return Err(Fault::GP0);
+                }
+                self.cpu.segment(segment).base
+            }
             _ => 0,
         };
         let linear = Linear(base.wrapping_add(offset));
-        let width = self.cpu.linear_width();
         if linear.is_canonical(width) && linear.offset(bytes - 1).is_canonical(width) {
             Ok(linear)
         } else {
@@ -393,6 +407,15 @@ impl Exec<'_, '_> {
         Ok(())
     }
 
+    /// The faults of a push of `size` bytes, without it.
+    #[cold]
+    pub(crate) fn probe_push(&mut self, size: u8) -> Result {
+        let pointer = self.stack_pointer().wrapping_sub(u64::from(size)) & mask(self.stack_width());
+        let linear = self.segmented(SegmentName::Ss, pointer, u64::from(size), AccessKind::Write)?;
+        let access = self.data(AccessKind::Write);
+        self.read(linear, size, access).map(drop)
+    }
+
     /// Reads the stack slot at `offset` above the stack pointer without moving it.
     #[inline]
     pub(crate) fn stack_slot(&mut self, offset: u64, size: u8) -> Result<u64> {
@@ -446,8 +469,8 @@ pub(crate) const fn within_limit(segment: &Segment, offset: u64, bytes: u64) -> 
         let top = if segment.rights.contains(AccessRights::DB) { u32::MAX as u64 } else { 0xffff };
         offset > limit && last <= top
     } else {
-        // A segment of 4 GBytes wraps around.
-        last <= limit || limit == u32::MAX as u64
+        // What runs over the end of 4 GBytes may or may not fault on Intel's parts, and does on AMD's.
+        last <= limit
     }
 }
 

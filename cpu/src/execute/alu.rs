@@ -127,6 +127,9 @@ pub(crate) fn cmpxchg_pair(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
         return Err(Fault::GP0);
     }
     let access = x.data(AccessKind::Write);
+    if x.cpu.checks_data {
+        x.check_data(linear, 2 * half, access)?;
+    }
     let above = linear.offset(u64::from(half));
     let low = x.read(linear, half, access)?;
     let high = x.read(above, half, access)?;

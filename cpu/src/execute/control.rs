@@ -6,7 +6,7 @@ use crate::decode::Decoded;
 use crate::fault::{Fault, Result};
 use crate::state::{Delivery, DeliveryKind};
 use rootmode_arch::event::{Exception, ExceptionSource};
-use rootmode_arch::{Event, EventClass, Gpr, Linear, RFlags, SegmentName, Stage, vector};
+use rootmode_arch::{Event, EventClass, Gpr, Linear, RFlags, SegmentName, Stage, Vendor, vector};
 use rootmode_mmu::AccessKind;
 
 impl Exec<'_, '_> {
@@ -92,7 +92,13 @@ pub(crate) fn loop_(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
 }
 
 fn call_to(x: &mut Exec<'_, '_>, op: &Decoded, target: u64) -> Result<Flow> {
-    x.check_target(target)?;
+    if let Err(fault) = x.check_target(target) {
+        // AMD's parts meet the stack's fault first.
+        if x.cpu.model.vendor() == Vendor::Amd {
+            x.probe_push(op.size)?;
+        }
+        return Err(fault);
+    }
     let next = x.next_rip(op);
     x.push(next, op.size)?;
     x.jump(target)

@@ -68,11 +68,11 @@ pub(crate) const fn is_conforming(rights: AccessRights) -> bool {
     rights.contains(AccessRights(AccessRights::S.0 | AccessRights::CODE.0 | AccessRights::EXPAND_DOWN.0))
 }
 
-/// LAR. Types that it knows: TSSs, LDT, gates for calls and tasks; in long mode LDT, 64-bit TSS and call gate.
+/// LAR. Bits 19:16 are undefined: those of the descriptor, as on real parts. Types that it knows: TSSs, LDT, gates for calls and tasks; in long mode LDT, 64-bit TSS and call gate.
 pub(crate) fn lar(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let long = x.cpu.efer.contains(Efer::LMA);
     if let Some(descriptor) = x.visible(op, if long { 0x1a04 } else { 0x1a3e })? {
-        x.put(op, 0, op.size, descriptor.raw >> 32 & 0x00f0_ff00)?;
+        x.put(op, 0, op.size, descriptor.raw >> 32 & 0x00ff_ff00)?;
     }
     Ok(Flow::Next)
 }
@@ -106,7 +106,8 @@ pub(crate) fn verify(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
 /// ARPL: raises the destination's RPL to the source's.
 pub(crate) fn arpl(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     x.require_protected()?;
-    let destination = x.get_for_write(op, 2)?;
+    // Read first: only a change needs the right to write.
+    let destination = x.get(op, 0, 2)?;
     let source = x.get(op, 1, 2)?;
     let raises = destination & 3 < source & 3;
     if raises {

@@ -4,7 +4,7 @@
 use super::{Exec, Flow};
 use crate::decode::{Decoded, Operand};
 use crate::fault::{Fault, Result};
-use rootmode_arch::{AccessRights, Gpr, RFlags, Segment, SegmentName, Selector, Vendor, vector};
+use rootmode_arch::{AccessRights, Gpr, RFlags, Segment, SegmentName, Selector, vector};
 use rootmode_mmu::AccessKind;
 
 impl Exec<'_, '_> {
@@ -63,17 +63,14 @@ impl Exec<'_, '_> {
         Ok(())
     }
 
-    /// A null selector makes the register unusable. AMD keeps base and limit, Intel clears them.
+    /// A null selector makes the register unusable and clears base and limit; AMD's parts before Zen 2 kept them.
     pub(crate) fn load_null(&mut self, name: SegmentName, selector: Selector) {
         let cpl = u32::from(self.cpu.cpl);
-        let amd = self.cpu.model.vendor() == Vendor::Amd;
         let segment = self.cpu.segment_mut(name);
         segment.selector = selector;
         segment.rights = AccessRights(AccessRights::UNUSABLE.0 | cpl << 5);
-        if !amd {
-            segment.base = 0;
-            segment.limit = 0;
-        }
+        segment.base = 0;
+        segment.limit = 0;
     }
 }
 

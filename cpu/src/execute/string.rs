@@ -56,9 +56,9 @@ pub(crate) fn movs(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
         return Ok(Flow::Next);
     }
     let from = x.string_address(op, Gpr::Rsi, op.memory.segment, AccessKind::Read)?;
-    let to = x.string_address(op, Gpr::Rdi, SegmentName::Es, AccessKind::Write)?;
     let (read, write) = (x.data(AccessKind::Read), x.data(AccessKind::Write));
     let value = x.read(from, op.size, read)?;
+    let to = x.string_address(op, Gpr::Rdi, SegmentName::Es, AccessKind::Write)?;
     x.write(to, op.size, value, write)?;
     x.advance(op, Gpr::Rsi);
     x.advance(op, Gpr::Rdi);
@@ -110,11 +110,12 @@ pub(crate) fn cmps(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     if !x.repeats(op) {
         return Ok(Flow::Next);
     }
-    let first = x.string_address(op, Gpr::Rsi, op.memory.segment, AccessKind::Read)?;
+    // The order decides which of two faults is seen; processors look at ES:rDI first.
     let second = x.string_address(op, Gpr::Rdi, SegmentName::Es, AccessKind::Read)?;
     let read = x.data(AccessKind::Read);
-    let a = x.read(first, op.size, read)?;
     let b = x.read(second, op.size, read)?;
+    let first = x.string_address(op, Gpr::Rsi, op.memory.segment, AccessKind::Read)?;
+    let a = x.read(first, op.size, read)?;
     let (_, flags) = flags::sub(a, b, 0, op.size);
     x.cpu.set_status(STATUS, flags);
     x.advance(op, Gpr::Rsi);

@@ -85,6 +85,9 @@ impl Exec<'_, '_> {
     /// Reads 16 bytes.
     #[inline]
     pub(crate) fn read_wide(&mut self, linear: Linear, access: Access) -> Result<u128> {
+        if self.cpu.checks_data {
+            self.check_data(linear, 16, access)?;
+        }
         if linear.page_offset() <= 4096 - 16 {
             let at = self.translate(linear, access)?;
             if at.kind == PageKind::Ram && self.cpu.published.apic_access.is_none() {
@@ -95,7 +98,7 @@ impl Exec<'_, '_> {
         } else {
             // Both pages before anything is read.
             self.translate(linear, access)?;
-            self.translate(self.along(linear, 15), access)?;
+            self.translate(self.along(linear, 15).page_base(), access)?;
         }
         let low = self.read(linear, 8, access)?;
         let high = self.read(self.along(linear, 8), 8, access)?;
@@ -105,8 +108,13 @@ impl Exec<'_, '_> {
     /// Writes 16 bytes, all or nothing.
     #[inline]
     pub(crate) fn write_wide(&mut self, linear: Linear, value: u128, access: Access) -> Result {
+        if self.cpu.checks_data {
+            self.check_data(linear, 16, access)?;
+        }
         self.translate(linear, access)?;
-        self.translate(self.along(linear, 15), access)?;
+        if linear.page_offset() > 4096 - 16 {
+            self.translate(self.along(linear, 15).page_base(), access)?;
+        }
         self.write(linear, 8, value as u64, access)?;
         self.write(self.along(linear, 8), 8, (value >> 64) as u64, access)
     }
@@ -120,8 +128,12 @@ impl Exec<'_, '_> {
     /// The linear address of an operand that must be aligned to its 16 bytes, or need not be.
     #[inline]
     fn wide_address(&self, op: &Decoded, aligned: bool, kind: AccessKind) -> Result<Linear> {
-        let linear = self.linear(op, 16, kind)?;
-        if aligned && linear.0 & 15 != 0 { Err(Fault::GP0) } else { Ok(linear) }
+        // #GP(0) for the alignment goes before #SS(0) for the end of the operand.
+        let offset = self.effective(op);
+        if aligned && self.unchecked(op.memory.segment, offset).0 & 15 != 0 {
+            return Err(Fault::GP0);
+        }
+        self.segmented(op.memory.segment, offset, 16, kind)
     }
 
     /// A memory operand of `size` bytes.

@@ -40,9 +40,10 @@ pub(crate) fn iret(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
 /// Offset, selector and flags from the stack.
 fn frame(x: &mut Exec<'_, '_>, size: u8) -> Result<(u64, Selector, u64)> {
     let bytes = u64::from(size);
-    let offset = x.stack_slot(0, size)?;
+    // From the top down, which tells where a fault is reported.
+    let flags = x.stack_slot(2 * bytes, size)?;
     let selector = Selector(x.stack_slot(bytes, size)? as u16);
-    Ok((offset, selector, x.stack_slot(2 * bytes, size)?))
+    Ok((x.stack_slot(0, size)?, selector, flags))
 }
 
 fn load_flags(x: &mut Exec<'_, '_>, size: u8, flags: u64, writable: u64) {
@@ -127,15 +128,20 @@ fn protected(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     if flags & RFlags::VM.0 != 0 && op.size == 4 && cpl == 0 && !x.is_long() {
         return to_virtual_8086(x, offset, selector, flags);
     }
+    // 64-bit mode always pops SS and RSP, before anything is checked.
+    let outer = |x: &mut Exec<'_, '_>| {
+        let selector = Selector(x.stack_slot(4 * size, op.size)? as u16);
+        Ok((x.stack_slot(3 * size, op.size)?, selector))
+    };
+    let mut slots = if wide { Some(outer(x)?) } else { None };
     let code = x.return_code(selector)?;
     let level = code.selector.rpl();
-    // 64-bit mode always pops SS and RSP.
-    let stack = if wide || level > cpl {
-        let pointer = x.stack_slot(3 * size, op.size)?;
-        let selector = Selector(x.stack_slot(4 * size, op.size)? as u16);
-        Some((pointer, x.return_stack(selector, &code)?))
-    } else {
-        None
+    if !wide && level > cpl {
+        slots = Some(outer(x)?);
+    }
+    let stack = match slots {
+        Some((pointer, selector)) => Some((pointer, x.return_stack(selector, &code)?)),
+        None => None,
     };
     x.check_code_offset(&code, offset, Fault::GP0)?;
     let old = x.cpu.rflags();

@@ -68,8 +68,9 @@ impl Exec<'_, '_> {
 /// RETF and RETF imm16.
 pub(crate) fn ret_far(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let size = u64::from(op.size);
-    let offset = x.stack_slot(0, op.size)?;
+    // CS first, which tells where a fault is reported.
     let selector = Selector(x.stack_slot(size, op.size)? as u16);
+    let offset = x.stack_slot(0, op.size)?;
     if !x.cpu.is_protected() {
         let code = x.real_segment(SegmentName::Cs, selector);
         x.check_code_offset(&code, offset, Fault::GP0)?;
