@@ -45,6 +45,8 @@ const PROOFS: &[Proof] = &[
     Proof { name: "decisions-vmx", run: decisions::of_vmx },
     Proof { name: "decisions-svm", run: decisions::of_svm },
     Proof { name: "mutation", run: mutation::proofs::rows },
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Proof { name: "native", run: crate::native::proofs::rows },
     Proof { name: "speed", run: speed::rows },
 ];
 

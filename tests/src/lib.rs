@@ -7,6 +7,8 @@ pub mod full;
 pub mod judges;
 pub mod msr_maps;
 pub mod mutation;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub mod native;
 pub mod oracles;
 pub mod speed;
 pub mod table;

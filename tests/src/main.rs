@@ -23,6 +23,9 @@ enum Command {
     Judge(judges::command::JudgeArguments),
     /// Change every table mechanically and say which changes nobody notices.
     Mutation(mutation::command::Arguments),
+    /// Compare every instruction form with the host's processor.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Native(rootmode_tests::native::command::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -31,6 +34,8 @@ fn main() -> ExitCode {
         Command::Documents(arguments) => documents::run(&arguments),
         Command::Judge(arguments) => arguments.run(),
         Command::Mutation(arguments) => mutation::command::run(&arguments),
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        Command::Native(arguments) => rootmode_tests::native::command::run(&arguments),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
