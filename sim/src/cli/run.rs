@@ -11,7 +11,7 @@ use rootmode_arch::choices::Seeded;
 use rootmode_arch::choices::{Choices, Tame};
 use rootmode_arch::record::Stop;
 use rootmode_cpu::Model;
-use rootmode_models::devices::pc::configuration::Configuration;
+use rootmode_models::devices::pc::Configuration;
 
 /// Ticks between looks at the serial port. Where a run is cut never changes what happens.
 const CHUNK: u64 = 2_000_000;

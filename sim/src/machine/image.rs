@@ -7,7 +7,7 @@
 
 use rootmode_arch::{DescriptorTable, Gpr, HostPhysical};
 use rootmode_cpu::board::Board;
-use rootmode_models::devices::pc::configuration::Configuration;
+use rootmode_models::devices::pc::Configuration;
 
 use super::{elf, multiboot};
 

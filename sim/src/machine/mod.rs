@@ -14,8 +14,8 @@ use rootmode_arch::record::{Level, Stop};
 use rootmode_cpu::board::{Board, Stopped};
 use rootmode_cpu::{Cpu, Model};
 use rootmode_mmu::LayoutError;
+use rootmode_models::devices::pc::Configuration;
 use rootmode_models::devices::pc::Pc;
-use rootmode_models::devices::pc::configuration::Configuration;
 
 use crate::transparency::extension;
 

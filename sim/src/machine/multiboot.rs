@@ -3,7 +3,7 @@
 
 use rootmode_arch::{AccessRights, Cr0, Gpr, HostPhysical, Segment, SegmentName, Selector};
 use rootmode_cpu::board::Board;
-use rootmode_models::devices::pc::configuration::Configuration;
+use rootmode_models::devices::pc::Configuration;
 
 use super::elf;
 use super::image::{ImageError, place};
