@@ -12,6 +12,7 @@
 pub mod apic;
 pub mod board;
 mod breakpoints;
+mod components;
 mod context;
 mod decode;
 mod engine;

@@ -70,6 +70,12 @@ const COMMON: &[Feature] = &[
     Feature::Ssse3,
     Feature::Sse41,
     Feature::Sse42,
+    Feature::Fxsr,
+    Feature::Xsave,
+    Feature::XsaveOpt,
+    Feature::XsaveC,
+    Feature::Xgetbv1,
+    Feature::Xsaves,
 ];
 
 /// What only the Intel model has.
@@ -77,6 +83,7 @@ const INTEL: &[Feature] = &[Feature::Vmx, Feature::TscDeadline];
 
 /// What only the AMD model has.
 const AMD: &[Feature] = &[
+    Feature::Ffxsr,
     Feature::Svm,
     Feature::AltMovCr8,
     Feature::NestedPaging,
@@ -124,6 +131,10 @@ impl Model {
         if features.has(Feature::Svm) {
             // Revision 1, 32768 ASIDs.
             leaves.insert((0x8000_000a, 0), [1, 0x8000, 0, 0]);
+        }
+        if features.has(Feature::Xsave) {
+            let subleaves = crate::components::leaves(&features, vendor);
+            leaves.extend(subleaves.into_iter().map(|(subleaf, registers)| ((0xd, subleaf), registers)));
         }
         for feature in features.iter() {
             let row = feature.row();

@@ -110,6 +110,7 @@ pub fn read(cpu: &Cpu, index: u32) -> Result<u64> {
         IA32_GS_BASE => cpu.segment(SegmentName::Gs).base,
         IA32_KERNEL_GS_BASE => m.kernel_gs_base,
         IA32_TSC_AUX if cpu.model.has(Feature::Rdtscp) => m.tsc_aux,
+        IA32_XSS if cpu.model.has(Feature::Xsaves) => cpu.xss,
         IA32_FEATURE_CONTROL if intel => m.feature_control,
         IA32_MISC_ENABLE if intel => m.misc_enable,
         IA32_PLATFORM_ID if intel => 0,
@@ -173,6 +174,12 @@ pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
             }
             cpu.msrs.tsc_aux = value & 0xffff_ffff;
         }
+        IA32_XSS if cpu.model.has(Feature::Xsaves) => {
+            if value & !crate::components::supported(cpu.model.features(), true) != 0 {
+                return Err(Fault::GP0);
+            }
+            cpu.xss = value;
+        }
         IA32_FEATURE_CONTROL if intel => {
             if cpu.msrs.feature_control & 1 != 0 || value & !7 != 0 {
                 return Err(Fault::GP0);
@@ -190,9 +197,12 @@ pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
 /// EFER: reserved bits, and LME may not change while paging is on. LMA is not writable.
 fn write_efer(cpu: &mut Cpu, value: u64, extension_bits: u64) -> Result {
     let mut allowed = Efer(extension_bits) | Efer::LMA;
-    for (feature, bits) in
-        [(Feature::Syscall, Efer::SCE), (Feature::LongMode, Efer::LME), (Feature::Nx, Efer::NXE)]
-    {
+    for (feature, bits) in [
+        (Feature::Syscall, Efer::SCE),
+        (Feature::LongMode, Efer::LME),
+        (Feature::Nx, Efer::NXE),
+        (Feature::Ffxsr, Efer::FFXSR),
+    ] {
         if cpu.model.has(feature) {
             allowed = allowed | bits;
         }

@@ -9,7 +9,7 @@ mod support;
 
 use forms::{Form, forms};
 use iced_x86::{Code, CpuidFeature, Mnemonic};
-use native::{Host, State};
+use native::{Host, MEMORY, State};
 use rootmode_arch::choices::Seeded;
 use rootmode_arch::{Cr4, HostPhysical, RFlags};
 use rootmode_cpu::{F80, Model};
@@ -197,9 +197,60 @@ fn draw(r: &mut Seeded, form: &Form) -> State {
         };
     }
     state.flags = 0x202 | r.next() & STATUS;
+    if is_save(form) {
+        draw_area(r, &mut state);
+    }
     // Mostly aligned, sometimes not.
     state.offset = if r.next().is_multiple_of(8) { r.next() % 64 } else { 64 };
     state
+}
+
+/// FXSAVE and the XSAVE family.
+fn is_save(form: &Form) -> bool {
+    let name = format!("{:?}", form.code);
+    name.starts_with("Fxsave")
+        || name.starts_with("Fxrstor")
+        || name.starts_with("Xsave")
+        || name.starts_with("Xrstor")
+}
+
+/// A save area at offset 64, mostly valid; x87 and SSE components are asked for; states that are initial.
+fn draw_area(r: &mut Seeded, state: &mut State) {
+    for n in (64..640).step_by(16) {
+        let value = if r.next() & 1 == 0 { wide(r) } else { extended(r) };
+        state.memory[n..n + 16].copy_from_slice(&value.to_le_bytes());
+    }
+    let raw = r.next();
+    let mxcsr = (raw as u32 & 0xffff) | if raw >> 16 & 15 == 0 { 0x1_0000 } else { 0 };
+    state.memory[88..92].copy_from_slice(&mxcsr.to_le_bytes());
+    // The header: XSTATE_BV, XCOMP_BV and zeros.
+    state.memory[576..640].fill(0);
+    state.memory[576] = (raw >> 20 & 3) as u8;
+    if raw >> 22 & 1 == 0 {
+        state.memory[584] = (raw >> 24 & 3) as u8 | state.memory[576];
+        state.memory[591] = 0x80;
+    }
+    if raw >> 32 & 7 == 0 {
+        // Not AVX or PKRU, which the host may have enabled.
+        let bit = (raw >> 40) as usize % 512;
+        if ![2, 9, 66, 73].contains(&bit) {
+            state.memory[576 + bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+    state.gpr[0] = raw >> 52 & 3;
+    state.gpr[2] = 0;
+    if raw >> 56 & 3 == 0 {
+        (0..16).for_each(|n| state.set_xmm(n, 0));
+    }
+    if raw >> 58 & 1 == 0 {
+        state.set_mxcsr(0x1f80);
+    }
+    if raw >> 59 & 3 == 0 {
+        (0..8).for_each(|n| state.set_st(n, 0));
+        state.set_u16(0, 0x37f);
+        state.set_u16(2, 0);
+        state.fx[4] = 0;
+    }
 }
 
 /// Copies `state` into the rig, runs `bytes`, copies the outcome back.
@@ -213,6 +264,8 @@ fn simulate(rig: &mut Rig, bytes: &[u8], state: &mut State) {
     }
     cpu.vectors.mxcsr = state.mxcsr();
     let x87 = &mut cpu.vectors.x87;
+    (x87.opcode, x87.instruction, x87.operand) = (0, 0, 0);
+    (x87.instruction_selector, x87.operand_selector) = (0, 0);
     (x87.control, x87.status, x87.used) = (state.u16(0), state.u16(2), state.fx[4]);
     let top = usize::from(x87.top());
     for n in 0..8 {
@@ -226,7 +279,7 @@ fn simulate(rig: &mut Rig, bytes: &[u8], state: &mut State) {
     cpu.set_rflags(RFlags(state.flags));
     let end = rig.run(1);
     assert_eq!(end, rootmode_cpu::RunEnd::Budget, "{bytes:02x?}");
-    let mut memory = [0; 256];
+    let mut memory = [0; MEMORY];
     rig.memory.read(HostPhysical(DATA), &mut memory);
     state.memory = memory;
     let cpu = rig.cpu();
@@ -283,7 +336,7 @@ fn differences(host: &State, ours: &State, form: &Form, flags: u64) -> Vec<Strin
         check("flags", u128::from(host.flags & flags), u128::from(ours.flags & flags));
     }
     if form.memory && host.memory != ours.memory {
-        let at = (0..256).find(|n| host.memory[*n] != ours.memory[*n]).unwrap_or(0) / 8 * 8;
+        let at = (0..MEMORY - 16).find(|n| host.memory[*n] != ours.memory[*n]).unwrap_or(0) / 8 * 8;
         all.push(format!(
             "memory at {at}: host {:02x?}, here {:02x?}",
             &host.memory[at..at + 16],
@@ -304,7 +357,8 @@ fn compare(forms: &[Form], cases: u64) -> BTreeMap<String, u64> {
     let _guard = ONE_AT_A_TIME.lock();
     let mut host = Host::new();
     let mut rig = Rig::with_model(Model::max_amd());
-    rig.cpu().cr4 = rig.cpu().cr4 | Cr4::OSXMMEXCPT;
+    rig.cpu().cr4 = rig.cpu().cr4 | Cr4::OSXMMEXCPT | Cr4::OSXSAVE;
+    rig.cpu().xcr0 = 3;
     for vector in 0..32 {
         rig.gate(vector, HANDLERS + u64::from(vector) * 16, 0xe, 0, 0);
     }
@@ -322,7 +376,25 @@ fn compare(forms: &[Form], cases: u64) -> BTreeMap<String, u64> {
             let (mut native, mut ours) = (before, before);
             host.load(&bytes);
             host.run(&mut native);
+            for _ in 0..3 {
+                if !is_save(form) {
+                    break;
+                }
+                // A context switch can make initial state count as in use: the run that saves least is undisturbed.
+                let mut again = before;
+                host.run(&mut again);
+                if again.memory[576] < native.memory[576] {
+                    native = again;
+                }
+            }
             simulate(&mut rig, &bytes, &mut ours);
+            if is_save(form) {
+                // MXCSR_MASK: the host's parts have misaligned-SSE mode.
+                let at = before.offset as usize + 28;
+                native.memory.copy_within(at..at + 4, 0);
+                ours.memory[at..at + 4].copy_from_slice(&native.memory[at..at + 4]);
+                ours.memory[..4].copy_from_slice(&native.memory[at..at + 4]);
+            }
             let found = differences(&native, &ours, form, flags);
             if !found.is_empty() {
                 let count = mismatches.entry(format!("{:?}", form.code)).or_insert(0);
@@ -400,5 +472,19 @@ fn the_x87_does_what_the_host_does() {
         two || !(name.starts_with('F') || name == "Wait")
             || transcendental.contains(&form.code.mnemonic())
             || environment
+    });
+}
+
+#[test]
+fn state_is_saved_and_restored_as_by_the_host() {
+    use CpuidFeature as C;
+    let has = |leaf, bit: u32| core::arch::x86_64::__cpuid_count(leaf, 1).eax >> bit & 1 != 0;
+    let wanted = [C::INTEL386, C::X64, C::FXSR, C::XSAVE, C::XSAVEOPT, C::XSAVEC];
+    check(&wanted, |form| {
+        let name = format!("{:?}", form.code);
+        let supervisor = name.starts_with("Xsaves") || name.starts_with("Xrstors");
+        let lacking =
+            name.starts_with("Xsaveopt") && !has(0xd, 0) || name.starts_with("Xsavec") && !has(0xd, 1);
+        !is_save(form) || supervisor || lacking
     });
 }

@@ -1,7 +1,8 @@
 //! From mnemonic to semantic function: MMX and SSE to SSE4.2. A row joins a shape (how operands move) to a pure function.
 
 use super::Decoded;
-use super::table::{Row, row, sized};
+use super::table::{Row, end, row, sized};
+use crate::execute::save::{fxsave, xsave};
 use crate::execute::simd::conversion::{self, INTEGER};
 use crate::execute::simd::float::{self, ADD, DIV, MUL, SUB};
 use crate::execute::simd::{blend, control, dot, estimate, lanes, moves, shuffle, strings, transfer};
@@ -50,6 +51,7 @@ pub(super) fn handler(i: &Instruction) -> Option<Row> {
         .or_else(|| floats(i))
         .or_else(|| conversions(i))
         .or_else(|| moved(i))
+        .or_else(|| saved(i))
 }
 
 fn integers(i: &Instruction) -> Option<Row> {
@@ -312,6 +314,29 @@ fn moved(i: &Instruction) -> Option<Row> {
         M::Ldmxcsr => row(control::load),
         M::Stmxcsr => row(control::store),
         M::Emms => row(control::empty),
+        _ => return None,
+    })
+}
+
+/// State save and restore; what follows may run under other protection keys or with another x87 state.
+fn saved(i: &Instruction) -> Option<Row> {
+    Some(match i.mnemonic() {
+        M::Fxsave => row(fxsave::save::<false>),
+        M::Fxsave64 => row(fxsave::save::<true>),
+        M::Fxrstor => row(fxsave::restore::<false>),
+        M::Fxrstor64 => row(fxsave::restore::<true>),
+        M::Xsave => row(xsave::save::<false>),
+        M::Xsave64 => row(xsave::save::<true>),
+        M::Xsaveopt => row(xsave::save_optimised::<false>),
+        M::Xsaveopt64 => row(xsave::save_optimised::<true>),
+        M::Xsavec => row(xsave::save_compacted::<false>),
+        M::Xsavec64 => row(xsave::save_compacted::<true>),
+        M::Xsaves => row(xsave::save_supervisor::<false>),
+        M::Xsaves64 => row(xsave::save_supervisor::<true>),
+        M::Xrstor => end(xsave::restore::<false>),
+        M::Xrstor64 => end(xsave::restore::<true>),
+        M::Xrstors => end(xsave::restore_supervisor::<false>),
+        M::Xrstors64 => end(xsave::restore_supervisor::<true>),
         _ => return None,
     })
 }

@@ -20,6 +20,7 @@ pub(crate) mod line;
 pub(crate) mod multiply;
 pub(crate) mod ports;
 pub(crate) mod registers;
+pub(crate) mod save;
 pub(crate) mod segments;
 pub(crate) mod shift;
 pub(crate) mod simd;

@@ -2,6 +2,7 @@
 
 use super::events::debug_exception;
 use super::{Exec, Flow};
+use crate::components;
 use crate::decode::{Decoded, Operand};
 use crate::fault::{Fault, Result};
 use rootmode_arch::{
@@ -314,17 +315,9 @@ pub(crate) fn smsw(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
 }
 
 impl Exec<'_, '_> {
-    fn require_xsave(&self) -> Result {
-        if self.cpu.model.has(Feature::Xsave) && self.cpu.cr4.contains(Cr4::OSXSAVE) {
-            Ok(())
-        } else {
-            Err(Fault::UD)
-        }
-    }
-
     /// XSETBV's last step: only XCR0, with x87 state, and AVX only with SSE.
     pub(crate) fn write_xcr(&mut self, index: u32, value: u64) -> Result {
-        let supported = if self.cpu.model.has(Feature::Avx) { 7 } else { 3 };
+        let supported = components::supported(self.cpu.model.features(), false);
         if index != 0 || value & 1 == 0 || value & 6 == 4 || value & !supported != 0 {
             return Err(Fault::GP0);
         }
@@ -333,13 +326,14 @@ impl Exec<'_, '_> {
     }
 }
 
-/// XGETBV.
+/// XGETBV: XCR0, or with ECX = 1 those of its components that are in use.
 pub(crate) fn xgetbv(x: &mut Exec<'_, '_>, _: &Decoded) -> Result<Flow> {
     x.require_xsave()?;
-    if x.cpu.gpr[Gpr::Rcx as usize] as u32 != 0 {
-        return Err(Fault::GP0);
-    }
-    let value = x.cpu.xcr0;
+    let value = match x.cpu.gpr[Gpr::Rcx as usize] as u32 {
+        0 => x.cpu.xcr0,
+        1 if x.cpu.model.has(Feature::Xgetbv1) => x.cpu.xcr0 & x.in_use(true),
+        _ => return Err(Fault::GP0),
+    };
     x.put_edx_eax(value);
     Ok(Flow::Next)
 }

@@ -98,6 +98,11 @@ impl Exec<'_, '_> {
         if shows_apic && self.cpu.apic.mode() == Mode::Disabled {
             registers[3] &= !(1 << Feature::Apic.row().bit);
         }
+        if leaf == 0xd && self.cpu.model.has(Feature::Xsave) {
+            let (xcr0, xss) = (self.cpu.xcr0, self.cpu.xss);
+            let size = crate::components::enabled_size(&self.cpu.model, subleaf, xcr0, xss);
+            registers[1] = size.unwrap_or(registers[1]);
+        }
         registers
     }
 }

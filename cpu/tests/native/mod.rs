@@ -9,6 +9,9 @@
 use iced_x86::code_asm::*;
 use std::mem::offset_of;
 
+/// Bytes of memory that an instruction may use.
+pub const MEMORY: usize = 1024;
+
 /// What an instruction starts from and ends with.
 #[repr(C, align(64))]
 #[derive(Clone, Copy)]
@@ -16,7 +19,7 @@ pub struct State {
     /// An FXSAVE image.
     pub fx: [u8; 512],
     /// The memory at RSI and RDI.
-    pub memory: [u8; 256],
+    pub memory: [u8; MEMORY],
     /// RAX, RCX, RDX, RBX.
     pub gpr: [u64; 4],
     pub flags: u64,
@@ -32,7 +35,7 @@ impl State {
         let mut fx = [0; 512];
         fx[..2].copy_from_slice(&0x37f_u16.to_le_bytes());
         fx[24..28].copy_from_slice(&0x1f80_u32.to_le_bytes());
-        Self { fx, memory: [0; 256], gpr: [0; 4], flags: 2, signal: 0, offset: 0, mxcsr: 0x1f80 }
+        Self { fx, memory: [0; MEMORY], gpr: [0; 4], flags: 2, signal: 0, offset: 0, mxcsr: 0x1f80 }
     }
     pub fn u16(&self, at: usize) -> u16 {
         u16::from_le_bytes([self.fx[at], self.fx[at + 1]])
