@@ -1,4 +1,4 @@
-//! The chipset: every device of the machine behind one [`Bus`](rootmode_cpu::Bus), with its ports, windows and interrupt lines.
+//! The chipset: every device of the machine behind one [`Bus`], with its ports, windows and interrupt lines.
 //!
 //! ```
 //! use rootmode_cpu::board::Board;
