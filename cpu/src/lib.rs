@@ -31,6 +31,7 @@ pub mod virtualization;
 
 pub use apic::{LocalApic, Pending};
 pub use context::{Bus, Context, DeliveryMode, Effects, EmptyBus, InterruptMessage, Message};
+pub use execute::cet::ControlFlow;
 pub use fault::{Fault, Result};
 pub use float::F80;
 pub use gate::{GATE_BASE, GATE_COUNT, GATE_STRIDE, gate_address, gate_at};

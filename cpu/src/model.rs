@@ -251,6 +251,8 @@ impl Model {
             (Feature::Smep, Cr4::SMEP),
             (Feature::Smap, Cr4::SMAP),
             (Feature::Pku, Cr4::PKE),
+            (Feature::Shstk, Cr4::CET),
+            (Feature::Ibt, Cr4::CET),
         ];
         rows.iter().filter(|(feature, _)| self.has(*feature)).fold(Cr4(0), |all, (_, bits)| all | *bits)
     }

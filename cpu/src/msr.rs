@@ -1,6 +1,7 @@
 //! The MSRs that the core owns (SDM Vol. 4 "Architectural MSRs", APM Vol. 2 "MSR Cross-Reference").
 //! An extension is asked first; what neither knows is #GP(0).
 
+use crate::execute::cet::bit;
 use crate::fault::{Fault, Result};
 use crate::{Cpu, Model};
 use rootmode_arch::msr::*;
@@ -113,6 +114,12 @@ pub fn read(cpu: &Cpu, index: u32) -> Result<u64> {
         IA32_XSS if cpu.model.has(Feature::Xsaves) => cpu.xss,
         IA32_FEATURE_CONTROL if intel => m.feature_control,
         IA32_MISC_ENABLE if intel => m.misc_enable,
+        IA32_U_CET if has_cet(cpu) => cpu.control_flow.user,
+        IA32_S_CET if has_cet(cpu) => cpu.control_flow.supervisor,
+        IA32_PL0_SSP..=IA32_PL3_SSP if cpu.model.has(Feature::Shstk) => {
+            cpu.control_flow.levels[(index - IA32_PL0_SSP) as usize]
+        }
+        IA32_INTERRUPT_SSP_TABLE_ADDR if cpu.model.has(Feature::Shstk) => cpu.control_flow.table,
         IA32_PLATFORM_ID if intel => 0,
         SYSCFG if !intel => m.syscfg,
         HWCR if !intel => m.hwcr,
@@ -186,12 +193,35 @@ pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
             }
             cpu.msrs.feature_control = value;
         }
+        IA32_U_CET | IA32_S_CET if has_cet(cpu) => {
+            let both = bit::SUPPRESS | bit::WAIT;
+            if value & bit::RESERVED != 0 || value & both == both {
+                return Err(Fault::GP0);
+            }
+            let value = canonical(value)?;
+            let flow = &mut cpu.control_flow;
+            *(if index == IA32_U_CET { &mut flow.user } else { &mut flow.supervisor }) = value;
+            cpu.update_attention();
+        }
+        IA32_PL0_SSP..=IA32_PL3_SSP if cpu.model.has(Feature::Shstk) => {
+            if value & 3 != 0 {
+                return Err(Fault::GP0);
+            }
+            cpu.control_flow.levels[(index - IA32_PL0_SSP) as usize] = canonical(value)?;
+        }
+        IA32_INTERRUPT_SSP_TABLE_ADDR if cpu.model.has(Feature::Shstk) => {
+            cpu.control_flow.table = canonical(value)?;
+        }
         IA32_MISC_ENABLE if intel => cpu.msrs.misc_enable = value,
         SYSCFG if !intel => cpu.msrs.syscfg = value,
         HWCR if !intel => cpu.msrs.hwcr = value,
         _ => return Err(Fault::GP0),
     }
     Ok(())
+}
+
+fn has_cet(cpu: &Cpu) -> bool {
+    cpu.model.has(Feature::Shstk) || cpu.model.has(Feature::Ibt)
 }
 
 /// EFER: reserved bits, and LME may not change while paging is on. LMA is not writable.

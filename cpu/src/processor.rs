@@ -287,6 +287,9 @@ fn run_some(
         }
         room -= length;
         x.cpu.current = op.current;
+        if careful && let Err(fault) = x.check_tracker(op) {
+            return x.settle(fault);
+        }
         loop {
             let flow = match (op.handler)(x, op) {
                 Ok(flow) => flow,

@@ -5,6 +5,7 @@
 
 use crate::apic::{Abilities, LocalApic, OwnPage};
 use crate::breakpoints::Condition;
+use crate::execute::cet::ControlFlow;
 use crate::execute::flags::{self, STATUS};
 use crate::execute::smm::{Interrupted, PortInstruction, RESET_BASE};
 use crate::interrupts::Interrupts;
@@ -106,6 +107,8 @@ impl Attention {
     pub const RESUME: u32 = 128;
     /// DR7 enables a breakpoint.
     pub const BREAKPOINT: u32 = 256;
+    /// Shadow stacks or tracking of indirect branches are in use.
+    pub const CONTROL_FLOW: u32 = 512;
 }
 
 /// How the extension gates external interrupts or NMIs.
@@ -264,6 +267,8 @@ pub struct Cpu {
     pub pdptes: [u64; 4],
     /// Debug exceptions that wait for the next boundary: DR6 bits, active high.
     pub pending_debug: u64,
+    /// Control-flow enforcement: SSP and its MSRs. Call [`Cpu::refresh`] after changing them from outside.
+    pub control_flow: ControlFlow,
     /// In system-management mode.
     pub smm: bool,
     /// SMBASE.
@@ -357,6 +362,7 @@ impl Cpu {
             pkrs: 0,
             pdptes: [0; 4],
             pending_debug: 0,
+            control_flow: ControlFlow::default(),
             smm: false,
             smbase: RESET_BASE,
             before_smm: Interrupted::default(),
@@ -679,6 +685,9 @@ impl Cpu {
         if self.flags & RFlags::RF.0 != 0 {
             bits |= Attention::RESUME;
         }
+        if self.enforces_control_flow() {
+            bits |= Attention::CONTROL_FLOW;
+        }
         self.checks_data = self.checks_alignment();
         if self.dr7 & 0xff != 0 {
             bits |= Attention::BREAKPOINT;
@@ -765,6 +774,11 @@ impl Cpu {
                     digest.all(&[kind, code, rip[0], rip[1], d.detail]);
                 }
             }
+        }
+        if self.control_flow != ControlFlow::default() {
+            let flow = &self.control_flow;
+            digest.all(&[flow.user, flow.supervisor, flow.ssp, flow.table]);
+            digest.all(&flow.levels);
         }
         if self.smm || self.smbase != RESET_BASE {
             digest.all(&[u64::from(self.smm), u64::from(self.smbase)]);

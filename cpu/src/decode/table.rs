@@ -2,7 +2,7 @@
 
 use super::{CodeMode, extended};
 use crate::execute::{
-    Handler, alu, bits, control, data, decimal, descriptors, extension, frame, inspect, multiply, ports,
+    Handler, alu, bits, cet, control, data, decimal, descriptors, extension, frame, inspect, multiply, ports,
     registers, segments, shift, smm, string, system, transfer,
 };
 use crate::virtualization::Opcode;
@@ -109,6 +109,7 @@ pub(super) fn handler(instruction: &Instruction, mode: CodeMode, features: &Feat
         return match instruction.mnemonic() {
             // Without their features these are older instructions with an ignored prefix.
             M::Tzcnt => row(bits::bsf),
+            M::Rdsspd | M::Rdsspq => row(control::nop),
             M::Lzcnt => row(bits::bsr),
             M::Wbnoinvd => variant(end(system::cache_control), 1),
             _ => end(control::undefined),
@@ -155,6 +156,7 @@ fn lacks(feature: CpuidFeature, features: &FeatureSet) -> bool {
         C::RDSEED => Feature::Rdseed,
         C::FSGSBASE => Feature::Fsgsbase,
         C::INVPCID => Feature::Invpcid,
+        C::CET_SS => Feature::Shstk,
         C::PKU => Feature::Pku,
         C::SMAP => Feature::Smap,
         C::MOVBE => Feature::Movbe,
@@ -286,9 +288,7 @@ fn integer(i: &Instruction) -> Option<Row> {
         M::Cmpsq => string(string::cmps, 8),
         M::Cld => variant(row(system::direction), 0),
         M::Std => variant(row(system::direction), 1),
-        M::Nop | M::Mfence | M::Lfence | M::Sfence | M::Endbr64 | M::Endbr32 | M::Reservednop => {
-            row(control::nop)
-        }
+        M::Nop | M::Mfence | M::Lfence | M::Sfence | M::Reservednop => row(control::nop),
         _ if i.is_jcc_short_or_near() => sized(end(control::jcc), branch_size(i)),
         _ if is_setcc(i) => sized(row(data::setcc), 1),
         _ if is_cmovcc(i) => row(data::cmov),
@@ -401,6 +401,17 @@ fn flow(i: &Instruction) -> Option<Row> {
         M::Sysretq => sized(end(transfer::sysret), 8),
         M::Sysret => sized(end(transfer::sysret), 4),
         M::Rsm => end(smm::rsm),
+        M::Endbr64 | M::Endbr32 => row(cet::endbranch),
+        M::Rdsspd | M::Rdsspq => end(cet::read_pointer),
+        M::Incsspd | M::Incsspq => end(cet::increment),
+        M::Saveprevssp => end(cet::save_previous),
+        M::Rstorssp => end(cet::restore),
+        M::Wrssd => sized(end(cet::write), 4),
+        M::Wrssq => sized(end(cet::write), 8),
+        M::Wrussd => sized(end(cet::write_user), 4),
+        M::Wrussq => sized(end(cet::write_user), 8),
+        M::Setssbsy => end(cet::set_busy),
+        M::Clrssbsy => end(cet::clear_busy),
         M::Sysenter => end(transfer::sysenter),
         M::Sysexitq => sized(end(transfer::sysexit), 8),
         M::Sysexit => sized(end(transfer::sysexit), 4),

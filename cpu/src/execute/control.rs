@@ -2,7 +2,7 @@
 
 use super::flags::{ZF, condition, mask, sign_extend};
 use super::{Exec, Flow};
-use crate::decode::Decoded;
+use crate::decode::{Decoded, Operand};
 use crate::fault::{Fault, Result};
 use crate::state::{Delivery, DeliveryKind};
 use rootmode_arch::event::{Exception, ExceptionSource};
@@ -49,7 +49,9 @@ pub(crate) fn jmp(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
 /// JMP r/m.
 pub(crate) fn jmp_indirect(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let target = x.get(op, 0, op.size)?;
-    x.jump(target)
+    let flow = x.jump(target)?;
+    x.track_indirect(op);
+    Ok(flow)
 }
 
 /// Jcc.
@@ -100,7 +102,11 @@ fn call_to(x: &mut Exec<'_, '_>, op: &Decoded, target: u64) -> Result<Flow> {
         return Err(fault);
     }
     let next = x.next_rip(op);
+    // A call to the next instruction only asks where it is; the shadow stack does not hear of it.
+    let plain = !op.is_memory() && op.operands[0] == Operand::None && target == next;
+    let ssp = if plain { x.cpu.control_flow.ssp } else { x.shadow_call(next)? };
     x.push(next, op.size)?;
+    x.cpu.control_flow.ssp = ssp;
     x.jump(target)
 }
 
@@ -113,12 +119,16 @@ pub(crate) fn call(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
 /// CALL r/m.
 pub(crate) fn call_indirect(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let target = x.get(op, 0, op.size)?;
-    call_to(x, op, target)
+    let flow = call_to(x, op, target)?;
+    x.track_indirect(op);
+    Ok(flow)
 }
 
 /// RET, RET imm16.
 pub(crate) fn ret(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let target = x.stack_slot(0, op.size)?;
+    x.check_target(target)?;
+    x.cpu.control_flow.ssp = x.shadow_return(target)?;
     let flow = x.jump(target)?;
     x.pop_bytes(u64::from(op.size) + op.immediate);
     Ok(flow)

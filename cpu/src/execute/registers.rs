@@ -52,6 +52,9 @@ impl Exec<'_, '_> {
         if value >> 32 != 0 || without(Cr0::PE, Cr0::PG) || without(Cr0::CD, Cr0::NW) {
             return Err(Fault::GP0);
         }
+        if cpu.cr4.contains(Cr4::CET) && !new.contains(Cr0::WP) {
+            return Err(Fault::GP0);
+        }
         if let Some(extension) = &self.extension {
             extension.check_cr(cpu, 0, new.0)?;
         }
@@ -128,6 +131,9 @@ impl Exec<'_, '_> {
         let long = cpu.efer.contains(Efer::LMA);
         let changed = Cr4(new.0 ^ old.0);
         if long && (!new.contains(Cr4::PAE) || changed.contains(Cr4::LA57)) {
+            return Err(Fault::GP0);
+        }
+        if new.contains(Cr4::CET) && !cpu.cr0.contains(Cr0::WP) {
             return Err(Fault::GP0);
         }
         let pcide_on = new.contains(Cr4::PCIDE) && !old.contains(Cr4::PCIDE);

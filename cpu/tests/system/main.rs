@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cet;
 mod debug;
 mod delivery;
 mod fast_calls;

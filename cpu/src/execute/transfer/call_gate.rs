@@ -1,5 +1,6 @@
 //! Call gates of 16, 32 and 64 bits (SDM Vol. 3A "Call Gates", "Stack Switching", "IA-32e Mode Call Gates").
 
+use super::super::cet::Frame;
 use super::super::descriptors::Descriptor;
 use super::super::inspect::is_conforming;
 use super::super::{Exec, Flow};
@@ -112,12 +113,14 @@ impl Exec<'_, '_> {
         self.check_room(&stack, count, gate.size)?;
         self.check_code_offset(&segment, gate.offset, Fault::GP0)?;
         self.mark(target, 1)?;
+        let (from, ssp) = (self.cpu.cpl, self.shadow_enter(Frame { level, next, ist: 0 })?);
         self.push_all(&mut stack, &values[..count], gate.size)?;
         *self.cpu.segment_mut(SegmentName::Cs) = segment;
         *self.cpu.segment_mut(SegmentName::Ss) = stack.segment;
         self.cpu.cpl = level;
         self.take_pointer(&stack);
         self.cpu.rip = gate.offset;
+        self.commit_shadow_enter(from, ssp);
         self.cpu.refresh();
         Ok(Flow::Jumped)
     }

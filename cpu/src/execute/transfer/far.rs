@@ -1,5 +1,6 @@
 //! Far JMP and CALL: to code directly, through gates, to tasks (SDM Vol. 2A "CALL—Call Procedure", "JMP—Jump").
 
+use super::super::cet::Frame;
 use super::super::descriptors::Descriptor;
 use super::super::inspect::is_conforming;
 use super::super::{Exec, Flow};
@@ -107,6 +108,10 @@ impl Exec<'_, '_> {
         if let Some(descriptor) = descriptor {
             self.mark(descriptor, 1)?;
         }
+        let ssp = match back {
+            Some((next, _)) => self.shadow_enter(Frame { level: self.cpu.cpl, next, ist: 0 })?,
+            None => self.cpu.control_flow.ssp,
+        };
         if let Some((next, size)) = back {
             let cs = u64::from(self.cpu.segment(SegmentName::Cs).selector.0);
             self.push_all(&mut stack, &[cs, next], size)?;
@@ -114,6 +119,7 @@ impl Exec<'_, '_> {
         }
         *self.cpu.segment_mut(SegmentName::Cs) = code;
         self.cpu.rip = offset;
+        self.commit_shadow_enter(self.cpu.cpl, ssp);
         self.cpu.refresh();
         Ok(Flow::Jumped)
     }

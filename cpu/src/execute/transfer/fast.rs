@@ -55,7 +55,7 @@ impl Exec<'_, '_> {
 pub(crate) fn syscall(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     x.require_syscall()?;
     let next = x.next_rip(op);
-    let flags = x.cpu.rflags();
+    let (flags, from) = (x.cpu.rflags(), x.cpu.cpl);
     let star = x.cpu.msrs.star;
     let (cs, ss) = (star >> 32 & 0xfffc, (star >> 32).wrapping_add(8) & 0xffff);
     x.cpu.gpr[RCX] = next;
@@ -69,6 +69,7 @@ pub(crate) fn syscall(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
         x.enter(flat(cs, CODE_32), flat(ss, DATA), 0, star & 0xffff_ffff);
         x.set_flags_and_trap(flags.without(RFlags::VM | RFlags::IF | RFlags::RF));
     }
+    x.shadow_system_call(from);
     x.cpu.refresh();
     Ok(Flow::Jumped)
 }
@@ -101,6 +102,7 @@ pub(crate) fn sysret(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let old = x.cpu.rflags();
     let flags = if x.is_long() { RFlags(x.cpu.gpr[R11] & 0x003c_7fd7) } else { old.with(RFlags::IF) };
     x.set_flags_and_trap(flags);
+    x.shadow_system_return();
     x.cpu.refresh();
     Ok(Flow::Jumped)
 }
@@ -120,12 +122,14 @@ fn sysenter_selector(x: &Exec<'_, '_>) -> Result<u64> {
 /// SYSENTER.
 pub(crate) fn sysenter(x: &mut Exec<'_, '_>, _: &Decoded) -> Result<Flow> {
     let cs = sysenter_selector(x)?;
+    let from = x.cpu.cpl;
     let (rights, width) = if x.is_long() { (CODE_64, 8) } else { (CODE_32, 4) };
     let rip = x.cpu.msrs.sysenter_eip & mask(width);
     x.cpu.gpr[RSP] = x.cpu.msrs.sysenter_esp & mask(width);
     x.enter(flat(cs, rights), flat(cs + 8, DATA), 0, rip);
     let flags = x.cpu.rflags().without(RFlags::VM | RFlags::IF | RFlags::RF);
     x.cpu.set_rflags(flags);
+    x.shadow_system_call(from);
     x.cpu.refresh();
     Ok(Flow::Jumped)
 }
@@ -146,6 +150,7 @@ pub(crate) fn sysexit(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let (cs, rights, size) = if long { (base + 32, CODE_64, 8) } else { (base + 16, CODE_32, 4) };
     x.cpu.gpr[RSP] = rsp & mask(size);
     x.enter(flat(cs | 3, rights | USER), flat(cs + 8 | 3, DATA | USER), 3, rip & mask(size));
+    x.shadow_system_return();
     x.cpu.refresh();
     Ok(Flow::Jumped)
 }

@@ -1,8 +1,8 @@
 //! Protected mode's IDT: interrupt, trap and task gates of 16 and 32 bits, also out of virtual-8086 mode
 //! (SDM Vol. 3A "IDT Descriptors", "Exception- or Interrupt-Handler Procedures", "Interrupt Tasks").
 
-use super::super::Exec;
 use super::super::inspect::is_conforming;
+use super::super::{Exec, cet};
 use super::deliver::Frame;
 use super::task::Switch;
 use super::{is_code, selector_code};
@@ -98,6 +98,7 @@ impl Exec<'_, '_> {
         let segment = descriptor.segment(selector, AccessRights::ACCESSED);
         self.check_code_offset(&segment, target, Fault::with_code(vector::GP, ext))?;
         let segment = self.code_segment(descriptor, selector, level)?;
+        let ssp = self.shadow_enter(cet::Frame { level, next: frame.rip, ist: 0 })?;
         self.push_all(&mut stack, pushed, size)?;
 
         *self.cpu.segment_mut(SegmentName::Cs) = segment;
@@ -115,6 +116,7 @@ impl Exec<'_, '_> {
         let cleared = if clears_if { cleared | RFlags::IF } else { cleared };
         let flags = self.cpu.rflags().without(cleared);
         self.cpu.set_rflags(flags);
+        self.commit_shadow_enter(cpu_level, ssp);
         Ok(())
     }
 }

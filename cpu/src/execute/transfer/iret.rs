@@ -1,5 +1,6 @@
 //! IRET in every mode (SDM Vol. 2A "IRET/IRETD/IRETQ—Interrupt Return").
 
+use super::super::cet::Return;
 use super::super::segments::virtual_8086_segment;
 use super::super::{Exec, Flow};
 use super::selector_code;
@@ -144,6 +145,7 @@ fn protected(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
         None => None,
     };
     x.check_code_offset(&code, offset, Fault::GP0)?;
+    x.cpu.control_flow.ssp = x.shadow_leave(Return { code, offset })?;
     let old = x.cpu.rflags();
     let mut writable = ALWAYS;
     if cpl <= old.iopl() {

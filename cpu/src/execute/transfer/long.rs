@@ -1,8 +1,8 @@
 //! Delivery through the 64-bit IDT, from 64-bit and compatibility mode
 //! (SDM Vol. 3A "Exception and Interrupt Handling in 64-bit Mode").
 
-use super::super::Exec;
 use super::super::inspect::is_conforming;
+use super::super::{Exec, cet};
 use super::deliver::Frame;
 use super::{is_code, null_stack, selector_code};
 use crate::fault::{Fault, Result};
@@ -59,6 +59,8 @@ impl Exec<'_, '_> {
             return Err(Fault::with_code(vector::GP, ext));
         }
         let access = Access { kind: AccessKind::Write, user: cpl == 3, smap_override: false };
+        let from = self.cpu.cpl;
+        let ssp = self.shadow_enter(cet::Frame { level: cpl, next: frame.rip, ist })?;
         self.write_words(Linear(rsp), pushed, access)?;
 
         *self.cpu.segment_mut(SegmentName::Cs) = code;
@@ -72,6 +74,7 @@ impl Exec<'_, '_> {
         let cleared = if kind == 0xe { cleared | RFlags::IF } else { cleared };
         let flags = self.cpu.rflags().without(cleared);
         self.cpu.set_rflags(flags);
+        self.commit_shadow_enter(from, ssp);
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! Far RET, and the checks on the segments of a return that it shares with IRET (SDM Vol. 2B "RET—Return From Procedure").
 
+use super::super::cet::Return;
 use super::super::inspect::is_conforming;
 use super::super::{Exec, Flow};
 use super::{is_code, is_stack, null_stack, selector_code};
@@ -83,12 +84,14 @@ pub(crate) fn ret_far(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let level = code.selector.rpl();
     if level == x.cpu.cpl {
         x.check_code_offset(&code, offset, Fault::GP0)?;
+        x.cpu.control_flow.ssp = x.shadow_leave(Return { code, offset })?;
         x.pop_bytes(2 * size + op.immediate);
     } else {
         let pointer = x.stack_slot(2 * size + op.immediate, op.size)?;
         let stack = Selector(x.stack_slot(3 * size + op.immediate, op.size)? as u16);
         let stack = x.return_stack(stack, &code)?;
         x.check_code_offset(&code, offset, Fault::GP0)?;
+        x.cpu.control_flow.ssp = x.shadow_leave(Return { code, offset })?;
         x.cpu.cpl = level;
         // The callee's parameters are dropped from the outer stack as well.
         x.enter_outer_stack(stack, &code, pointer.wrapping_add(op.immediate));
