@@ -1,6 +1,7 @@
 //! Loading segment registers: MOV, POP and LDS and its relatives, in every mode
 //! (SDM Vol. 3A "Segment Registers" and "Segment Loading Instructions in IA-32e Mode", SDM Vol. 2B "MOV—Move").
 
+use super::flags::mask;
 use super::{Exec, Flow};
 use crate::decode::{Decoded, Operand};
 use crate::fault::{Fault, Result};
@@ -134,10 +135,14 @@ pub(crate) fn load_far_pointer(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flo
 impl Exec<'_, '_> {
     /// A far pointer in memory: an offset of `size` bytes, then a selector.
     pub(crate) fn far_pointer(&mut self, op: &Decoded, size: u8) -> Result<(u64, Selector)> {
-        let at = self.linear(op, u64::from(size) + 2, AccessKind::Read)?;
+        let (segment, start) = (op.memory.segment, self.effective(op));
         let access = self.data(AccessKind::Read);
+        // Two accesses, each with its own faults.
+        let at = self.segmented(segment, start, u64::from(size), AccessKind::Read)?;
         let offset = self.read(at, size, access)?;
-        let selector = self.read(at.offset(u64::from(size)), 2, access)?;
+        let above = start.wrapping_add(u64::from(size)) & mask(op.memory.address_size);
+        let at = self.segmented(segment, above, 2, AccessKind::Read)?;
+        let selector = self.read(at, 2, access)?;
         Ok((offset, Selector(selector as u16)))
     }
 }
