@@ -130,7 +130,7 @@ fn protected(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
         return to_virtual_8086(x, offset, selector, flags);
     }
     // 64-bit mode always pops SS and RSP, before anything is checked.
-    let outer = |x: &mut Exec<'_, '_>| {
+    let outer = |x: &mut Exec<'_, '_>| -> Result<(u64, Selector)> {
         let selector = Selector(x.stack_slot(4 * size, op.size)? as u16);
         Ok((x.stack_slot(3 * size, op.size)?, selector))
     };
