@@ -71,3 +71,51 @@ macro_rules! fast {
 
 fast!(single, single_root, f32, u32, 24, 0xff);
 fast!(double, double_root, f64, u64, 53, 0x7ff);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::float::scalar::binary_portable;
+    use crate::float::{DOUBLE, Mode, SINGLE, flag};
+    use rootmode_arch::choices::Seeded;
+
+    /// Numbers with few bits, many bits, and exponents near the ends of the fast range.
+    fn number(random: &mut Seeded, stored: u32, exponents: u64) -> u64 {
+        let fraction = match random.next() % 3 {
+            0 => random.next() & 7 << (stored - 3),
+            1 => random.next() & 15,
+            _ => random.next(),
+        };
+        let near = exponents / 2 - 30 + random.next() % 60;
+        let exponent = if random.next().is_multiple_of(3) { random.next() % exponents } else { near };
+        (random.next() & 1) << (stored + exponents.count_ones())
+            | exponent << stored
+            | fraction & ((1 << stored) - 1)
+    }
+
+    #[test]
+    fn the_hosts_arithmetic_and_ours_agree_and_exactness_is_known() {
+        let mut random = Seeded::new(7);
+        let mut answered = 0;
+        for _ in 0..200_000 {
+            let operation = [Operation::Add, Operation::Subtract, Operation::Multiply, Operation::Divide]
+                [random.next() as usize % 4];
+            for (format, exponents) in [(SINGLE, 0xff), (DOUBLE, 0x7ff)] {
+                let stored = format.precision - 1;
+                let (a, b) = (number(&mut random, stored, exponents), number(&mut random, stored, exponents));
+                let fast = |known| {
+                    if stored == 23 { single(operation, a, b, known) } else { double(operation, a, b, known) }
+                };
+                let (result, flags) = binary_portable(operation, a, b, format, Mode::from_mxcsr(0x1f80));
+                if let Some(fast) = fast(true) {
+                    assert_eq!((fast, flags & !flag::INEXACT), (result, 0), "{operation:?} {a:x} {b:x}");
+                    answered += 1;
+                }
+                if let Some(fast) = fast(false) {
+                    assert_eq!((fast, flags), (result, 0), "{operation:?} {a:x} {b:x}");
+                }
+            }
+        }
+        assert!(answered > 100_000, "the fast path answers the usual cases: {answered}");
+    }
+}
