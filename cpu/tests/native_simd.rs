@@ -366,7 +366,7 @@ fn compare(forms: &[Form], cases: u64) -> BTreeMap<String, u64> {
     for form in forms {
         let mut r = Seeded::new(form.code as u64);
         let info = iced_x86::Decoder::new(64, &form.bytes, 0).decode();
-        let flags = STATUS & !u64::from(rflags(info.rflags_undefined()));
+        let flags = STATUS & !rflags(info.rflags_undefined());
         for _ in 0..cases {
             let mut bytes = form.bytes.clone();
             if form.immediate {

@@ -380,7 +380,7 @@ impl Exec<'_, '_> {
                 let access = self.data(AccessKind::Write);
                 self.write(linear, size, value, access)?;
             }
-            Operand::Immediate | _ => return Err(Fault::UD),
+            _ => return Err(Fault::UD),
         }
         Ok(())
     }

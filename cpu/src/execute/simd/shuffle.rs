@@ -13,7 +13,7 @@ pub(crate) fn unpack<const SIZE: usize, const HIGH: bool, const BYTES: usize>(a:
             return 0;
         }
         let at = first + n / (2 * SIZE) * SIZE + n % SIZE;
-        if n / SIZE % 2 == 0 { a[at] } else { b[at] }
+        if (n / SIZE).is_multiple_of(2) { a[at] } else { b[at] }
     })
     .join()
 }
