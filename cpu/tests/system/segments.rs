@@ -284,3 +284,25 @@ fn a_null_selector_clears_base_and_limit() {
         assert_eq!((ds.selector, ds.base, ds.limit), (Selector(0), 0, 0));
     }
 }
+
+#[test]
+fn umip_keeps_user_code_from_reading_system_registers() {
+    use rootmode_arch::Cr4;
+    // SGDT, SIDT [EBX]; SLDT, STR, SMSW EAX.
+    let rows: &[&[u8]] =
+        &[&[0x0f, 0x01, 0x03], &[0x0f, 0x01, 0x0b], &[0x0f, 0, 0xc0], &[0x0f, 0, 0xc8], &[0x0f, 1, 0xe0]];
+    for code in rows {
+        for (umip, cpl, expected) in [(true, 3, Err((GP, 0))), (false, 3, Ok(())), (true, 0, Ok(()))] {
+            let mut rig = Legacy::new();
+            rig.level(cpl);
+            rig.cpu().gpr[3] = DATA;
+            rig.cpu().cr4 = if umip { Cr4::UMIP } else { Cr4(0) };
+            rig.put(IDT + 0x80 * 8, gate(CODE_0, HANDLERS + 0x800, 0xe, 3, 0));
+            rig.bytes(CODE, &[code, &[0xcd, 0x80][..]].concat());
+            let outcome = rig.outcome().map(|_| ());
+            let expected =
+                if expected.is_ok() { Err((0x80, CODE + code.len() as u64 + 2)) } else { expected };
+            assert_eq!(outcome, expected, "{code:02x?} UMIP {umip} CPL {cpl}");
+        }
+    }
+}

@@ -153,3 +153,19 @@ fn pvi_virtualizes_cli_and_sti_of_level_3() {
     rig.cpu().set_rflags(RFlags::VIP);
     assert_eq!(rig.instruction(&[0xfb]), Err((GP, 0)));
 }
+
+#[test]
+fn the_permission_map_decides_about_ports_whatever_iopl_is() {
+    // OUT 0x21, AL; OUT 0x21, AX: the bit of 0x22 is set.
+    let rows: &[(&[u8], u64)] =
+        &[(&[0xe6, 0x21], 0x80), (&[0xe7, 0x21], GP as u64), (&[0xe6, 0x22], GP as u64)];
+    for (code, expected) in rows {
+        let mut rig = rig(IOPL_3, false);
+        rig.bytes(TSS + 0x88 + 4, &[1 << 2]);
+        assert_eq!(u64::from(run(&mut rig, code).0), *expected, "{code:02x?}");
+    }
+    // A map that ends before the port.
+    let mut rig = rig(IOPL_3, false);
+    rig.cpu().segment_mut(SegmentName::Tr).limit = 0x88 + 4;
+    assert_eq!(run(&mut rig, &[0xe6, 0x21]), (GP, 0));
+}
