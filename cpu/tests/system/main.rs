@@ -1,5 +1,6 @@
 //! The system architecture outside 64-bit mode, rule by rule: segments, delivery, gates, tasks, virtual-8086 mode, debugging.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+#![allow(clippy::type_complexity, reason = "rows of tables spell out their columns")]
 
 #[path = "../support/mod.rs"]
 mod support;
