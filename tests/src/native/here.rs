@@ -4,7 +4,7 @@ use super::draw::Drawn;
 use super::state::*;
 use rootmode_arch::choices::Tame;
 use rootmode_arch::{
-    AccessRights, Cr0, Cr4, DescriptorTable, HostPhysical, RFlags, Segment, SegmentName, Selector,
+    AccessRights, Cr0, Cr4, DescriptorTable, Feature, HostPhysical, RFlags, Segment, SegmentName, Selector,
 };
 use rootmode_cpu::vectors::{Vectors, X87};
 use rootmode_cpu::{Activity, Context, Cpu, Effects, EmptyBus, F80, Model, Processor, RunEnd};
@@ -85,7 +85,9 @@ impl Here {
         let mut cpu = Cpu::new(0, Arc::new(model));
         cpu.enter_long_mode(PML4, CODE, 0);
         cpu.cr0 = cpu.cr0 | Cr0::AM;
-        cpu.cr4 = Cr4((cpu.cr4 | Cr4::FSGSBASE | Cr4::OSXMMEXCPT).0 & cpu.model.cr4_bits().0);
+        cpu.cr4 = Cr4((cpu.cr4 | Cr4::FSGSBASE | Cr4::OSXMMEXCPT | Cr4::OSXSAVE).0 & cpu.model.cr4_bits().0);
+        // x87 and SSE; AVX where the model has it, as Linux enables it.
+        cpu.xcr0 = if cpu.model.has(Feature::Avx) { 7 } else { 3 };
         cpu.gdtr = DescriptorTable { base: KERNEL + GDT, limit: 0x37 };
         cpu.idtr = DescriptorTable { base: KERNEL + IDT, limit: 0xfff };
         *cpu.segment_mut(SegmentName::Tr) =

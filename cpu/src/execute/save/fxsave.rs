@@ -4,9 +4,10 @@
 use super::{Exec, MXCSR, XMM, word};
 use crate::decode::Decoded;
 use crate::execute::Flow;
+use crate::execute::flags::mask;
 use crate::fault::{Fault, Result};
 use crate::vectors::MXCSR_MASK;
-use rootmode_arch::Efer;
+use rootmode_arch::{Efer, Linear, vector};
 use rootmode_mmu::AccessKind;
 
 impl Exec<'_, '_> {
@@ -16,10 +17,27 @@ impl Exec<'_, '_> {
     }
 }
 
+/// The area. Where alignment is checked #AC(0) goes before #GP(0) for pieces of 4 bytes, as implementations may choose; the last byte is
+/// looked at first, as the addresses of page faults tell.
+fn legacy_area(x: &mut Exec<'_, '_>, op: &Decoded, kind: AccessKind) -> Result<Linear> {
+    let access = x.data(kind);
+    let linear = match x.area(op, 512, 16, kind) {
+        Err(Fault::GP0) if access.user && x.cpu.checks_alignment() => {
+            let linear = x.linear(op, 512, kind)?;
+            return Err(if linear.is_aligned(4) { Fault::GP0 } else { Fault::with_code(vector::AC, 0) });
+        }
+        area => area?,
+    };
+    let end = x.effective(op).wrapping_add(511) & mask(op.memory.address_size);
+    let last = x.segmented(op.memory.segment, end, 1, kind)?;
+    x.translate(last, access)?;
+    Ok(linear)
+}
+
 /// FXSAVE; FXSAVE64 with `LONG`. Bytes beyond the XMM registers are not written.
 pub(crate) fn save<const LONG: bool>(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     x.require_x87()?;
-    let linear = x.area(op, 512, 16, AccessKind::Write)?;
+    let linear = legacy_area(x, op, AccessKind::Write)?;
     x.probe(linear, 512, AccessKind::Write)?;
     let mut bytes = [0; 512];
     x.put_x87(&mut bytes, LONG);
@@ -37,7 +55,7 @@ pub(crate) fn save<const LONG: bool>(x: &mut Exec<'_, '_>, op: &Decoded) -> Resu
 /// FXRSTOR; FXRSTOR64 with `LONG`. #GP(0) for reserved bits of MXCSR.
 pub(crate) fn restore<const LONG: bool>(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     x.require_x87()?;
-    let linear = x.area(op, 512, 16, AccessKind::Read)?;
+    let linear = legacy_area(x, op, AccessKind::Read)?;
     let mut bytes = [0; 512];
     x.fetch_area(linear, 0, &mut bytes)?;
     let mxcsr = word::<4>(&bytes, MXCSR) as u32;

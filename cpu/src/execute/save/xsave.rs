@@ -175,7 +175,9 @@ fn read(
 ) -> Result<Flow> {
     let linear = x.area(op, EXTENDED, 64, AccessKind::Read)?;
     let mut bytes = [0; 576];
-    x.fetch_area(linear, 0, &mut bytes)?;
+    // The header is read first, as the addresses of page faults tell.
+    x.fetch_area(linear, LEGACY, &mut bytes[LEGACY as usize..])?;
+    x.fetch_area(linear, 0, &mut bytes[..LEGACY as usize])?;
     let header = |n: usize| word::<8>(&bytes, 512 + 8 * n);
     let (present, format) = (header(0), header(1));
     let compacted = format & COMPACTED != 0;

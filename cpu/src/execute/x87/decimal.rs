@@ -6,6 +6,7 @@ use crate::fault::Result;
 use crate::float::convert::to_integer;
 use crate::float::extended::{Answer, from_integer};
 use crate::float::{F80, flag};
+use rootmode_mmu::AccessKind;
 
 /// The packed-decimal indefinite.
 const INDEFINITE: [u8; 10] = [0, 0, 0, 0, 0, 0, 0, 0xc0, 0xff, 0xff];
@@ -16,7 +17,7 @@ const LARGEST: u64 = 999_999_999_999_999_999;
 pub(crate) fn load(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     x.require_waiting()?;
     let mut bytes = [0; 10];
-    x.load_area(op, &mut bytes)?;
+    x.load_area(op, &mut bytes, 8)?;
     x.remember(op);
     let magnitude = bytes[..9]
         .iter()
@@ -49,7 +50,9 @@ pub(crate) fn store(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
             }
             bytes[9] = u8::from(number.sign) << 7;
         }
-        x.store_area(op, &bytes)?;
+        x.store_area(op, &bytes, 8)?;
+    } else {
+        x.probe_area(op, 10, 8, AccessKind::Write)?;
     }
     x.remember(op);
     let x87 = &mut x.cpu.vectors.x87;

@@ -20,6 +20,11 @@ impl Layout {
         Self { wide: matches!(op.size, 28 | 108), linear: !x.cpu.is_protected() }
     }
 
+    /// Bytes of its fields.
+    const fn unit(self) -> u8 {
+        if self.wide { 4 } else { 2 }
+    }
+
     const fn bytes(self) -> usize {
         if self.wide { 28 } else { 14 }
     }
@@ -96,7 +101,7 @@ pub(crate) fn store(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     x.require_x87()?;
     let layout = Layout::of(x, op);
     let bytes = encode(&x.cpu.vectors.x87, layout);
-    x.store_area(op, &bytes[..layout.bytes()])?;
+    x.store_area(op, &bytes[..layout.bytes()], layout.unit())?;
     let x87 = &mut x.cpu.vectors.x87;
     x87.set_control(x87.control | 0x3f);
     Ok(Flow::Next)
@@ -107,7 +112,7 @@ pub(crate) fn load(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     x.require_waiting()?;
     let layout = Layout::of(x, op);
     let mut bytes = [0; 28];
-    x.load_area(op, &mut bytes[..layout.bytes()])?;
+    x.load_area(op, &mut bytes[..layout.bytes()], layout.unit())?;
     decode(&mut x.cpu.vectors.x87, layout, &bytes);
     Ok(Flow::Next)
 }
@@ -124,7 +129,7 @@ pub(crate) fn save(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
         let at = start + 10 * usize::from(i);
         bytes[at..at + 10].copy_from_slice(&x87.st(i).to_bits().to_le_bytes()[..10]);
     }
-    x.store_area(op, &bytes[..start + 80])?;
+    x.store_area(op, &bytes[..start + 80], layout.unit())?;
     x.cpu.vectors.x87.initialise();
     Ok(Flow::Next)
 }
@@ -135,7 +140,7 @@ pub(crate) fn restore(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let layout = Layout::of(x, op);
     let start = layout.bytes();
     let mut bytes = [0; 108];
-    x.load_area(op, &mut bytes[..start + 80])?;
+    x.load_area(op, &mut bytes[..start + 80], layout.unit())?;
     let x87 = &mut x.cpu.vectors.x87;
     decode(x87, layout, &bytes[..start]);
     let top = usize::from(x87.top());

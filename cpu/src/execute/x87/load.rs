@@ -2,12 +2,13 @@
 
 use super::{C1, Exec, Flow, stack};
 use crate::decode::Decoded;
-use crate::execute::flags::{condition, sign_extend};
+use crate::execute::flags::{condition, mask, sign_extend};
 use crate::fault::Result;
 use crate::float::convert;
 use crate::float::extended::{Answer, from_integer, narrow, widen};
 use crate::float::parts::indefinite;
 use crate::float::{DOUBLE, F80, Parts, Rounding, SINGLE, flag};
+use rootmode_arch::Linear;
 use rootmode_mmu::AccessKind;
 
 /// Kinds of memory operands.
@@ -40,30 +41,59 @@ impl Exec<'_, '_> {
 
     /// Stores ten bytes.
     fn store_extended(&mut self, op: &Decoded, value: F80) -> Result {
-        self.store_area(op, &value.to_bits().to_le_bytes()[..10])
+        self.store_area(op, &value.to_bits().to_le_bytes()[..10], 8)
     }
 
-    /// Writes `bytes` to the memory operand, all or nothing.
-    pub(crate) fn store_area(&mut self, op: &Decoded, bytes: &[u8]) -> Result {
-        let linear = self.linear(op, bytes.len() as u64, AccessKind::Write)?;
-        let access = self.data(AccessKind::Write);
+    /// Makes sure that `bytes` bytes of the memory operand can be accessed, pieces of `unit` bytes being aligned. The first
+    /// piece and the last byte are what is looked at, in this order, as the addresses of page faults tell.
+    pub(crate) fn probe_area(
+        &mut self,
+        op: &Decoded,
+        bytes: u64,
+        unit: u8,
+        kind: AccessKind,
+    ) -> Result<Linear> {
+        let (segment, start) = (op.memory.segment, self.effective(op));
+        let access = self.data(kind);
+        let linear = self.segmented(segment, start, u64::from(unit), kind)?;
+        if self.cpu.checks_data {
+            self.check_data(linear, unit, access)?;
+        }
         self.translate(linear, access)?;
-        self.translate(self.along(linear, bytes.len() as u64 - 1), access)?;
-        for (n, chunk) in bytes.chunks(8).enumerate() {
+        let next = self.along(linear, u64::from(unit) - 1).page_base();
+        if next != linear.page_base() {
+            self.translate(next, access)?;
+        }
+        // Ten bytes are eight and two.
+        let rest = if unit == 8 { bytes - 8 } else { 1 };
+        if bytes > u64::from(unit) {
+            let end = start.wrapping_add(bytes - rest) & mask(op.memory.address_size);
+            let last = self.segmented(segment, end, rest, kind)?;
+            self.translate(last, access)?;
+            self.translate(self.along(last, rest - 1), access)?;
+        }
+        Ok(linear)
+    }
+
+    /// Writes `bytes` to the memory operand in pieces of `unit` bytes, all or nothing.
+    pub(crate) fn store_area(&mut self, op: &Decoded, bytes: &[u8], unit: u8) -> Result {
+        let linear = self.probe_area(op, bytes.len() as u64, unit, AccessKind::Write)?;
+        let access = self.data(AccessKind::Write);
+        for (n, chunk) in bytes.chunks(usize::from(unit)).enumerate() {
             let mut word = [0; 8];
             word[..chunk.len()].copy_from_slice(chunk);
-            let at = self.along(linear, 8 * n as u64);
+            let at = self.along(linear, u64::from(unit) * n as u64);
             self.write(at, chunk.len() as u8, u64::from_le_bytes(word), access)?;
         }
         Ok(())
     }
 
-    /// Reads the memory operand into `bytes`.
-    pub(crate) fn load_area(&mut self, op: &Decoded, bytes: &mut [u8]) -> Result {
-        let linear = self.linear(op, bytes.len() as u64, AccessKind::Read)?;
+    /// Reads the memory operand into `bytes`, in pieces of `unit` bytes.
+    pub(crate) fn load_area(&mut self, op: &Decoded, bytes: &mut [u8], unit: u8) -> Result {
+        let linear = self.probe_area(op, bytes.len() as u64, unit, AccessKind::Read)?;
         let access = self.data(AccessKind::Read);
-        for (n, chunk) in bytes.chunks_mut(8).enumerate() {
-            let at = self.along(linear, 8 * n as u64);
+        for (n, chunk) in bytes.chunks_mut(usize::from(unit)).enumerate() {
+            let at = self.along(linear, u64::from(unit) * n as u64);
             let word = self.read(at, chunk.len() as u8, access)?;
             chunk.copy_from_slice(&word.to_le_bytes()[..chunk.len()]);
         }
@@ -92,7 +122,7 @@ pub(crate) fn load<const KIND: u8>(x: &mut Exec<'_, '_>, op: &Decoded) -> Result
 pub(crate) fn load_extended(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     x.require_waiting()?;
     let mut bytes = [0; 16];
-    x.load_area(op, &mut bytes[..10])?;
+    x.load_area(op, &mut bytes[..10], 8)?;
     x.remember(op);
     x.cpu.vectors.x87.load(Answer::new(F80::from_bits(u128::from_le_bytes(bytes)), 0));
     Ok(Flow::Next)
@@ -174,7 +204,9 @@ fn store_with<const POP: bool>(
     let answer = convert((!empty).then_some(&x87.parts(0)), x87);
     // Unmasked overflow and underflow have no result in memory either.
     let unmasked = answer.flags & !u32::from(x87.control) & !flag::INEXACT != 0;
-    if !unmasked {
+    if unmasked {
+        x.probe_area(op, u64::from(size), size, AccessKind::Write)?;
+    } else {
         x.put(op, 0, size, answer.value)?;
     }
     x.remember(op);
@@ -200,6 +232,8 @@ pub(crate) fn store_extended(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow>
     if !empty || masked {
         let value = if empty { F80::INDEFINITE } else { x87.st(0) };
         x.store_extended(op, value)?;
+    } else {
+        x.probe_area(op, 10, 8, AccessKind::Write)?;
     }
     x.remember(op);
     let x87 = &mut x.cpu.vectors.x87;
