@@ -90,6 +90,10 @@ impl Machine {
             let cpu = Cpu::new(index, parts.model.clone());
             board.add_processor(cpu, Some(extension(&parts.model, Level::L1)));
         }
+        if parts.firmware.is_none() {
+            // Firmware lets the 8259's interrupts through the first processor's APIC.
+            board.processors_mut()[0].cpu.apic.virtual_wire();
+        }
         if let Some(bytes) = &parts.image {
             let image = Image::parse(bytes)?;
             image.load(bytes, &parts.name, &configuration, &mut board)?;
