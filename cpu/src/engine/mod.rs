@@ -31,8 +31,9 @@ pub(crate) type Run = fn(&mut Exec<'_, '_>, &Op, u32) -> u32;
 /// The chain ends: the processor is at an instruction boundary, or [`Running::fault`] says why not.
 pub(crate) const LEAVE: u32 = u32::MAX;
 
-/// An operation: an instruction, or the end of a block that does not end with a jump.
+/// An operation: an instruction, or the end of a block that does not end with a jump. One cache line.
 #[derive(Clone)]
+#[repr(align(64))]
 pub(crate) struct Op {
     run: Run,
     /// Displacement of the memory operand, relative to the block's start if the base is RIP.
