@@ -89,7 +89,7 @@ pub struct Delivery {
 pub struct Attention(pub u32);
 
 impl Attention {
-    /// An interrupt, NMI, SMI, INIT or SIPI is pending, possible or not.
+    /// An interrupt, NMI, SMI, INIT or SIPI is pending and possible.
     pub const INTERRUPT: u32 = 1;
     /// RFLAGS.TF or a pending debug exception.
     pub const DEBUG: u32 = 2;
@@ -661,10 +661,29 @@ impl Cpu {
         self.cpl == 3 && self.cr0.contains(Cr0::AM) && self.flags & RFlags::AC.0 != 0
     }
 
+    /// Whether something waits at the interrupt inputs that the processor would take now, shadows aside.
+    fn is_interrupted(&self) -> bool {
+        let held = self.published.nmi_gate == Gate::Closed;
+        let waiting = &self.interrupts;
+        if waiting.any() {
+            let nmi_open = self.published.nmi_gate == Gate::Open || !self.nmi_blocked;
+            let system = (waiting.smi || waiting.init) && !self.smm || waiting.nmi && nmi_open;
+            if system && !held || waiting.sipi.is_some() {
+                return true;
+            }
+        }
+        let open = match self.published.interrupt_gate {
+            Gate::Normal => self.flags & RFlags::IF.0 != 0,
+            Gate::Open => true,
+            Gate::Closed => false,
+        };
+        open && self.pending_interrupt().is_some()
+    }
+
     /// Recomputes [`Cpu::attention`] alone.
     pub fn update_attention(&mut self) {
         let mut bits = self.attention.0 & Attention::EFFECTS;
-        if self.interrupts.any() || self.pending_interrupt().is_some() {
+        if self.is_interrupted() {
             bits |= Attention::INTERRUPT;
         }
         if self.flags & RFlags::TF.0 != 0 || self.pending_debug != 0 {
