@@ -6,7 +6,7 @@ use std::time::Instant;
 use anstyle::{AnsiColor, Color, Style};
 use clap::Args;
 use miette::{Result, miette};
-use rootmode::campaign::{self, Plan, Regression, Regressions, Shard, Shrunk};
+use rootmode::campaign::{self, Regression, Regressions, Shrunk};
 use rootmode::demo::ExitCount;
 use rootmode::explain::{Explanation, explain};
 use rootmode::transparency::Comparison;
@@ -14,7 +14,7 @@ use rootmode_arch::Vendor;
 use rootmode_arch::choices::{Choices, Recorded, Recorder, Seeded, format_choices, parse_choices};
 use rootmode_traces::dump::{Kernel, VmcsSurroundings, print_vmcs};
 use rootmode_vmx::Field;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::explain::print as print_explanation;
 use super::{Finding, Format, print_json, read_text, table, write_text};
@@ -49,42 +49,111 @@ const DIM: Style = Style::new().dimmed();
 
 pub(super) fn run(arguments: &Arguments) -> Result<Finding> {
     let start = Instant::now();
-    let runs = machines(arguments)?;
-    let digest = rootmode::demo::digest(&runs);
     if arguments.digest_only {
-        anstream::println!("{digest}");
+        anstream::println!("{}", rootmode::demo::digest(&machines(arguments)?));
         return Ok(Finding::Nothing);
     }
-    let timed = |vendor| rootmode::demo::nanoseconds_per_exit(vendor).map_err(|e| miette!("{e}"));
-    let nanoseconds = [timed(Vendor::Intel)?, timed(Vendor::Amd)?];
-    let found = old_bug()?;
-    let refused = refused_entry()?;
-    let holds = runs.iter().all(Comparison::holds) && found.gone_with_the_fix;
+    let shown = Shown::compute(arguments)?;
     if arguments.format == Format::Json {
-        print_json(&as_json(&runs, nanoseconds, &found, &refused, &digest))?;
+        print_json(&shown.to_json())?;
     } else {
+        shown.print(arguments);
+        anstream::eprintln!("{:.2} s; --step N shows one step in detail", start.elapsed().as_secs_f64());
+    }
+    Ok(if shown.holds() { Finding::Nothing } else { Finding::Something })
+}
+
+/// What the wanted steps show, and nothing that they do not need.
+struct Shown {
+    /// Steps 1, 2 and 5.
+    runs: Option<[Comparison; 2]>,
+    /// Step 1: host time for each exit.
+    nanoseconds: Option<[f64; 2]>,
+    /// Step 2 shows what the runs say of transparency.
+    transparency: bool,
+    /// Step 3.
+    found: Option<Found>,
+    /// Step 4.
+    refused: Option<Explanation>,
+    /// Step 5.
+    digest: Option<String>,
+}
+
+impl Shown {
+    fn compute(arguments: &Arguments) -> Result<Self> {
         let wanted = |step| arguments.step.is_none_or(|only| only == step);
+        let timed = |vendor| rootmode::demo::nanoseconds_per_exit(vendor).map_err(|e| miette!("{e}"));
+        // Whoever records choices wants the runs made, whatever is shown.
+        let running = wanted(1) || wanted(2) || wanted(5) || arguments.record_choices.is_some();
+        let runs = if running { Some(machines(arguments)?) } else { None };
+        Ok(Self {
+            nanoseconds: if wanted(1) { Some([timed(Vendor::Intel)?, timed(Vendor::Amd)?]) } else { None },
+            transparency: wanted(2),
+            found: if wanted(3) { Some(old_bug()?) } else { None },
+            refused: if wanted(4) { Some(refused_entry()?) } else { None },
+            digest: runs.as_ref().filter(|_| wanted(5)).map(|runs| rootmode::demo::digest(runs)),
+            runs,
+        })
+    }
+
+    fn holds(&self) -> bool {
+        self.runs.iter().flatten().all(Comparison::holds)
+            && self.found.as_ref().is_none_or(|found| found.gone_with_the_fix)
+    }
+
+    fn print(&self, arguments: &Arguments) {
         let detail = arguments.step.is_some();
-        if wanted(1) {
-            print_runs(&runs, nanoseconds, detail);
+        if let (Some(runs), Some(nanoseconds)) = (&self.runs, self.nanoseconds) {
+            print_runs(runs, nanoseconds, detail);
         }
-        if wanted(2) {
-            print_transparency(&runs, detail);
+        if let (Some(runs), true) = (&self.runs, self.transparency) {
+            print_transparency(runs, detail);
         }
-        if wanted(3) {
-            print_bug(&found, detail);
+        if let Some(found) = &self.found {
+            print_bug(found, detail);
         }
-        if wanted(4) {
+        if let Some(refused) = &self.refused {
             head(4, "a refused entry, with every broken rule", "vmx/src/rules.rs, sim/src/explain/");
-            print_explanation(&refused, detail);
+            print_explanation(refused, detail);
         }
-        if wanted(5) {
+        if let Some(digest) = &self.digest {
             head(5, "the digest of steps 1 and 2: equal on every machine", "sim/src/demo.rs");
             anstream::println!("  digest (seed {}): {BOLD}{digest}{BOLD:#}", arguments.seed);
         }
-        anstream::eprintln!("{:.2} s; --step N shows one step in detail", start.elapsed().as_secs_f64());
     }
-    Ok(if holds { Finding::Nothing } else { Finding::Something })
+
+    /// An object with a key for each thing that was computed.
+    fn to_json(&self) -> Value {
+        let mut document = Map::new();
+        let mut put = |key: &str, value: Option<Value>| {
+            document.extend(value.map(|value| (key.to_owned(), value)));
+        };
+        put("machines", self.runs.as_ref().map(|runs| machines_json(runs, self.nanoseconds)));
+        put("old_bug", self.found.as_ref().map(Found::to_json));
+        put("refused_entry", self.refused.as_ref().map(|refused| json!(refused)));
+        put("digest", self.digest.as_ref().map(|digest| json!(digest)));
+        Value::Object(document)
+    }
+}
+
+/// `nanoseconds`: host time for each exit, where it was measured.
+fn machines_json(runs: &[Comparison; 2], nanoseconds: Option<[f64; 2]>) -> Value {
+    let machine = |(index, comparison): (usize, &Comparison)| {
+        let exits: Vec<Value> = rootmode::demo::exits(&comparison.hosted)
+            .into_iter()
+            .map(|count| json!({"kind": count.name, "code": count.code, "to_l0": count.to_l0, "to_l1": count.to_l1}))
+            .collect();
+        json!({
+            "extension": vendor(index),
+            "ticks": comparison.hosted.ticks,
+            "exits": exits,
+            "nanoseconds_per_exit": nanoseconds.map(|each| each[index]),
+            "facts": comparison.facts,
+            "identical": comparison.holds(),
+            "allowed_differences": comparison.allowed.len(),
+        })
+    };
+    runs.iter().enumerate().map(machine).collect()
 }
 
 /// Runs the embedded hypervisors with the choices that the arguments name.
@@ -191,30 +260,48 @@ struct Found {
     gone_with_the_fix: bool,
 }
 
-/// MSR-M03, a bug of a posted patch, is switched on and looked for; then its smallest case is run with the fix.
-fn old_bug() -> Result<Found> {
-    let bug = Regression::from_id("MSR-M03").ok_or_else(|| miette!("MSR-M03 is not among the known bugs"))?;
-    let plan = Plan { cases: 4096, seed: 0, shard: Shard::WHOLE, regressions: Regressions::NONE.with(bug) };
-    for property in campaign::properties() {
-        let seeds = (0..plan.cases).map(|case| (case, campaign::case_seed(plan.seed, property.name, case)));
-        let first = seeds
-            .filter_map(|(case, seed)| Some((case, campaign::record(&property, seed, plan.regressions)?)))
-            .next();
-        let Some((case, start)) = first else { continue };
-        let drawn = start.choices.len();
-        let shrunk = campaign::shrink(&property, start, plan.regressions);
-        let mut again = Recorded::new(shrunk.choices.clone());
-        let verdict = campaign::judge(&property, &mut again, Regressions::NONE);
-        let gone_with_the_fix = verdict == campaign::Verdict::Holds;
-        return Ok(Found { property: property.name, case, drawn, shrunk, gone_with_the_fix });
+impl Found {
+    fn to_json(&self) -> Value {
+        json!({
+            "regression": OLD_BUG,
+            "property": self.property,
+            "case": self.case,
+            "counterexample": self.shrunk.counterexample,
+            "gone_with_the_fix": self.gone_with_the_fix,
+        })
     }
-    Err(miette!("no property finds MSR-M03"))
+}
+
+/// A bug of a posted patch.
+const OLD_BUG: &str = "MSR-M03";
+
+/// The campaign's seed and cases for each property in the search for the old bug.
+const SEARCH: (u64, u64) = (0, 4096);
+
+/// The old bug is switched on and looked for; then its smallest case is run with the fix.
+fn old_bug() -> Result<Found> {
+    let bug = Regression::from_id(OLD_BUG).ok_or_else(|| miette!("{OLD_BUG} is not among the known bugs"))?;
+    let (seed, bound) = SEARCH;
+    let kill = campaign::hunt(&campaign::properties(), bug, seed, bound);
+    let found = kill.killers.first().and_then(|(name, case)| {
+        let property = campaign::property(name)?;
+        let start =
+            campaign::record(&property, campaign::case_seed(seed, name, *case), Regressions::NONE.with(bug))?;
+        Some((property, *case, start))
+    });
+    let (property, case, start) = found.ok_or_else(|| miette!("no property finds {OLD_BUG}"))?;
+    let drawn = start.choices.len();
+    let shrunk = campaign::shrink(&property, start, Regressions::NONE.with(bug));
+    let mut again = Recorded::new(shrunk.choices.clone());
+    let verdict = campaign::judge(&property, &mut again, Regressions::NONE);
+    let gone_with_the_fix = verdict == campaign::Verdict::Holds;
+    Ok(Found { property: property.name, case, drawn, shrunk, gone_with_the_fix })
 }
 
 fn print_bug(found: &Found, detail: bool) {
     head(3, "an old KVM bug, switched on", "models/src/kvm/regression/table.rs, sim/src/campaign/");
-    if let Some(row) = Regression::from_id("MSR-M03").map(Regression::row) {
-        anstream::println!("  MSR-M03: {}", row.about);
+    if let Some(row) = Regression::from_id(OLD_BUG).map(Regression::row) {
+        anstream::println!("  {OLD_BUG}: {}", row.about);
         if detail {
             anstream::println!("    {DIM}{}; {}; right: {}{DIM:#}", row.precondition, row.wrong, row.right);
         }
@@ -247,38 +334,39 @@ fn refused_entry() -> Result<Explanation> {
     explain(&text, Some("intel-spr".parse().map_err(|e| miette!("{e}"))?)).map_err(|e| miette!("{e}"))
 }
 
-fn as_json(
-    runs: &[Comparison; 2],
-    nanoseconds: [f64; 2],
-    found: &Found,
-    refused: &Explanation,
-    digest: &str,
-) -> Value {
-    let machine = |(index, comparison): (usize, &Comparison)| {
-        let exits: Vec<Value> = rootmode::demo::exits(&comparison.hosted)
-            .into_iter()
-            .map(|count| json!({"kind": count.name, "code": count.code, "to_l0": count.to_l0, "to_l1": count.to_l1}))
-            .collect();
-        json!({
-            "extension": vendor(index),
-            "ticks": comparison.hosted.ticks,
-            "exits": exits,
-            "nanoseconds_per_exit": nanoseconds[index],
-            "facts": comparison.facts,
-            "identical": comparison.holds(),
-            "allowed_differences": comparison.allowed.len(),
-        })
-    };
-    json!({
-        "machines": runs.iter().enumerate().map(machine).collect::<Vec<_>>(),
-        "old_bug": {
-            "regression": "MSR-M03",
-            "property": found.property,
-            "case": found.case,
-            "counterexample": found.shrunk.counterexample,
-            "gone_with_the_fix": found.gone_with_the_fix,
-        },
-        "refused_entry": refused,
-        "digest": digest,
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_step(step: u8) -> Shown {
+        let arguments = Arguments {
+            step: Some(step),
+            seed: 0,
+            choices: None,
+            record_choices: None,
+            digest_only: false,
+            format: Format::Json,
+        };
+        Shown::compute(&arguments).unwrap()
+    }
+
+    #[test]
+    fn a_step_computes_what_it_shows_and_no_more() {
+        let keys = |step| {
+            let document = of_step(step).to_json();
+            document.as_object().unwrap().keys().cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(
+            [2, 3, 4].map(keys),
+            [["machines"], ["old_bug"], ["refused_entry"]].map(|k| k.map(str::to_owned).to_vec())
+        );
+        let last = of_step(5);
+        assert!(last.digest.is_some() && last.nanoseconds.is_none() && last.found.is_none());
+    }
+
+    #[test]
+    fn the_old_bug_is_found_and_gone_with_its_fix() {
+        let found = of_step(3).found.unwrap();
+        assert!(found.gone_with_the_fix && found.shrunk.choices.len() <= found.drawn, "{}", found.property);
+    }
 }
