@@ -7,6 +7,7 @@
 //! ```
 
 mod cpu;
+mod findings;
 mod rules;
 mod svm;
 mod vmx;
@@ -119,13 +120,4 @@ pub fn explain(text: &str, cpu: Option<Cpu>) -> Result<Explanation, UnknownCpu> 
         .collect();
     let unreadable = parsed.unreadable.iter().map(Unreadable::to_string).collect();
     Ok(Explanation { entries, unreadable, lines: parsed.lines })
-}
-
-/// Sorts broken rules: those that fit what was recorded first, then those that no processor allows, then table order.
-fn rank(broken: &mut [(bool, Broken)]) {
-    broken.sort_by_key(|(fits_record, rule)| (!fits_record, rule.assumed));
-}
-
-fn hex(value: u64) -> String {
-    format!("{value:#x}")
 }

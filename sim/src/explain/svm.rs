@@ -7,7 +7,8 @@ use rootmode_svm::vmcb::NestedControl;
 use rootmode_svm::{Field, Vmcb};
 use rootmode_traces::dump::{Dump, DumpedVmcb, Settings};
 
-use super::{Broken, Change, Cpu, Entry, Unjudged, Value, hex, rank};
+use super::findings::{Findings, Situation};
+use super::{Broken, Cpu, Entry};
 
 /// Judges one VMCB.
 pub(super) fn entry(dump: &Dump, dumped: &DumpedVmcb, settings: &Settings, cpu: Option<Cpu>) -> Entry {
@@ -40,34 +41,27 @@ pub(super) fn entry(dump: &Dump, dumped: &DumpedVmcb, settings: &Settings, cpu: 
     let (cx, any) = (on(&processor), on(&generous));
 
     let recorded = dump.failure.as_ref().map(|failure| failure.value).or_else(|| exit_code(&vmcb));
-    let mut broken = Vec::new();
-    let mut unjudged = Vec::new();
-    let mut satisfied = 0;
+    let is_recorded = |rule: &Rule| recorded == Some(rule.report.0);
+    let mut findings = Findings::default();
     for (rule, judgement) in judge_all(&cx) {
         match judgement {
-            Judgement::Satisfied => satisfied += 1,
+            Judgement::Satisfied => findings.satisfied(),
             Judgement::Unknown(missing) => {
-                unjudged.push(Unjudged { rule: rule.id, missing: missing.to_string() });
+                findings.unjudged(rule.id, missing.to_string(), is_recorded(rule), 0);
             }
             Judgement::Violated => {
                 let assumed = named.is_none() && rule.judge(&any) != Judgement::Violated;
-                broken.push((recorded == Some(rule.report.0), broken_rule(rule, &cx, dumped, assumed)));
+                findings.broken(is_recorded(rule), broken_rule(rule, &cx, dumped, assumed));
             }
         }
     }
-    rank(&mut broken);
-    let broken: Vec<Broken> = broken.into_iter().map(|(_, rule)| rule).collect();
-    Entry {
+    findings.into_entry(Situation {
         extension: "SVM",
-        lines: dump.lines,
-        processor: processor.name.to_owned(),
+        dump,
+        processor: processor.name,
         assumed_processor: named.is_none(),
         recorded: recorded.map(|code| format!("exit code {code:#x}")),
-        would_report: broken.first().map(|rule| rule.report.clone()),
-        broken,
-        unjudged,
-        satisfied,
-    }
+    })
 }
 
 fn exit_code(vmcb: &Vmcb) -> Option<u64> {
@@ -79,28 +73,22 @@ fn broken_rule(rule: &Rule, cx: &EntryContext<'_>, dumped: &DumpedVmcb, assumed:
         Some(_) => cx.vmcb.get(field),
         None => cx.vmsa.and_then(|vmsa| vmsa.get(field)),
     };
-    let value = |field: &Field| Value {
-        name: field.name().to_owned(),
-        value: known(*field).map(hex),
-        line: dumped.line(*field),
-    };
-    let change = |correction: Correction| match correction.place {
-        Place::Vmcb(field) | Place::Vmsa(field) => {
-            Change { name: field.name().to_owned(), from: known(field).map(hex), to: hex(correction.value) }
-        }
-        Place::Memory(address) => Change {
-            name: format!("memory at {address:#x}"),
-            from: cx.memory.read_u64(address).map(hex),
-            to: hex(correction.value),
-        },
-    };
-    Broken {
-        rule: rule.id,
-        demand: rule.demand.to_owned(),
-        source: format!("{} \"{}\"", rule.citation.manual, rule.citation.section),
-        values: rule.fields.iter().map(value).filter(|value| value.value.is_some()).collect(),
-        nearest: nearest(cx, rule).iter().map(change).collect(),
-        report: format!("{} ({:#x})", rule.report, rule.report.0),
+    let mut broken = Broken::new(
+        rule.id,
+        rule.demand,
+        format!("{} \"{}\"", rule.citation.manual, rule.citation.section),
+        format!("{} ({:#x})", rule.report, rule.report.0),
         assumed,
+    );
+    for field in rule.fields {
+        broken.add_value(field.name(), known(*field), dumped.line(*field));
     }
+    for Correction { place, value } in nearest(cx, rule).iter() {
+        let (name, from) = match place {
+            Place::Vmcb(field) | Place::Vmsa(field) => (field.name().to_owned(), known(field)),
+            Place::Memory(address) => (format!("memory at {address:#x}"), cx.memory.read_u64(address)),
+        };
+        broken.add_nearest(name, from, value);
+    }
+    broken
 }

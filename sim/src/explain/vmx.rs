@@ -8,7 +8,8 @@ use rootmode_vmx::{
     Capabilities, EntryContext, Field, Item, Judgement, Missing, Processor, Report, Rule, Vmcs, judge_all,
 };
 
-use super::{Broken, Change, Cpu, Entry, Unjudged, Value, hex, rank};
+use super::findings::{Findings, Situation};
+use super::{Broken, Cpu, Entry};
 
 /// Judges one VMCS. If a refusal is recorded that no rule explains on the assumed processor, which has everything, the
 /// lesser models are asked too: what they lack is the likeliest cause that is left.
@@ -50,56 +51,53 @@ fn judge(
 
     let recorded = dump.failure.as_ref().map(|failure| failure.value).or_else(|| failure_in(&vmcs));
     let is_recorded = |report| recorded.is_some_and(|code| fits(report, code));
-    let mut broken = Vec::new();
-    let mut unjudged = Vec::new();
-    let mut satisfied = 0;
+    let completed = with_zeros(&vmcs);
+    let zeros = EntryContext { vmcs: &completed, ..full };
+    let mut findings = Findings::default();
     judge_all(&full, |rule, judgement| match judgement {
-        Judgement::Satisfied => satisfied += 1,
+        Judgement::Satisfied => findings.satisfied(),
         Judgement::Unknown(missing) => {
-            let row = Unjudged { rule: rule.id, missing: describe(missing) };
-            unjudged.push((is_recorded(rule.report), likelihood(rule, missing, &full), row));
+            let likelihood = likelihood(rule, missing, &full, &zeros);
+            findings.unjudged(rule.id, describe(missing), is_recorded(rule.report), likelihood);
         }
         Judgement::Violated { .. } => {
             let report = rule.report_for(judgement);
             let assumed = !rule.judge(&firm).is_violated();
-            broken.push((is_recorded(report), broken_rule(rule, report, &full, dumped, assumed)));
+            findings.broken(is_recorded(report), broken_rule(rule, report, &full, dumped, assumed));
         }
     });
-    rank(&mut broken);
-    unjudged.sort_by_key(|(recorded, likelihood, _)| std::cmp::Reverse((*recorded, *likelihood)));
-    let explains_record = broken.iter().any(|(recorded, _)| *recorded);
-    let broken: Vec<Broken> = broken.into_iter().map(|(_, rule)| rule).collect();
-    let entry = Entry {
+    let explains_record = findings.explain_record();
+    let entry = findings.into_entry(Situation {
         extension: "VMX",
-        lines: dump.lines,
-        processor: model.name.to_owned(),
+        dump,
+        processor: model.name,
         assumed_processor: named.is_none(),
         recorded: recorded.map(describe_failure),
-        would_report: broken.first().map(|rule| rule.report.clone()),
-        broken,
-        unjudged: unjudged.into_iter().map(|(_, _, row)| row).collect(),
-        satisfied,
-    };
+    });
     Judged { entry, recorded, explains_record }
 }
 
-/// How likely a rule that cannot be judged is the cause. If it would be broken with every missing field at 0, its value
-/// after reset: the more of what it reads is known, the likelier. 1 if the dump lacks a field; 0 if it lacks something
-/// that no dump shows.
-fn likelihood(rule: &Rule, missing: Missing, context: &EntryContext<'_>) -> usize {
-    let Missing::Field(_) = missing else { return 0 };
-    let mut filled = context.vmcs.clone();
+/// The same VMCS with every missing field at 0, its value after reset.
+fn with_zeros(vmcs: &Vmcs) -> Vmcs {
+    let mut completed = vmcs.clone();
     for field in Field::ALL {
-        if context.vmcs.get(field).is_none() {
-            filled.set(field, 0);
+        if vmcs.get(field).is_none() {
+            completed.set(field, 0);
         }
     }
-    let filled = EntryContext { vmcs: &filled, ..*context };
-    if !rule.judge(&filled).is_violated() {
+    completed
+}
+
+/// How likely a rule that cannot be judged is the cause. If it would be broken with every missing field at 0, as in
+/// `zeros`: the more of what it reads is known, the likelier. 1 if the dump lacks a field; 0 if it lacks something that
+/// no dump shows.
+fn likelihood(rule: &Rule, missing: Missing, known: &EntryContext<'_>, zeros: &EntryContext<'_>) -> usize {
+    let Missing::Field(_) = missing else { return 0 };
+    if !rule.judge(zeros).is_violated() {
         return 1;
     }
-    let reads = rule.reads(&filled).fields;
-    1 + reads.iter().filter(|read| context.vmcs.get(*read).is_some()).count()
+    let reads = rule.reads(zeros).fields;
+    1 + reads.iter().filter(|read| known.vmcs.get(*read).is_some()).count()
 }
 
 /// Capabilities and processor, as far as they are known.
@@ -208,33 +206,29 @@ fn broken_rule(
     dumped: &DumpedVmcs,
     assumed: bool,
 ) -> Broken {
-    let value = |field: Field| Value {
-        name: field.name().to_owned(),
-        value: context.vmcs.get(field).map(hex),
-        line: dumped.line(field),
-    };
+    let mut broken = Broken::new(
+        rule.id,
+        rule.demand,
+        format!("{MANUAL} \"{}\"", rule.group.title()),
+        describe_report(report),
+        assumed,
+    );
     let also_read = rule.reads(context).fields;
-    let mut fields: Vec<Field> = rule.fields.to_vec();
-    fields.extend(also_read.iter().filter(|field| !rule.fields.contains(field)));
-    let change = |correction: &Correction| {
-        let (name, from) = match correction.place {
-            Place::Field(field) => (field.name().to_owned(), context.vmcs.get(field)),
-            Place::Processor(item) => (item.text().to_owned(), context.processor.get(item)),
-            Place::Memory(address) => (format!("memory at {address:#x}"), context.memory.read_u64(address)),
-        };
-        Change { name, from: from.map(hex), to: hex(correction.value) }
-    };
+    let also_read = also_read.iter().filter(|field| !rule.fields.contains(field));
+    for field in rule.fields.iter().copied().chain(also_read) {
+        broken.add_value(field.name(), context.vmcs.get(field), dumped.line(field));
+    }
     let mut changes = Vec::new();
     corrections(rule, context, |correction| changes.push(correction));
     // A change that repairs more comes first; the rule's own order decides among equals.
     changes.sort_by_key(|correction| correction.still_broken);
-    Broken {
-        rule: rule.id,
-        demand: rule.demand.to_owned(),
-        source: format!("{MANUAL} \"{}\"", rule.group.title()),
-        values: fields.into_iter().map(value).filter(|value| value.value.is_some()).collect(),
-        nearest: changes.iter().map(change).collect(),
-        report: describe_report(report),
-        assumed,
+    for Correction { place, value, .. } in changes {
+        let (name, from) = match place {
+            Place::Field(field) => (field.name().to_owned(), context.vmcs.get(field)),
+            Place::Processor(item) => (item.text().to_owned(), context.processor.get(item)),
+            Place::Memory(address) => (format!("memory at {address:#x}"), context.memory.read_u64(address)),
+        };
+        broken.add_nearest(name, from, value);
     }
+    broken
 }
