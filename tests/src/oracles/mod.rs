@@ -11,9 +11,11 @@ pub mod svm_compare;
 pub mod svm_draw;
 pub mod svm_exits;
 pub mod vmx_compare;
+mod vmx_conditions;
 pub mod vmx_draw;
 pub mod vmx_exits;
 pub mod vmx_information;
+mod vmx_qualifications;
 
 pub use compare::{Report, compare};
 
