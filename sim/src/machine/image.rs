@@ -12,7 +12,7 @@ use rootmode_models::devices::pc::Configuration;
 use super::{elf, multiboot};
 
 /// Where a flat binary is loaded and entered.
-pub const FLAT_BASE: u64 = 0x7c00;
+const FLAT_BASE: u64 = 0x7c00;
 /// Where a flat binary must end.
 const FLAT_END: u64 = 0xa_0000;
 /// Page tables and GDT of an ELF64 image, in low memory that firmware would own.

@@ -234,7 +234,7 @@ unsafe fn bases() -> [u64; 2] {
     let (fs, gs);
     // SAFETY: the kernel allows these instructions (see `has_fs_gs`).
     unsafe {
-        std::arch::asm!("rdfsbase {}", "rdgsbase {}", out(reg) fs, out(reg) gs, options(nomem, nostack))
+        std::arch::asm!("rdfsbase {}", "rdgsbase {}", out(reg) fs, out(reg) gs, options(nomem, nostack));
     };
     [fs, gs]
 }

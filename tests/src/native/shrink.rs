@@ -6,9 +6,12 @@ use super::state::*;
 use iced_x86::{Formatter, IntelFormatter};
 use std::fmt::Write as _;
 
+/// One way to make a case plainer.
+type Step = Box<dyn Fn(&mut Case)>;
+
 /// Simplifies: one register, flag or piece of memory after another becomes 0, as long as the two still differ.
 pub fn shrink(pair: &mut Pair, mut mismatch: Mismatch) -> Mismatch {
-    let mut steps: Vec<Box<dyn Fn(&mut Case)>> = vec![
+    let mut steps: Vec<Step> = vec![
         Box::new(|case| case.memory.fill(0)),
         Box::new(|case| case.registers.rflags = 0x202),
         Box::new(|case| case.registers.fx = initial_fx()),
