@@ -6,7 +6,7 @@ use rootmode_tests::native::shrink::text;
 
 #[test]
 fn every_instruction_form_does_here_what_it_does_on_the_host() {
-    let summary = judge(6, 0, processors(), true, |_| true).unwrap();
+    let summary = judge(16, 0, processors(), true, |_| true).unwrap();
     assert!(summary.scope.judged_codes() > 1000, "{} Codes are judged", summary.scope.judged_codes());
     let failures: Vec<String> = summary
         .failures()

@@ -139,6 +139,8 @@ pub fn is_undefined(case: &Case, i: &Instruction, host: &Outcome) -> bool {
         Mnemonic::Shld | Mnemonic::Shrd => count & 31 > 16,
         // Of 16 bits.
         Mnemonic::Bswap => i.code() == Code::Bswap_r16,
+        // Which slot of a far call's frame is touched first when it leaves 64-bit code.
+        Mnemonic::Call if i.is_call_far_indirect() => host.vector == 14,
         // Repeat prefixes are reserved here; AMD's parts let them choose the condition.
         Mnemonic::Loope | Mnemonic::Loopne => i.has_rep_prefix() || i.has_repne_prefix(),
         // Registers may be loaded before the fault, since the instruction can be restarted.

@@ -175,7 +175,8 @@ fn read(
 ) -> Result<Flow> {
     let linear = x.area(op, EXTENDED, 64, AccessKind::Read)?;
     let mut bytes = [0; 576];
-    // The header is read first, as the addresses of page faults tell.
+    // After the first bytes the header is read, as the addresses of page faults tell.
+    x.fetch_area(linear, 0, &mut bytes[..8])?;
     x.fetch_area(linear, LEGACY, &mut bytes[LEGACY as usize..])?;
     x.fetch_area(linear, 0, &mut bytes[..LEGACY as usize])?;
     let header = |n: usize| word::<8>(&bytes, 512 + 8 * n);
