@@ -45,6 +45,11 @@ impl Summary {
         self.reports.iter().filter(|report| report.mismatches > 0 || report.trouble.is_some())
     }
 
+    /// Cases that were run but left open.
+    pub fn open(&self) -> u64 {
+        self.reports.iter().map(|report| report.open).sum()
+    }
+
     /// Cases run.
     pub fn cases(&self) -> u64 {
         self.reports.iter().map(|report| report.cases).sum()
@@ -89,7 +94,10 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
         }
         summary.scope.host_lacks.iter().for_each(|code| println!("the host lacks {code:?}"));
         for report in &summary.reports {
-            println!("{}: {} cases, {} of them faults", report.name, report.cases, report.faults);
+            println!(
+                "{}: {} cases, {} faults, {} left open",
+                report.name, report.cases, report.faults, report.open
+            );
         }
     }
     for report in summary.failures() {
@@ -111,9 +119,10 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
         scope.host_lacks.len()
     );
     println!(
-        "{} forms, {} cases, {failures} forms differ; {:.1} s",
+        "{} forms, {} cases, {} of them left open; {failures} forms differ; {:.1} s",
         summary.reports.len(),
         summary.cases(),
+        summary.open(),
         start.elapsed().as_secs_f64()
     );
     Ok(failures == 0)

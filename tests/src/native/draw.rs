@@ -1,10 +1,14 @@
 //! Draws cases of one form: random encodings, operands that meet the edges of pages and values.
 
+mod values;
+
 use super::encodings::Template;
 use super::scope::Form;
 use super::state::*;
+use super::undefined::operand;
 use iced_x86::{
-    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Register, UsedMemory,
+    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, Register,
+    UsedMemory,
 };
 use rootmode_arch::choices::Seeded;
 
@@ -25,48 +29,6 @@ pub struct Drawn {
     pub instruction: Instruction,
 }
 
-/// Values of 32 and 64 bits that programs and bugs like: edges of integers, and floating-point numbers of every kind.
-const SINGLES: [u32; 16] = [
-    0,
-    0x8000_0000,
-    0x3f80_0000,
-    0xbf80_0000,
-    0x7f80_0000,
-    0xff80_0000,
-    0x7fc0_0000,
-    0x7fa0_0000,
-    0x0000_0001,
-    0x007f_ffff,
-    0x0080_0000,
-    0x7f7f_ffff,
-    0x4f00_0000,
-    0xcf00_0000,
-    0x3f00_0000,
-    0x4b80_0001,
-];
-const DOUBLES: [u64; 16] = [
-    0,
-    1 << 63,
-    0x3ff0_0000_0000_0000,
-    0xbff0_0000_0000_0000,
-    0x7ff0_0000_0000_0000,
-    0xfff0_0000_0000_0000,
-    0x7ff8_0000_0000_0000,
-    0x7ff4_0000_0000_0000,
-    1,
-    0x000f_ffff_ffff_ffff,
-    0x0010_0000_0000_0000,
-    0x7fef_ffff_ffff_ffff,
-    0x41e0_0000_0000_0000,
-    0xc3e0_0000_0000_0000,
-    0x3fe0_0000_0000_0000,
-    0x36a0_0000_0000_0001,
-];
-/// Status flags, DF and AC: what a case may start with.
-const FLAGS: u64 = 0x8d5;
-const DF: u64 = 0x400;
-const AC: u64 = 0x4_0000;
-
 impl Draw {
     /// Draws from `seed`, for AMD's processors or Intel's.
     pub fn new(seed: u64, amd: bool) -> Self {
@@ -80,32 +42,6 @@ impl Draw {
 
     fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
-    }
-
-    /// A value that likes the edges.
-    fn value(&mut self) -> u64 {
-        let raw = self.random.next();
-        match self.below(12) {
-            0 => 0,
-            1 => u64::MAX,
-            2 => 1 << (raw % 64),
-            3 => (1 << (raw % 64)) - 1,
-            4 => raw & 0xff,
-            5 => (raw as i8) as u64,
-            6 => 1_u64 << (raw % 4 * 16 + 15).min(63),
-            7 => u64::from(SINGLES[raw as usize % 16]) << 32 | u64::from(SINGLES[(raw >> 8) as usize % 16]),
-            8 => DOUBLES[raw as usize % 16],
-            9 => CODE + raw % (2 * PAGE),
-            _ => raw,
-        }
-    }
-
-    /// Fills `bytes` with values.
-    fn fill(&mut self, bytes: &mut [u8]) {
-        for piece in bytes.chunks_mut(8) {
-            let value = self.value().to_le_bytes();
-            piece.copy_from_slice(&value[..piece.len()]);
-        }
     }
 
     /// An address for an access of `size` bytes, in code of `bits` bits.
@@ -174,6 +110,7 @@ impl Draw {
         for _ in 0..4 {
             self.patch(&instruction, &mut case);
         }
+        self.far_pointer(&instruction, &mut case);
         Some(Drawn { case, instruction })
     }
 
@@ -229,60 +166,6 @@ impl Draw {
             // The last bytes are missing.
             2 if length > 1 => CODE_END - 1 - self.below(length - 1),
             _ => CODE + self.below(2 * PAGE - 16),
-        }
-    }
-
-    fn flags(&mut self) -> u64 {
-        let mut flags = self.random.next() & FLAGS | 0x202;
-        if self.one_in(4) {
-            flags |= DF;
-        }
-        if self.one_in(8) {
-            flags |= AC;
-        }
-        flags
-    }
-
-    /// x87 and SSE state: any rounding, mostly masked exceptions, any flags that masked exceptions leave.
-    fn fx(&mut self) -> [u8; 512] {
-        let mut fx = initial_fx();
-        self.fill(&mut fx[160..416]);
-        let raw = self.random.next();
-        let unmasked = if self.one_in(8) { raw >> 32 & 0x3f } else { 0 };
-        let mxcsr = (0x1f80 & !(unmasked << 7)) | raw & 0x3f & !unmasked | raw & 0xe040;
-        fx[24..28].copy_from_slice(&(mxcsr as u32).to_le_bytes());
-        if self.one_in(4) {
-            // An empty stack, as compiled code leaves it.
-            return fx;
-        }
-        let unmasked = if self.one_in(8) { raw >> 40 & 0x3f } else { 0 };
-        let control = 0x37f & !unmasked & !0xf00 | raw >> 8 & 0xf00;
-        let status = raw >> 16 & 0x7f7f & !unmasked & !0x80;
-        fx[..2].copy_from_slice(&(control as u16).to_le_bytes());
-        fx[2..4].copy_from_slice(&(status as u16).to_le_bytes());
-        fx[4] = if self.one_in(2) { 0xff } else { (raw >> 48) as u8 };
-        for n in 0..8 {
-            let (significand, exponent) = self.extended();
-            fx[32 + n * 16..][..8].copy_from_slice(&significand.to_le_bytes());
-            fx[40 + n * 16..][..2].copy_from_slice(&exponent.to_le_bytes());
-        }
-        fx
-    }
-
-    /// A number of 80 bits, of every kind that there is, unsupported encodings included.
-    fn extended(&mut self) -> (u64, u16) {
-        let sign = (self.below(2) << 15) as u16;
-        let significand = self.value();
-        match self.below(12) {
-            0 => (0, sign),
-            1 => (1 << 63, sign | 0x7fff),
-            2 => (3 << 62 | significand, sign | 0x7fff),
-            3 => (1 << 63 | significand & !(1 << 62), sign | 0x7fff),
-            4 => (significand, sign),
-            5 => (significand, self.random.next() as u16),
-            6 => (1 << 63, sign | 0x3fff),
-            7 => (1 << 63 | significand, sign | (0x3fff - 0x3ff)),
-            _ => (1 << 63 | significand, sign | (0x3fff - 70 + self.below(140)) as u16),
         }
     }
 
@@ -366,6 +249,33 @@ impl Draw {
             let value = self.value().to_le_bytes();
             for (n, byte) in value.into_iter().enumerate() {
                 if let Some(place) = memory_index(at.wrapping_add(n as u64)) {
+                    case.memory[place] = byte;
+                }
+            }
+        }
+    }
+
+    /// Half of the far pointers and frames that are loaded from memory are good ones.
+    fn far_pointer(&mut self, i: &Instruction, case: &mut Case) {
+        use Mnemonic as M;
+        let is_branch = i.is_jmp_far_indirect() || i.is_call_far_indirect();
+        let loads = matches!(i.mnemonic(), M::Lds | M::Les | M::Lfs | M::Lgs | M::Lss);
+        let slot = i.stack_pointer_increment().unsigned_abs() as u64;
+        let (at, size) = match i.mnemonic() {
+            _ if self.one_in(2) => return,
+            M::Retf => (Some(case.registers.gpr[4]), if i.op_count() == 0 { slot / 2 } else { 4 }),
+            _ if is_branch || loads => {
+                (operand(case, i, u32::from(loads)), i.memory_size().size() as u64 - 2)
+            }
+            _ => return,
+        };
+        let selectors = [CODE_64, CODE_32, case.registers.cs, DATA_SELECTOR, DATA_SELECTOR - 1, 0x10, 0x30];
+        let values = [CODE + self.below(2 * PAGE), selectors[self.below(7) as usize]];
+        for (n, value) in values.into_iter().enumerate() {
+            let width = if n == 1 && i.mnemonic() != M::Retf { 2 } else { size };
+            for (k, byte) in value.to_le_bytes().into_iter().take(width as usize).enumerate() {
+                let place = at.and_then(|at| memory_index(at.wrapping_add(n as u64 * size + k as u64)));
+                if let Some(place) = place {
                     case.memory[place] = byte;
                 }
             }

@@ -1,6 +1,7 @@
 //! Every encoding of every Code, found mechanically: the opcode space is decoded, prefix by prefix and map by map.
 
 use iced_x86::{Code, Decoder, DecoderOptions};
+use rootmode_arch::choices::Seeded;
 use std::collections::BTreeMap;
 
 /// The fixed part of an encoding.
@@ -65,6 +66,7 @@ pub fn encodings(bits: u32, amd: bool) -> BTreeMap<Code, Vec<Template>> {
     let options = if amd { DecoderOptions::AMD } else { DecoderOptions::NONE };
     let mut all: BTreeMap<Code, Vec<Template>> = BTreeMap::new();
     let mut seen: BTreeMap<Code, usize> = BTreeMap::new();
+    let mut random = Seeded::new(0);
     for_each_template(bits, |template| {
         let bytes = template.bytes(bits, &[], 0, 1, template.modrm, &[0; 10]);
         let code = Decoder::with_ip(bits, &bytes, 0, options).decode().code();
@@ -77,8 +79,11 @@ pub fn encodings(bits: u32, amd: bool) -> BTreeMap<Code, Vec<Template>> {
         if kept.len() < KEPT {
             kept.push(template);
         } else {
-            // Spread what is kept over all that there is.
-            kept[*count * 0x9e37 % KEPT] = template;
+            // A sample of all that there is, each as likely as the others.
+            let at = random.next() as usize % *count;
+            if at < KEPT {
+                kept[at] = template;
+            }
         }
     });
     all

@@ -121,10 +121,8 @@ impl Here {
             }
         }
         let mut outcome = self.outcome(end);
-        let behind = case.registers.rip + instruction.len() as u64;
-        if case.together && outcome.vector == 3 && outcome.registers.rip == behind + 1 {
-            outcome.vector = COMPLETED;
-            outcome.registers.rip = behind;
+        if case.together {
+            outcome.take_back_int3(case.registers.rip + instruction.len() as u64);
         }
         outcome
     }

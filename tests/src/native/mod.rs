@@ -9,6 +9,7 @@
 //! | `draw` | cases: prefixes, operands, addresses, values |
 //! | `host` | runs cases on the host, in a child process (the only `unsafe` code) |
 //! | `here` | runs cases on a [`rootmode_cpu::Processor`] |
+//! | `undefined` | cases of judged forms that are left open, and why |
 //! | `compare`, `shrink` | what differs; the simplest case that still does |
 //! | `run`, `command`, `proofs` | all Codes on all cores; the command line; the row of the full table |
 //!
@@ -29,3 +30,4 @@ pub mod run;
 pub mod scope;
 pub mod shrink;
 pub mod state;
+pub mod undefined;

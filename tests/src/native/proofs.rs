@@ -12,10 +12,11 @@ pub fn rows() -> Result<Vec<Row>, String> {
     let failures = summary.failures().count();
     let scope = &summary.scope;
     let value = format!(
-        "{} of {} Codes, {} cases; {failures} forms differ; {} excluded, {} not on this host",
+        "{} of {} Codes, {} cases ({} left open); {failures} forms differ; {} excluded, {} not on this host",
         scope.judged_codes(),
         scope.codes(),
         summary.cases(),
+        summary.open(),
         scope.excluded.len(),
         scope.host_lacks.len()
     );

@@ -1,12 +1,13 @@
 //! Runs forms, on several workers; a form's result depends on the seed alone.
 
-use super::compare::{Difference, differences, is_undefined};
+use super::compare::{Difference, differences};
 use super::draw::{Draw, Drawn};
 use super::here::Here;
 use super::host::{self, BATCH, Host};
 use super::scope::Form;
 use super::shrink::shrink;
 use super::state::*;
+use super::undefined::is_undefined;
 use rootmode_arch::Vendor;
 use rootmode_arch::choices::Seeded;
 use rootmode_cpu::Model;
@@ -29,8 +30,6 @@ pub struct Mismatch {
     pub drawn: Drawn,
     /// What differs.
     pub differences: Vec<Difference>,
-    /// The outcome on the host.
-    pub vector: u64,
 }
 
 /// What became of a form.
@@ -42,6 +41,8 @@ pub struct Report {
     pub cases: u64,
     /// Cases that faulted on the host.
     pub faults: u64,
+    /// Cases that are left open.
+    pub open: u64,
     /// Cases whose outcomes differ.
     pub mismatches: u64,
     /// The first of them, simplified.
@@ -97,6 +98,7 @@ impl Pair {
             name: format!("{:?}/{}", form.code, form.bits),
             cases: 0,
             faults: 0,
+            open: 0,
             mismatches: 0,
             first: None,
             trouble: None,
@@ -130,6 +132,7 @@ impl Pair {
         self.on_host(&cases, |n, theirs| {
             report.faults += u64::from(theirs.vector != COMPLETED);
             if is_undefined(&batch[n].case, &batch[n].instruction, theirs) {
+                report.open += 1;
                 return;
             }
             let differences = differences(&batch[n].instruction, &batch[n].case, theirs, &ours[n]);
@@ -137,7 +140,7 @@ impl Pair {
                 report.mismatches += 1;
                 if report.first.is_none() {
                     let drawn = batch[n].clone();
-                    report.first = Some(Mismatch { drawn, differences, vector: theirs.vector });
+                    report.first = Some(Mismatch { drawn, differences });
                 }
             }
         })

@@ -49,7 +49,7 @@ pub fn shrink(pair: &mut Pair, mut mismatch: Mismatch) -> Mismatch {
 
 /// The case and what differs, as text.
 pub fn text(mismatch: &Mismatch) -> String {
-    let Mismatch { drawn, differences, .. } = mismatch;
+    let Mismatch { drawn, differences } = mismatch;
     let mut text = String::new();
     let mut instruction = String::new();
     IntelFormatter::new().format(&drawn.instruction, &mut instruction);

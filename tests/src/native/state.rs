@@ -106,6 +106,16 @@ pub struct Outcome {
     pub memory: [u8; MEMORY],
 }
 
+impl Outcome {
+    /// Takes back the INT3 behind the instruction, at `behind`, if it was reached: the instruction completed.
+    pub fn take_back_int3(&mut self, behind: u64) {
+        if self.vector == 3 && self.registers.rip == behind + 1 {
+            self.vector = COMPLETED;
+            self.registers.rip = behind;
+        }
+    }
+}
+
 /// The initial x87 and SSE state.
 pub const fn initial_fx() -> [u8; 512] {
     let mut fx = [0; 512];

@@ -21,15 +21,14 @@ impl Exec<'_, '_> {
 /// looked at first, as the addresses of page faults tell.
 fn legacy_area(x: &mut Exec<'_, '_>, op: &Decoded, kind: AccessKind) -> Result<Linear> {
     let access = x.data(kind);
-    let start = x.unchecked(op.memory.segment, x.effective(op));
-    if access.user && x.cpu.checks_alignment() && !start.is_aligned(4) {
+    let offset = x.effective(op);
+    let aligned =
+        x.segmented(op.memory.segment, offset, 1, AccessKind::Read).map(|start| start.is_aligned(4));
+    if access.user && x.cpu.checks_alignment() && aligned == Ok(false) {
         return Err(Fault::with_code(vector::AC, 0));
     }
-    if !start.is_aligned(16) {
-        return Err(Fault::GP0);
-    }
-    let linear = x.linear(op, 512, kind)?;
-    let end = x.effective(op).wrapping_add(511) & mask(op.memory.address_size);
+    let linear = x.area(op, 512, 16, kind)?;
+    let end = offset.wrapping_add(511) & mask(op.memory.address_size);
     let last = x.segmented(op.memory.segment, end, 1, kind)?;
     x.translate(last, access)?;
     Ok(linear)

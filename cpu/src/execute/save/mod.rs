@@ -92,8 +92,11 @@ impl Exec<'_, '_> {
     /// # Errors
     /// #GP(0) if it is not aligned to `alignment`; those of segmentation.
     pub(crate) fn area(&self, op: &Decoded, bytes: u64, alignment: u64, kind: AccessKind) -> Result<Linear> {
-        let linear = self.linear(op, bytes, kind)?;
-        if linear.0 & (alignment - 1) != 0 { Err(Fault::GP0) } else { Ok(linear) }
+        // The alignment goes before #SS(0).
+        if !self.unchecked(op.memory.segment, self.effective(op)).is_aligned(alignment) {
+            return Err(Fault::GP0);
+        }
+        self.linear(op, bytes, kind)
     }
 
     /// Makes sure that `bytes` bytes from `linear` can be accessed.

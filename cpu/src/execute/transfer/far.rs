@@ -9,7 +9,7 @@ use super::{is_code, selector_code};
 use crate::decode::Decoded;
 use crate::fault::{Fault, Result};
 use rootmode_arch::event::TaskSwitchSource;
-use rootmode_arch::{AccessRights, Segment, SegmentName, Selector, vector};
+use rootmode_arch::{AccessRights, Segment, SegmentName, Selector, Vendor, vector};
 
 /// JMP ptr16:16, ptr16:32, m16:16, m16:32, m16:64.
 pub(crate) fn jmp_far(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
@@ -21,6 +21,14 @@ pub(crate) fn call_far(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     far(x, op, true)
 }
 
+/// Bytes of what CALL pushes. On AMD's parts REX.W widens the slots, but not the far pointer.
+fn slot_size(x: &Exec<'_, '_>, op: &Decoded) -> u8 {
+    let bytes = &op.current.bytes;
+    let opcode = bytes.iter().position(|byte| *byte == 0xff).unwrap_or(0);
+    let wide = opcode > 0 && bytes[opcode - 1] & 0xf8 == 0x48;
+    if wide && x.cpu.is_64_bit() && x.cpu.model.vendor() == Vendor::Amd { 8 } else { op.size }
+}
+
 fn far(x: &mut Exec<'_, '_>, op: &Decoded, call: bool) -> Result<Flow> {
     let (offset, selector) = if op.is_memory() {
         x.far_pointer(op, op.size)?
@@ -29,9 +37,10 @@ fn far(x: &mut Exec<'_, '_>, op: &Decoded, call: bool) -> Result<Flow> {
         (op.immediate & 0xffff_ffff, Selector((op.immediate >> 32) as u16))
     };
     let next = x.next_rip(op);
+    let slot = slot_size(x, op);
     if !x.cpu.is_protected() {
         let code = x.real_segment(SegmentName::Cs, selector);
-        return x.go_to(code, None, offset, call.then_some((next, op.size)));
+        return x.go_to(code, None, offset, call.then_some((next, slot)));
     }
     if selector.is_null() {
         return Err(Fault::GP0);
@@ -41,7 +50,7 @@ fn far(x: &mut Exec<'_, '_>, op: &Decoded, call: bool) -> Result<Flow> {
     let (cpl, long) = (x.cpu.cpl, x.is_long());
     if rights.contains(AccessRights::S) {
         let code = x.direct_code(descriptor, selector)?;
-        return x.go_to(code, Some(descriptor), offset, call.then_some((next, op.size)));
+        return x.go_to(code, Some(descriptor), offset, call.then_some((next, slot)));
     }
     let code = selector_code(selector);
     let known = match rights.kind() {

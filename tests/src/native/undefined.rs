@@ -1,0 +1,135 @@
+//! Cases that are not judged, although their form is: what they do is left to the implementation, or belongs to the host's
+//! kernel. Every rule says why; how many cases they took is printed.
+
+use super::draw::memory_index;
+use super::state::*;
+use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
+
+/// Whether the manuals leave open what a case does, so that it is not judged.
+pub fn is_undefined(case: &Case, i: &Instruction, host: &Outcome) -> bool {
+    let count = match i.code() {
+        Code::Shld_rm16_r16_imm8 | Code::Shrd_rm16_r16_imm8 => u64::from(i.immediate8()),
+        Code::Shld_rm16_r16_CL | Code::Shrd_rm16_r16_CL => case.registers.gpr[1],
+        _ => 0,
+    };
+    let faulted = host.vector != COMPLETED;
+    if is_extended_save(i) && case.registers.gpr[0] & 4 != 0 {
+        // The host's kernel enables AVX, which the models do not have.
+        return true;
+    }
+    if matches!(host.vector, 12 | 13) && is_wrong_twice(case, i) {
+        return true;
+    }
+    if selector(case, i).is_some_and(|selector| (0x38..0x80).contains(&selector)) {
+        // Linux has descriptors of its own there.
+        return true;
+    }
+    match i.mnemonic() {
+        // Shifts of 16-bit operands by more than 16.
+        Mnemonic::Shld | Mnemonic::Shrd => count & 31 > 16,
+        // Of 16 bits.
+        Mnemonic::Bswap => i.code() == Code::Bswap_r16,
+        // Which slots of its frame a far call has touched and written before the fault.
+        Mnemonic::Call if i.is_call_far_indirect() || i.is_call_far() => matches!(host.vector, 14 | 17),
+        // Repeat prefixes are reserved here; AMD's parts let them choose the condition.
+        Mnemonic::Loope | Mnemonic::Loopne => i.has_rep_prefix() || i.has_repne_prefix(),
+        // Registers may be loaded before the fault, since the instruction can be restarted.
+        Mnemonic::Popa | Mnemonic::Popad => faulted,
+        // AMD's parts read the outer stack's slots before they look at the code segment.
+        Mnemonic::Retf => matches!(host.vector, 12..=14 | 17) && (i.op_count() == 1 || host.vector == 14),
+        Mnemonic::Iret | Mnemonic::Iretd | Mnemonic::Iretq => {
+            case.registers.cs == CODE_32 && host.vector == 14
+        }
+        // Whether masked bytes fault is up to the implementation.
+        Mnemonic::Maskmovq | Mnemonic::Maskmovdqu => faulted,
+        // AMD's parts read four bytes, as the other forms do.
+        Mnemonic::Movsxd => i.code() == Code::Movsxd_r16_rm16 && faulted,
+        // AMD's misaligned-SSE mode, bit 17 of MXCSR, is not modelled.
+        Mnemonic::Ldmxcsr => has_misaligned_mode(case, i, 0),
+        Mnemonic::Fxrstor | Mnemonic::Fxrstor64 | Mnemonic::Xrstor | Mnemonic::Xrstor64 => {
+            has_misaligned_mode(case, i, 24)
+        }
+        // AMD's parts do not read a ModRM byte here, which matters where it is not there.
+        Mnemonic::Ud0 | Mnemonic::Ud1 => case.registers.rip + i.len() as u64 > CODE_END,
+        _ => false,
+    }
+}
+
+/// The selector that `i` loads or asks about from a register or from [`Case::memory`].
+fn selector(case: &Case, i: &Instruction) -> Option<u64> {
+    let (operand, beyond) = match i.mnemonic() {
+        Mnemonic::Mov if i.op0_register().is_segment_register() => (1, 0),
+        Mnemonic::Lar | Mnemonic::Lsl => (1, 0),
+        Mnemonic::Verr | Mnemonic::Verw => (0, 0),
+        Mnemonic::Lds | Mnemonic::Les | Mnemonic::Lfs | Mnemonic::Lgs | Mnemonic::Lss => {
+            (1, i.memory_size().size() as u64 - 2)
+        }
+        Mnemonic::Jmp | Mnemonic::Call if i.is_jmp_far_indirect() || i.is_call_far_indirect() => {
+            (0, i.memory_size().size() as u64 - 2)
+        }
+        Mnemonic::Jmp | Mnemonic::Call
+            if i.op0_kind() == OpKind::FarBranch16 || i.op0_kind() == OpKind::FarBranch32 =>
+        {
+            return Some(u64::from(i.far_branch_selector()));
+        }
+        Mnemonic::Pop if i.op0_register().is_segment_register() => return read(case, case.registers.gpr[4]),
+        Mnemonic::Retf | Mnemonic::Iret | Mnemonic::Iretd | Mnemonic::Iretq => {
+            let slot = u64::from(
+                i.stack_pointer_increment().unsigned_abs()
+                    / if i.mnemonic() == Mnemonic::Retf { 2 } else { 3 },
+            );
+            return read(case, case.registers.gpr[4].wrapping_add(slot));
+        }
+        _ => return None,
+    };
+    let register = |r: Register| case.registers.gpr[r.full_register().number()];
+    if i.op_kind(operand) == OpKind::Register {
+        return Some(register(i.op_register(operand)) & 0xffff);
+    }
+    read(case, self::operand(case, i, operand)?.wrapping_add(beyond))
+}
+
+/// The linear address of a memory operand.
+pub(super) fn operand(case: &Case, i: &Instruction, n: u32) -> Option<u64> {
+    i.virtual_address(n, 0, |register, _, _| {
+        Some(match register {
+            Register::FS => case.registers.fs_base,
+            Register::GS => case.registers.gs_base,
+            r if r.is_segment_register() => 0,
+            r => {
+                let value = case.registers.gpr[r.full_register().number()];
+                if r.size() == 4 {
+                    value & 0xffff_ffff
+                } else if r.size() == 2 {
+                    value & 0xffff
+                } else {
+                    value
+                }
+            }
+        })
+    })
+}
+
+/// An operand that has to be aligned, is not, and is not canonical either: #GP or #SS.
+fn is_wrong_twice(case: &Case, i: &Instruction) -> bool {
+    let at = (0..i.op_count()).find(|n| i.op_kind(*n) == OpKind::Memory).and_then(|n| operand(case, i, n));
+    let canonical = |at: u64| (at as i64) << 16 >> 16 == at as i64;
+    i.memory_size().size() >= 16 && at.is_some_and(|at| at % 16 != 0 && !canonical(at))
+}
+
+fn is_extended_save(i: &Instruction) -> bool {
+    use Mnemonic as M;
+    matches!(i.mnemonic(), M::Xsave | M::Xsave64 | M::Xsavec | M::Xsavec64 | M::Xrstor | M::Xrstor64)
+}
+
+/// Whether the MXCSR that is loaded has bit 17.
+fn has_misaligned_mode(case: &Case, i: &Instruction, at: u64) -> bool {
+    let upper = operand(case, i, 0).and_then(|address| read(case, address.wrapping_add(at + 2)));
+    upper.is_some_and(|half| half & 2 != 0)
+}
+
+/// Two bytes of [`Case::memory`].
+fn read(case: &Case, address: u64) -> Option<u64> {
+    let byte = |at| memory_index(at).map(|n| u64::from(case.memory[n]));
+    Some(byte(address)? | byte(address.wrapping_add(1))? << 8)
+}
