@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use rootmode_arch::{FeatureSet, Vendor};
-use rootmode_models::kvm::filter::FilterRange;
+use rootmode_models::kvm::filter::{FilterRange, MsrBits};
 use rootmode_models::kvm::interception::{
     Accesses, ApicMode, Cause, Configuration, InterceptMap, Intercepts, MediatedPmu,
 };
@@ -37,7 +37,7 @@ fn busiest(vendor: Vendor) -> (Configuration, Filter) {
         accesses: Accesses::RW,
         base: 0x4000_0000 + 0x1000 * n,
         nmsrs: 64,
-        bitmap: vec![0; 8],
+        bitmap: MsrBits::repeat(false, 64),
     };
     (config, Filter { default_allow: true, ranges: (0..16).map(range).collect() })
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rootmode::campaign::{self, Plan, Regressions, Shard};
 use rootmode_arch::{Event, EventClass, FeatureSet, Vendor};
-use rootmode_models::kvm::filter::FilterRange;
+use rootmode_models::kvm::filter::{FilterRange, MsrBits};
 use rootmode_models::kvm::interception::{
     Accesses, ApicMode, Cause, Configuration, InterceptMap, Intercepts, Kernel, MediatedPmu,
 };
@@ -246,7 +246,7 @@ fn recalculation() -> f64 {
         accesses: Accesses::RW,
         base: 0x4000_0000 + 0x1000 * n,
         nmsrs: 64,
-        bitmap: vec![0; 8],
+        bitmap: MsrBits::repeat(false, 64),
     };
     let filter = Filter { default_allow: true, ranges: (0..16).map(range).collect() };
     let amd = of::<Msrpm>(&config(Vendor::Amd, ApicMode::X2Avic), &filter);

@@ -12,5 +12,5 @@ pub use outcome::{
     ExitMask, ExitRecord, Failure, MsrExit, MsrFile, Outcome, Path, Resumed, handle, handle_failure, resume,
 };
 pub(super) use rules::UNFILTERABLE;
-pub use rules::{Filter, FilterRange};
+pub use rules::{Filter, FilterRange, MsrBits};
 pub use slot::{FilterSlot, SwapStep};

@@ -338,12 +338,6 @@ fn each(filter: &mut Filter, how: fn(&mut FilterRange)) {
     filter.ranges.iter_mut().for_each(how);
 }
 
-fn shifted(bitmap: &[u8], left: bool) -> Vec<u8> {
-    let bit = |n: usize| bitmap.get(n / 8).is_some_and(|byte| byte >> (n % 8) & 1 != 0);
-    let from = |n: usize| if left { n.checked_sub(1).is_some_and(bit) } else { bit(n + 1) };
-    (0..bitmap.len()).map(|byte| (0..8).fold(0, |all, n| all | u8::from(from(byte * 8 + n)) << n)).collect()
-}
-
 /// What a look-up that is wrong about a filter would take it for.
 const FILTERS: &[FilterChange] = &[
     ("default negated", |f| f.default_allow = !f.default_allow),
@@ -351,9 +345,9 @@ const FILTERS: &[FilterChange] = &[
     ("base - 1", |f| each(f, |r| r.base = r.base.wrapping_sub(1))),
     ("count + 1", |f| each(f, |r| r.nmsrs = r.nmsrs.wrapping_add(1))),
     ("count - 1", |f| each(f, |r| r.nmsrs -= 1)),
-    ("bit + 1", |f| each(f, |r| r.bitmap = shifted(&r.bitmap, false))),
-    ("bit - 1", |f| each(f, |r| r.bitmap = shifted(&r.bitmap, true))),
-    ("bitmap negated", |f| each(f, |r| r.bitmap.iter_mut().for_each(|byte| *byte = !*byte))),
+    ("bit + 1", |f| each(f, |r| r.bitmap.shift_left(1))),
+    ("bit - 1", |f| each(f, |r| r.bitmap.shift_right(1))),
+    ("bitmap negated", |f| each(f, |r| r.bitmap = !core::mem::take(&mut r.bitmap))),
     ("flags swapped", |f| {
         each(f, |r| {
             r.accesses = match (r.accesses.has(Access::Read), r.accesses.has(Access::Write)) {

@@ -1,6 +1,6 @@
 //! The ioctl's argument: two layouts, and every error they can lead to.
 
-use super::{Filter, FilterRange};
+use super::{Filter, FilterRange, MsrBits};
 use crate::kvm::Errno;
 use crate::kvm::interception::Accesses;
 
@@ -188,8 +188,11 @@ pub fn parse(layout: Layout, argument: &[u8], memory: &mut dyn UserMemory) -> Re
         if !memory.can_allocate(bytes as usize) {
             return Err(FilterError::NoMemory);
         }
-        let mut bitmap = vec![0; bytes as usize];
-        memory.read(number(argument, first + range * distance + pointer, pointer_size), &mut bitmap)?;
+        let mut bitmap = MsrBits::repeat(false, bytes as usize * 8);
+        memory.read(
+            number(argument, first + range * distance + pointer, pointer_size),
+            bitmap.as_raw_mut_slice(),
+        )?;
         filter.ranges.push(FilterRange { accesses, base: field(range, base_at), nmsrs, bitmap });
     }
     Ok(filter)
@@ -312,7 +315,7 @@ mod tests {
         let bytes = argument(Layout::Bits64, 0, &[(0, 0xffff_ffff, 0, 5, 0), (15, 2, 12288, 0x48, 0x100)]);
         let filter = parse(Layout::Bits64, &bytes, &mut Memory { ..PLENTY }).unwrap();
         assert_eq!(filter.ranges.len(), 1);
-        assert_eq!(filter.ranges[0].bitmap.len(), 1536);
+        assert_eq!(filter.ranges[0].bitmap.len(), 12288);
         assert!(filter.allows(0x48, Access::Read, Regressions::NONE), "a write range does not decide reads");
         // Byte 0x100 of user memory is 0, byte 0x101 is 1: MSR 0x48 + 8 is allowed.
         assert!(!filter.allows(0x48, Access::Write, Regressions::NONE));

@@ -1,7 +1,13 @@
 //! [`Filter`]: which MSR accesses userspace allows.
 
+use bitvec::order::Lsb0;
+use bitvec::vec::BitVec;
+
 use crate::kvm::interception::{Access, Accesses};
 use crate::kvm::{Regression, Regressions};
+
+/// A bit for each MSR of a range, laid out as userspace does: MSR 0 is bit 0 of byte 0.
+pub type MsrBits = BitVec<u8, Lsb0>;
 
 /// A range of a filter: `nmsrs` MSRs from `base` on, for the accesses in its flags.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,8 +18,8 @@ pub struct FilterRange {
     pub base: u32,
     /// Number of MSRs, at least 1.
     pub nmsrs: u32,
-    /// Bit `n`, from bit 0 of byte 0: 1 allows MSR `base + n`.
-    pub bitmap: Vec<u8>,
+    /// Bit `n`: 1 allows MSR `base + n`.
+    pub bitmap: MsrBits,
 }
 
 impl FilterRange {
@@ -27,8 +33,7 @@ impl FilterRange {
     }
 
     fn allows(&self, msr: u32) -> bool {
-        let bit = (msr - self.base) as usize;
-        self.bitmap.get(bit / 8).is_some_and(|byte| byte >> (bit % 8) & 1 != 0)
+        self.bitmap.get((msr - self.base) as usize).is_some_and(|bit| *bit)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Draws cases: MSRs, filters, configurations, L1's maps. Small numbers give simple cases.
 
 use rootmode_arch::{Choices, Feature, Site, Vendor, msr};
-use rootmode_models::kvm::filter::FilterRange;
+use rootmode_models::kvm::filter::{FilterRange, MsrBits};
 use rootmode_models::kvm::interception::{
     Access, Accesses, ApicMode, Confidential, Configuration, Kernel, LastBranch, MediatedPmu, ProcessorTrace,
 };
@@ -165,13 +165,13 @@ impl Pattern {
     }
 
     /// The bitmap of a range with `nmsrs` MSRs, in whole 64-bit words.
-    pub(crate) fn bitmap(self, nmsrs: u32) -> Vec<u8> {
-        let fill = if matches!(self, Self::Allow | Self::DenyOnly(_)) { 0xff } else { 0 };
-        let mut bytes = vec![fill; nmsrs.div_ceil(64) as usize * 8];
+    pub(crate) fn bitmap(self, nmsrs: u32) -> MsrBits {
+        let fill = matches!(self, Self::Allow | Self::DenyOnly(_));
+        let mut bits = MsrBits::repeat(fill, nmsrs.div_ceil(64) as usize * 64);
         if let Self::AllowOnly(one) | Self::DenyOnly(one) = self {
-            bytes[one as usize / 8] ^= 1 << (one % 8);
+            bits.set(one as usize, !fill);
         }
-        bytes
+        bits
     }
 }
 
