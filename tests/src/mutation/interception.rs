@@ -345,8 +345,8 @@ const FILTERS: &[FilterChange] = &[
     ("base - 1", |f| each(f, |r| r.base = r.base.wrapping_sub(1))),
     ("count + 1", |f| each(f, |r| r.nmsrs = r.nmsrs.wrapping_add(1))),
     ("count - 1", |f| each(f, |r| r.nmsrs -= 1)),
-    ("bit + 1", |f| each(f, |r| r.bitmap.shift_left(1))),
-    ("bit - 1", |f| each(f, |r| r.bitmap.shift_right(1))),
+    ("bit + 1", |f| each(f, |r| r.bitmap.shift_start(1))),
+    ("bit - 1", |f| each(f, |r| r.bitmap.shift_end(1))),
     ("bitmap negated", |f| each(f, |r| r.bitmap = !core::mem::take(&mut r.bitmap))),
     ("flags swapped", |f| {
         each(f, |r| {
