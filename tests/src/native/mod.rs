@@ -13,7 +13,7 @@
 //! | `compare`, `shrink` | what differs; the simplest case that still does |
 //! | `run`, `command`, `proofs` | all Codes on all cores; the command line; the row of the full table |
 //!
-//! It needs an x86-64 Linux host. On others the module is absent, and the command says so.
+//! It needs an x86-64 Linux host (5.9 or later, with FSGSBASE); elsewhere the module and its command are absent.
 
 pub mod command;
 pub mod compare;
