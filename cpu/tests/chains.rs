@@ -9,77 +9,62 @@ use rootmode_cpu::{Activity, RunEnd};
 use rootmode_mmu::Digest;
 use support::*;
 
-/// Bytes of one random instruction out of those that have quick forms, most of them valid.
+/// Appends one random instruction out of those that have quick forms. Registers 0 to 2 and 8 to 10 are results, 3 and 5 to 7
+/// point to data and are never written, so that most programs run on.
 fn instruction(random: &mut Seeded, code: &mut Vec<u8>) {
     let mut draw = |n: u64| random.choose(Site::Program, n) as u8;
-    const BINARY: [u8; 36] = [
+    const BINARY: [u8; 32] = [
         0x00, 0x01, 0x02, 0x03, 0x08, 0x09, 0x0b, 0x10, 0x11, 0x13, 0x18, 0x19, 0x1b, 0x20, 0x21, 0x23, 0x28,
-        0x29, 0x2b, 0x30, 0x31, 0x33, 0x38, 0x39, 0x3a, 0x3b, 0x84, 0x85, 0x88, 0x89, 0x8a, 0x8b, 0x8d, 0xfe,
-        0xff, 0x63,
+        0x29, 0x2b, 0x30, 0x31, 0x33, 0x38, 0x39, 0x3a, 0x3b, 0x84, 0x85, 0x88, 0x89, 0x8a, 0x8b,
     ];
     const EXTENDED: [u8; 8] = [0xaf, 0xb6, 0xb7, 0xbe, 0xbf, 0x40, 0x90, 0x40];
-    if draw(6) == 0 {
-        code.push(0x66);
-    }
-    let rex = draw(3) != 0;
-    let kind = draw(12);
-    // Short jumps and stack instructions.
+    const POINTERS: [u8; 4] = [3, 5, 6, 7];
+    let kind = draw(20);
     match kind {
-        0 => return code.extend([0x70 + draw(16), draw(24)]),
-        1 => return code.extend([0xeb, draw(8)]),
-        2 => return code.push(0x50 + draw(16)),
-        3 => return code.extend([0xe8, draw(16), 0, 0, 0]),
-        4 => return code.push(0xc3),
+        0 | 1 => return code.extend([0x70 + draw(16), draw(24)]),
+        2 => return code.extend([0xeb, draw(8)]),
+        3 => return code.push([0x50, 0x58][usize::from(draw(2))] + draw(3)),
+        4 => return code.extend([0xe8, draw(16), 0, 0, 0]),
+        5 if draw(4) == 0 => return code.push(0xc3),
         _ => {}
     }
-    if rex {
-        code.push(0x40 + draw(16));
+    if draw(5) == 0 {
+        code.push(0x66);
     }
-    let mut modrm = draw(256);
-    match kind {
-        5 => {
+    let (wide, high) = (draw(2), draw(2));
+    let register = draw(3);
+    // Unary operations name theirs in the register field.
+    let in_memory = draw(3) == 0;
+    let (form, base) = if in_memory { (0x40, POINTERS[usize::from(draw(4))]) } else { (0xc0, draw(3)) };
+    let low = if in_memory { 0 } else { draw(2) };
+    code.push(0x40 | wide << 3 | high << 2 | low);
+    let unary = |field: u8| form | field << 3 | base;
+    let (opcode, modrm, immediate): (&[u8], u8, bool) = match kind {
+        6 | 7 => {
             let opcode = EXTENDED[usize::from(draw(8))];
-            code.extend([0x0f, if opcode == 0x40 || opcode == 0x90 { opcode + draw(16) } else { opcode }]);
+            let opcode = if opcode == 0x40 || opcode == 0x90 { opcode + draw(16) } else { opcode };
+            (&[0x0f, opcode], form | register << 3 | base, false)
         }
-        6 => {
-            // Shifts and rotates by an immediate.
-            code.push(if draw(2) == 0 { 0xc0 } else { 0xc1 });
-            modrm |= 0xc0;
-        }
-        7 => code.push([0x83, 0x80, 0x6b, 0xc6][usize::from(draw(4))]),
-        8 => {
-            code.push(0xf7);
-            modrm = modrm & 0xc7 | [0x10, 0x18][usize::from(draw(2))];
-        }
-        9 => return code.extend([0xb0 + draw(8), draw(256)]),
-        _ => {
-            let opcode = BINARY[usize::from(draw(36))];
-            code.push(opcode);
-            if matches!(opcode, 0xfe | 0xff) {
-                modrm &= 0xcf;
-            }
-        }
-    }
-    // Mostly [base + disp8] and registers: absolute addresses lead nowhere.
-    if modrm >> 6 == 0 {
-        modrm |= 0x40;
-    }
-    if modrm >> 6 == 2 {
-        modrm ^= 0x40 | 0x80;
-    }
+        8 | 9 => (&[[0xc0, 0xc1][usize::from(draw(2))]], unary([0, 1, 4, 5, 7][usize::from(draw(5))]), true),
+        10 => (&[[0x83, 0x80][usize::from(draw(2))]], unary(draw(8)), true),
+        11 => (&[0xc6], unary(0), true),
+        12 => (&[0x6b], form | register << 3 | base, true),
+        13 => (&[[0xf6, 0xf7][usize::from(draw(2))]], unary(2 + draw(2)), false),
+        14 | 15 => (&[[0xfe, 0xff][usize::from(draw(2))]], unary(draw(2)), false),
+        16 => (&[0x8d], 0x40 | register << 3 | POINTERS[usize::from(draw(4))], false),
+        _ => (&[BINARY[usize::from(draw(32))]], form | register << 3 | base, false),
+    };
+    code.extend(opcode);
     code.push(modrm);
-    if modrm >> 6 != 3 && modrm & 7 == 4 {
-        code.push(draw(256));
-    }
     if modrm >> 6 == 1 {
         code.push(draw(256));
     }
-    if matches!(kind, 6 | 7) {
+    if immediate {
         code.push(draw(256));
     }
 }
 
-/// Runs a generated program for `ticks` ticks in pieces of `piece`, and answers with a digest and how often it faulted.
+/// Runs a generated program for `ticks` ticks in pieces of `piece`, and answers with the digest of what is left.
 fn run(seed: u64, piece: u64, ticks: u64) -> u128 {
     let mut random = Seeded::new(seed);
     let mut rig = Rig::new();
