@@ -607,7 +607,7 @@ impl Cpu {
     }
 
     /// Recomputes what is derived: paging registers, tags, attention. Call it after changing CR0, CR3, CR4, EFER, CPL,
-    /// PKRU, segments, pending events, activity, shadows or [`Published`] from outside the instruction handlers.
+    /// PKRU, segments, pending events, blocking by NMI, activity, shadows or [`Published`] from outside the handlers.
     pub fn refresh(&mut self) {
         let cr4 = self.cr4;
         let before = (self.paging, self.tag);

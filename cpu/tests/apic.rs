@@ -367,7 +367,9 @@ fn two_nmis_before_a_boundary_are_two_and_three_during_a_handler_are_one() {
     }
     board.run(1000);
     assert_eq!(board.processors()[0].cpu.gpr[9], 0);
-    board.processors_mut()[0].cpu.nmi_blocked = false;
+    let cpu = &mut board.processors_mut()[0].cpu;
+    cpu.nmi_blocked = false;
+    cpu.refresh();
     board.run(2000);
     assert_eq!(board.processors()[0].cpu.gpr[9], 1);
 }
