@@ -3,10 +3,13 @@
 //! Plain data, not generic over anything. Everything that software can observe is here, including what hardware keeps
 //! only inside: the event delivery in progress, shadows, pending debug exceptions, cached translations.
 
+mod code;
+mod derived;
+mod digest;
+mod status;
+
 use crate::apic::{Abilities, LocalApic, OwnPage};
-use crate::breakpoints::Condition;
 use crate::execute::cet::ControlFlow;
-use crate::execute::flags::{self, STATUS};
 use crate::execute::smm::{Interrupted, PortInstruction, RESET_BASE};
 use crate::interrupts::Interrupts;
 use crate::model::Model;
@@ -15,12 +18,10 @@ use crate::vectors::Vectors;
 use rootmode_arch::event::ExceptionSource;
 use rootmode_arch::record::Level;
 use rootmode_arch::{
-    AccessRights, Cr0, Cr3, Cr4, DescriptorTable, Efer, EventClasses, Gpr, HostPhysical, Linear, RFlags,
-    Segment, SegmentName, Selector, Vendor,
+    AccessRights, Cr0, Cr3, Cr4, DescriptorTable, Efer, EventClasses, Gpr, HostPhysical, RFlags, Segment,
+    SegmentName, Selector,
 };
-use rootmode_mmu::{
-    Bank, Digest, Paging, PagingMode, PdpteFault, PhysicalMemory, SecondStage, Tag, Tlb, load_pdptes,
-};
+use rootmode_mmu::{Paging, SecondStage, Tag, Tlb};
 use std::sync::Arc;
 
 /// What a processor is doing (SDM Vol. 3C "Guest Non-Register State", activity state).
@@ -411,107 +412,6 @@ impl Cpu {
         self.refresh();
     }
 
-    /// RFLAGS.
-    pub const fn rflags(&self) -> RFlags {
-        if self.pending { RFlags(self.flags & !STATUS | self.pending_status()) } else { RFlags(self.flags) }
-    }
-
-    /// RFLAGS without the status flags, which may be out of date: for tests of IF, DF, AC and the like.
-    #[inline(always)]
-    pub(crate) const fn control_flags(&self) -> RFlags {
-        RFlags(self.flags & !STATUS)
-    }
-
-    /// The status flags that `result` and `carries` stand for.
-    const fn pending_status(&self) -> u64 {
-        let (result, carries) = (self.result, self.carries);
-        let parity = if (result as u8).count_ones() & 1 == 0 { flags::PF } else { 0 };
-        let zero = if result == 0 { flags::ZF } else { 0 };
-        (carries >> 63) * flags::CF
-            | parity
-            | carries << 1 & flags::AF
-            | zero
-            | (result >> 63) * flags::SF
-            | ((carries ^ carries << 1) >> 63) * flags::OF
-    }
-
-    /// Replaces RFLAGS (bit 1 is set, reserved bits are cleared) and recomputes [`Cpu::attention`].
-    pub fn set_rflags(&mut self, flags: RFlags) {
-        self.pending = false;
-        self.flags = flags.0 & !RFlags::RESERVED_ZERO | RFlags::ONE.0;
-        self.update_attention();
-    }
-
-    /// Replaces the status flags in `mask` only: no effect on interruptibility.
-    pub(crate) const fn set_status(&mut self, mask: u64, flags: u64) {
-        self.flags = self.rflags().0 & !mask | flags & mask;
-        self.pending = false;
-    }
-
-    /// Leaves all status flags to be computed from `result` and `carries` when somebody asks.
-    #[inline(always)]
-    pub(crate) const fn set_pending_status(&mut self, result: u64, carries: u64) {
-        self.pending = true;
-        self.result = result;
-        self.carries = carries;
-    }
-
-    /// Whose tables instruction fetches use.
-    #[inline(always)]
-    pub(crate) const fn code_bank(&self) -> Bank {
-        if self.cpl == 3 { Bank::User } else { Bank::Supervisor }
-    }
-
-    /// Replaces CF and OF.
-    #[inline(always)]
-    pub(crate) const fn set_carry_overflow(&mut self, carry: bool, overflow: bool) {
-        if self.pending {
-            self.carries =
-                self.carries & (u64::MAX >> 2) | (carry as u64) << 63 | ((carry != overflow) as u64) << 62;
-        } else {
-            let set = carry as u64 * flags::CF | overflow as u64 * flags::OF;
-            self.flags = self.flags & !(flags::CF | flags::OF) | set;
-        }
-    }
-
-    /// CF.
-    #[inline(always)]
-    pub(crate) const fn carry(&self) -> bool {
-        if self.pending { self.carries >> 63 != 0 } else { self.flags & flags::CF != 0 }
-    }
-
-    /// Whether condition `code` (as encoded in Jcc) holds.
-    #[inline(always)]
-    pub(crate) const fn holds(&self, code: u8) -> bool {
-        if !self.pending {
-            return flags::condition(self.flags, code);
-        }
-        let (result, carries) = (self.result, self.carries);
-        let holds = match code >> 1 {
-            0 => (carries ^ carries << 1) >> 63 != 0,
-            1 => carries >> 63 != 0,
-            2 => result == 0,
-            3 => carries >> 63 != 0 || result == 0,
-            4 => result >> 63 != 0,
-            5 => (result as u8).count_ones() & 1 == 0,
-            6 => (result ^ carries ^ carries << 1) >> 63 != 0,
-            _ => result == 0 || (result ^ carries ^ carries << 1) >> 63 != 0,
-        };
-        holds != (code & 1 != 0)
-    }
-
-    /// Whose tables of the TLB's shortcuts a data access of the running program uses.
-    #[inline(always)]
-    pub(crate) const fn bank(&self) -> Bank {
-        if self.cpl == 3 {
-            Bank::User
-        } else if self.flags & RFlags::AC.0 != 0 && self.cr4.contains(Cr4::SMAP) {
-            Bank::SupervisorOverride
-        } else {
-            Bank::Supervisor
-        }
-    }
-
     /// A general-purpose register.
     pub const fn register(&self, gpr: Gpr) -> u64 {
         self.gpr[gpr as usize]
@@ -537,62 +437,6 @@ impl Cpu {
         self.tag
     }
 
-    /// Whether the processor runs 64-bit code.
-    pub const fn is_64_bit(&self) -> bool {
-        self.efer.contains(Efer::LMA)
-            && self.segments[SegmentName::Cs as usize].rights.contains(AccessRights::L)
-    }
-
-    /// Default operand and address size of the running code in bits: 16, 32 or 64.
-    pub const fn code_bits(&self) -> u8 {
-        if self.is_64_bit() {
-            64
-        } else if self.segments[SegmentName::Cs as usize].rights.contains(AccessRights::DB) {
-            32
-        } else {
-            16
-        }
-    }
-
-    /// How the running code is decoded.
-    pub(crate) fn code_mode(&self) -> crate::decode::CodeMode {
-        crate::decode::CodeMode { bits: self.code_bits(), amd: self.model.vendor() == Vendor::Amd }
-    }
-
-    /// The linear address of the instruction at RIP.
-    pub(crate) const fn code_address(&self) -> Linear {
-        if self.is_64_bit() {
-            Linear(self.rip)
-        } else {
-            Linear(self.segments[SegmentName::Cs as usize].base.wrapping_add(self.rip) & 0xffff_ffff)
-        }
-    }
-
-    /// How many bytes of code there are from RIP on. `None`: RIP is outside (not canonical, beyond the segment's limit).
-    pub(crate) const fn code_room(&self) -> Option<u64> {
-        if self.is_64_bit() {
-            return if Linear(self.rip).is_canonical(self.linear_width()) { Some(u64::MAX) } else { None };
-        }
-        let limit = self.segments[SegmentName::Cs as usize].limit as u64;
-        if self.rip > limit { None } else { Some(limit - self.rip + 1) }
-    }
-
-    /// Moves RIP behind an instruction of `length` bytes; outside 64-bit mode it has 32 bits.
-    pub(crate) const fn advance_rip(&mut self, length: u64) {
-        let next = self.rip.wrapping_add(length);
-        self.rip = if self.is_64_bit() { next } else { next & 0xffff_ffff };
-    }
-
-    /// Whether the processor runs in protected mode (compatibility mode included) but not in virtual-8086 mode.
-    pub const fn is_protected(&self) -> bool {
-        self.cr0.contains(Cr0::PE) && self.flags & RFlags::VM.0 == 0
-    }
-
-    /// Bits of a canonical linear address: 48 or 57.
-    pub const fn linear_width(&self) -> u32 {
-        if self.cr4.contains(Cr4::LA57) { 57 } else { 48 }
-    }
-
     /// The time-stamp counter as the current level reads it.
     pub const fn tsc(&self) -> u64 {
         let ratio = self.published.tsc_ratio;
@@ -604,115 +448,6 @@ impl Cpu {
     /// The time-stamp counter without the extension's scaling and offset.
     pub const fn host_tsc(&self) -> u64 {
         self.tick.wrapping_add(self.msrs.tsc_adjust)
-    }
-
-    /// Recomputes what is derived: paging registers, tags, attention. Call it after changing CR0, CR3, CR4, EFER, CPL,
-    /// PKRU, segments, pending events, blocking by NMI, activity, shadows or [`Published`] from outside the handlers.
-    pub fn refresh(&mut self) {
-        let cr4 = self.cr4;
-        let before = (self.paging, self.tag);
-        self.paging = Paging {
-            cr3: self.cr3,
-            pdptes: self.pdptes,
-            mode: PagingMode::of(self.cr0, cr4, self.efer),
-            write_protect: self.cr0.contains(Cr0::WP),
-            no_execute: self.efer.contains(Efer::NXE),
-            smep: cr4.contains(Cr4::SMEP),
-            smap: cr4.contains(Cr4::SMAP),
-            pcide: cr4.contains(Cr4::PCIDE),
-            global: cr4.contains(Cr4::PGE),
-            huge_pages: self.model.features().has(rootmode_arch::Feature::Page1Gb),
-            protection_keys: cr4.contains(Cr4::PKE),
-            supervisor_keys: cr4.contains(Cr4::PKS),
-            lam_supervisor: cr4.contains(Cr4::LAM_SUP),
-            top_global_reserved: self.model.vendor() == Vendor::Amd,
-            pkru: self.pkru,
-            pkrs: self.pkrs,
-            physical_width: self.model.physical_width(),
-        };
-        self.tag = Tag {
-            space: self.published.space,
-            pcid: self.paging.pcid(),
-            root: self.published.second_stage.root_tag(),
-        };
-        let published = (self.published.second_stage, self.published.apic_access);
-        if before != (self.paging, self.tag) || published != self.shortcuts_under {
-            self.shortcuts_under = published;
-            self.tlb.forget_shortcuts();
-        }
-        self.update_attention();
-    }
-
-    /// Reloads the PDPTE registers from the table at CR3 if CR0, CR4 and EFER mean PAE paging, through
-    /// [`Published::second_stage`]. For extensions that have replaced control registers; call [`Cpu::refresh`] afterwards.
-    ///
-    /// # Errors
-    /// [`PdpteFault`]; the registers keep their values.
-    pub fn reload_pdptes(&mut self, memory: &mut PhysicalMemory) -> Result<(), PdpteFault> {
-        if PagingMode::of(self.cr0, self.cr4, self.efer) == PagingMode::Pae {
-            let width = self.model.physical_width();
-            self.pdptes = load_pdptes(memory, &self.published.second_stage, self.cr3, width)?;
-        }
-        Ok(())
-    }
-
-    /// Whether unaligned data accesses raise #AC: at CPL 3 with CR0.AM and RFLAGS.AC.
-    pub(crate) const fn checks_alignment(&self) -> bool {
-        self.cpl == 3 && self.cr0.contains(Cr0::AM) && self.flags & RFlags::AC.0 != 0
-    }
-
-    /// Whether something waits at the interrupt inputs that the processor would take now, shadows aside.
-    fn is_interrupted(&self) -> bool {
-        let held = self.published.nmi_gate == Gate::Closed;
-        let waiting = &self.interrupts;
-        if waiting.any() {
-            let nmi_open = self.published.nmi_gate == Gate::Open || !self.nmi_blocked;
-            let system = (waiting.smi || waiting.init) && !self.smm || waiting.nmi && nmi_open;
-            if system && !held || waiting.sipi.is_some() {
-                return true;
-            }
-        }
-        let open = match self.published.interrupt_gate {
-            Gate::Normal => self.flags & RFlags::IF.0 != 0,
-            Gate::Open => true,
-            Gate::Closed => false,
-        };
-        open && self.pending_interrupt().is_some()
-    }
-
-    /// Recomputes [`Cpu::attention`] alone.
-    pub fn update_attention(&mut self) {
-        let mut bits = self.attention.0 & Attention::EFFECTS;
-        if self.is_interrupted() {
-            bits |= Attention::INTERRUPT;
-        }
-        if self.flags & RFlags::TF.0 != 0 || self.pending_debug != 0 {
-            bits |= Attention::DEBUG;
-        }
-        if self.sti_shadow || self.mov_ss_shadow {
-            bits |= Attention::SHADOW;
-        }
-        if self.injected.is_some() {
-            bits |= Attention::INJECTED;
-        }
-        if self.published.boundary {
-            bits |= Attention::EXTENSION;
-        }
-        if self.activity != Activity::Active {
-            bits |= Attention::INACTIVE;
-        }
-        if self.flags & RFlags::RF.0 != 0 {
-            bits |= Attention::RESUME;
-        }
-        if self.enforces_control_flow() {
-            bits |= Attention::CONTROL_FLOW;
-        }
-        self.checks_data = self.checks_alignment();
-        if self.dr7 & 0xff != 0 {
-            bits |= Attention::BREAKPOINT;
-            self.checks_data |= self.has_breakpoint(&[Condition::Write, Condition::ReadOrWrite]);
-        }
-        self.attention = Attention(bits);
     }
 }
 
@@ -747,64 +482,5 @@ impl Cpu {
         self.rip = 0;
         self.activity = Activity::Active;
         self.refresh();
-    }
-
-    /// Adds everything that software can observe to `digest`.
-    pub fn digest(&self, digest: &mut Digest) {
-        digest.all(&self.gpr);
-        digest.all(&[self.rip, self.rflags().0, u64::from(self.cpl), self.activity as u64, self.tick]);
-        let bits = [self.sti_shadow, self.mov_ss_shadow, self.nmi_blocked].map(u64::from);
-        digest.all(&bits);
-        for segment in &self.segments {
-            let rights = u64::from(segment.rights.0) | u64::from(segment.limit) << 32;
-            digest.all(&[u64::from(segment.selector.0), rights, segment.base]);
-        }
-        digest.all(&[
-            self.cr0.0,
-            self.cr2,
-            self.cr3.0,
-            self.cr4.0,
-            u64::from(self.cr8()),
-            self.efer.0,
-            self.xcr0,
-            self.xss,
-        ]);
-        self.vectors.digest(digest);
-        digest.all(&self.dr);
-        let keys = u64::from(self.pkru) | u64::from(self.pkrs) << 32;
-        digest.all(&[self.dr6, self.dr7, keys, self.pending_debug]);
-        if self.paging.mode == PagingMode::Pae {
-            digest.all(&self.pdptes);
-        }
-        for table in [self.gdtr, self.idtr] {
-            digest.all(&[table.base, u64::from(table.limit)]);
-        }
-        digest.all(&self.msrs.values());
-        self.apic.digest(digest);
-        self.interrupts.digest(digest);
-        for delivery in [self.delivering, self.injected] {
-            match delivery {
-                None => digest.u64(0),
-                Some(d) => {
-                    let code = d.error_code.map_or(0, |code| 1 << 32 | u64::from(code));
-                    let rip = d.return_rip.map_or([0, 0], |rip| [1, rip]);
-                    let kind =
-                        u64::from(d.vector) | (d.kind as u64) << 8 | u64::from(d.length) << 16 | 1 << 24;
-                    digest.all(&[kind, code, rip[0], rip[1], d.detail]);
-                }
-            }
-        }
-        if self.control_flow != ControlFlow::default() {
-            let flow = &self.control_flow;
-            digest.all(&[flow.user, flow.supervisor, flow.ssp, flow.table]);
-            digest.all(&flow.levels);
-        }
-        if self.smm || self.smbase != RESET_BASE {
-            digest.all(&[u64::from(self.smm), u64::from(self.smbase)]);
-        }
-        let tag = self.tag;
-        digest.all(&[u64::from(tag.space), u64::from(tag.pcid), tag.root]);
-        digest.all(&[self.published.tsc_offset, u64::from(self.published.guest)]);
-        self.tlb.digest(digest);
     }
 }

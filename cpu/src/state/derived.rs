@@ -1,0 +1,117 @@
+//! What is derived from the registers: paging, tags, attention.
+
+use super::{Activity, Attention, Cpu, Gate};
+use crate::breakpoints::Condition;
+use rootmode_arch::{Cr0, Cr4, Efer, RFlags, Vendor};
+use rootmode_mmu::{Paging, PagingMode, PdpteFault, PhysicalMemory, Tag, load_pdptes};
+
+impl Cpu {
+    /// Recomputes what is derived: paging registers, tags, attention. Call it after changing CR0, CR3, CR4, EFER, CPL,
+    /// PKRU, segments, pending events, blocking by NMI, activity, shadows or [`Published`] from outside the handlers.
+    pub fn refresh(&mut self) {
+        let cr4 = self.cr4;
+        let before = (self.paging, self.tag);
+        self.paging = Paging {
+            cr3: self.cr3,
+            pdptes: self.pdptes,
+            mode: PagingMode::of(self.cr0, cr4, self.efer),
+            write_protect: self.cr0.contains(Cr0::WP),
+            no_execute: self.efer.contains(Efer::NXE),
+            smep: cr4.contains(Cr4::SMEP),
+            smap: cr4.contains(Cr4::SMAP),
+            pcide: cr4.contains(Cr4::PCIDE),
+            global: cr4.contains(Cr4::PGE),
+            huge_pages: self.model.features().has(rootmode_arch::Feature::Page1Gb),
+            protection_keys: cr4.contains(Cr4::PKE),
+            supervisor_keys: cr4.contains(Cr4::PKS),
+            lam_supervisor: cr4.contains(Cr4::LAM_SUP),
+            top_global_reserved: self.model.vendor() == Vendor::Amd,
+            pkru: self.pkru,
+            pkrs: self.pkrs,
+            physical_width: self.model.physical_width(),
+        };
+        self.tag = Tag {
+            space: self.published.space,
+            pcid: self.paging.pcid(),
+            root: self.published.second_stage.root_tag(),
+        };
+        let published = (self.published.second_stage, self.published.apic_access);
+        if before != (self.paging, self.tag) || published != self.shortcuts_under {
+            self.shortcuts_under = published;
+            self.tlb.forget_shortcuts();
+        }
+        self.update_attention();
+    }
+
+    /// Reloads the PDPTE registers from the table at CR3 if CR0, CR4 and EFER mean PAE paging, through
+    /// [`Published::second_stage`]. For extensions that have replaced control registers; call [`Cpu::refresh`] afterwards.
+    ///
+    /// # Errors
+    /// [`PdpteFault`]; the registers keep their values.
+    pub fn reload_pdptes(&mut self, memory: &mut PhysicalMemory) -> Result<(), PdpteFault> {
+        if PagingMode::of(self.cr0, self.cr4, self.efer) == PagingMode::Pae {
+            let width = self.model.physical_width();
+            self.pdptes = load_pdptes(memory, &self.published.second_stage, self.cr3, width)?;
+        }
+        Ok(())
+    }
+
+    /// Whether unaligned data accesses raise #AC: at CPL 3 with CR0.AM and RFLAGS.AC.
+    pub(crate) const fn checks_alignment(&self) -> bool {
+        self.cpl == 3 && self.cr0.contains(Cr0::AM) && self.flags & RFlags::AC.0 != 0
+    }
+
+    /// Whether something waits at the interrupt inputs that the processor would take now, shadows aside.
+    fn is_interrupted(&self) -> bool {
+        let held = self.published.nmi_gate == Gate::Closed;
+        let waiting = &self.interrupts;
+        if waiting.any() {
+            let nmi_open = self.published.nmi_gate == Gate::Open || !self.nmi_blocked;
+            let system = (waiting.smi || waiting.init) && !self.smm || waiting.nmi && nmi_open;
+            if system && !held || waiting.sipi.is_some() {
+                return true;
+            }
+        }
+        let open = match self.published.interrupt_gate {
+            Gate::Normal => self.flags & RFlags::IF.0 != 0,
+            Gate::Open => true,
+            Gate::Closed => false,
+        };
+        open && self.pending_interrupt().is_some()
+    }
+
+    /// Recomputes [`Cpu::attention`] alone.
+    pub fn update_attention(&mut self) {
+        let mut bits = self.attention.0 & Attention::EFFECTS;
+        if self.is_interrupted() {
+            bits |= Attention::INTERRUPT;
+        }
+        if self.flags & RFlags::TF.0 != 0 || self.pending_debug != 0 {
+            bits |= Attention::DEBUG;
+        }
+        if self.sti_shadow || self.mov_ss_shadow {
+            bits |= Attention::SHADOW;
+        }
+        if self.injected.is_some() {
+            bits |= Attention::INJECTED;
+        }
+        if self.published.boundary {
+            bits |= Attention::EXTENSION;
+        }
+        if self.activity != Activity::Active {
+            bits |= Attention::INACTIVE;
+        }
+        if self.flags & RFlags::RF.0 != 0 {
+            bits |= Attention::RESUME;
+        }
+        if self.enforces_control_flow() {
+            bits |= Attention::CONTROL_FLOW;
+        }
+        self.checks_data = self.checks_alignment();
+        if self.dr7 & 0xff != 0 {
+            bits |= Attention::BREAKPOINT;
+            self.checks_data |= self.has_breakpoint(&[Condition::Write, Condition::ReadOrWrite]);
+        }
+        self.attention = Attention(bits);
+    }
+}
