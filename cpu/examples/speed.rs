@@ -26,7 +26,12 @@ fn main() {
     // mov rax, [rsi]; add rax, rcx; mov [rsi + 8], rax; inc rcx; jmp start
     let memory: &[u8] =
         &[0x48, 0x8b, 0x06, 0x48, 0x01, 0xc8, 0x48, 0x89, 0x46, 0x08, 0x48, 0xff, 0xc1, 0xeb, 0xf1];
-    for (name, code) in [("register loop", registers), ("memory loop", memory)] {
+    // lea rax, [rip + 2]; jmp over; target: inc rdx; ret; over: call rax; dec rbx; jnz over
+    let calls: &[u8] = &[
+        0x48, 0x8d, 0x05, 0x02, 0x00, 0x00, 0x00, 0xeb, 0x04, 0x48, 0xff, 0xc2, 0xc3, 0xff, 0xd0, 0x48, 0xff,
+        0xcb, 0x75, 0xf9,
+    ];
+    for (name, code) in [("register loop", registers), ("memory loop", memory), ("call loop", calls)] {
         let ticks = 40_000_000;
         let mut board = board(code);
         let start = Instant::now();

@@ -7,7 +7,7 @@ use rootmode_mmu::{Paging, PagingMode, PdpteFault, PhysicalMemory, Tag, load_pdp
 
 impl Cpu {
     /// Recomputes what is derived: paging registers, tags, attention. Call it after changing CR0, CR3, CR4, EFER, CPL,
-    /// PKRU, segments, pending events, blocking by NMI, activity, shadows or [`Published`] from outside the handlers.
+    /// PKRU, segments, pending events, blocking by NMI, activity, shadows or [`Published`](super::Published) from outside the handlers.
     pub fn refresh(&mut self) {
         let cr4 = self.cr4;
         let before = (self.paging, self.tag);
@@ -44,7 +44,7 @@ impl Cpu {
     }
 
     /// Reloads the PDPTE registers from the table at CR3 if CR0, CR4 and EFER mean PAE paging, through
-    /// [`Published::second_stage`]. For extensions that have replaced control registers; call [`Cpu::refresh`] afterwards.
+    /// [`Published::second_stage`](super::Published). For extensions that have replaced control registers; call [`Cpu::refresh`] afterwards.
     ///
     /// # Errors
     /// [`PdpteFault`]; the registers keep their values.

@@ -7,7 +7,7 @@
 //!
 //! # Why `unsafe` is sound here
 //!
-//! - The mapping that both processes share is plain old data ([`Shared`]), page-aligned, as large as its type and never unmapped
+//! - The mapping that both processes share is plain old data (`Shared`), page-aligned, as large as its type and never unmapped
 //!   before its owner is dropped. One side touches it at a time: a byte in a pipe hands it over, which also orders the accesses.
 //! - The child is made by `fork` and runs nothing but this file: no allocation, no lock, no panic, no thread-local storage, so
 //!   that it does not matter which threads existed and what FS points to.
