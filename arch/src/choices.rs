@@ -82,6 +82,13 @@ pub trait Choices {
     }
 }
 
+#[cfg(feature = "std")]
+impl<C: Choices + ?Sized> Choices for Box<C> {
+    fn choose(&mut self, site: Site, n: u64) -> u64 {
+        (**self).choose(site, n)
+    }
+}
+
 impl<C: Choices + ?Sized> Choices for &mut C {
     fn choose(&mut self, site: Site, n: u64) -> u64 {
         (**self).choose(site, n)

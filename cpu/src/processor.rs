@@ -219,7 +219,7 @@ impl Processor {
             }
             return Ok(Found::Block(first, room));
         }
-        match fetch_across(&mut x, linear) {
+        match fetch_across(&mut x, &mut self.store, linear) {
             Ok(single) => Ok(Found::Single(Box::new(single), room)),
             Err(fault) => x.settle(fault).map(|()| Found::Settled),
         }
@@ -245,28 +245,36 @@ enum Found {
 
 /// Decodes an instruction that crosses into the next page, or does not lie in RAM.
 #[cold]
-fn fetch_across(x: &mut Exec<'_, '_>, linear: Linear) -> Result<Decoded> {
+fn fetch_across(x: &mut Exec<'_, '_>, store: &mut Store, linear: Linear) -> Result<Decoded> {
     let mode = x.cpu.code_mode();
     let access = Access::fetch(x.cpu.cpl);
     let mut bytes = [0; 15];
     let here = (4096 - linear.page_offset() as usize).min(15);
-    let at = x.translate(linear, access)?;
-    x.ctx.memory.read(at.host, &mut bytes[..here]);
+    let low = x.translate(linear, access)?.host;
+    x.ctx.memory.read(low, &mut bytes[..here]);
+    let features = x.cpu.model.features();
     // Without the next page's bytes the instruction may already be complete, or wrong.
-    let mut instruction = decode(&bytes[..here], mode);
-    if instruction.is_none() && here < 15 {
-        let next = linear.offset(here as u64);
-        let next = if mode.bits == 64 { next } else { Linear(next.0 & 0xffff_ffff) };
-        if mode.bits == 64 && !next.is_canonical(x.cpu.linear_width()) {
-            return Err(Fault::GP0);
-        }
-        let at = x.translate(next, access)?;
-        x.ctx.memory.read(at.host, &mut bytes[here..]);
-        instruction = decode(&bytes, mode);
+    if let Some(instruction) = decode(&bytes[..here], mode) {
+        return Ok(resolve(&instruction, &bytes, mode, features));
     }
-    // With 15 bytes at hand only an instruction longer than the architecture allows is still incomplete.
-    let instruction = instruction.ok_or(Fault::GP0)?;
-    Ok(resolve(&instruction, &bytes, mode, x.cpu.model.features()))
+    if here == 15 {
+        // Only an instruction longer than the architecture allows is still incomplete.
+        return Err(Fault::GP0);
+    }
+    let next = linear.offset(here as u64);
+    let next = if mode.bits == 64 { next } else { Linear(next.0 & 0xffff_ffff) };
+    if mode.bits == 64 && !next.is_canonical(x.cpu.linear_width()) {
+        return Err(Fault::GP0);
+    }
+    let high = x.translate(next, access)?.host;
+    if let Some(decoded) = store.crossing(x.ctx.memory, [low, high], mode.bits) {
+        return Ok(decoded);
+    }
+    x.ctx.memory.read(high, &mut bytes[here..]);
+    let instruction = decode(&bytes, mode).ok_or(Fault::GP0)?;
+    let decoded = resolve(&instruction, &bytes, mode, x.cpu.model.features());
+    store.keep_crossing(x.ctx.memory, [low, high], mode.bits, decoded);
+    Ok(decoded)
 }
 
 /// Executes instructions one after another until one jumps, faults, needs attention or changes code or its translation, or the

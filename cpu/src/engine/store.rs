@@ -86,6 +86,10 @@ const fn jump_slot(linear: Linear) -> usize {
     (linear.0 ^ linear.0 >> 12) as usize & (JUMPS - 1)
 }
 
+const fn crossing_slot(at: HostPhysical) -> usize {
+    (at.0 >> 12) as usize % CROSSINGS
+}
+
 #[derive(Clone, Copy)]
 struct Slot {
     place: usize,
@@ -95,6 +99,17 @@ struct Slot {
 }
 
 const NO_SLOT: Slot = Slot { place: usize::MAX, version: 0, first: LEAVE, mode: Mode::NONE };
+
+const CROSSINGS: usize = 16;
+
+/// An instruction that begins in one page and ends in another.
+#[derive(Clone, Copy)]
+struct Crossing {
+    at: [HostPhysical; 2],
+    versions: [u32; 2],
+    bits: u8,
+    decoded: Decoded,
+}
 
 /// Decoded blocks.
 #[derive(Default)]
@@ -110,6 +125,7 @@ pub(crate) struct Store {
     /// Which of them are filled.
     jumped: Vec<u16>,
     linked: Vec<u32>,
+    crossings: [Option<Crossing>; CROSSINGS],
     code_writes: u64,
 }
 
@@ -200,6 +216,34 @@ impl Store {
             (if taken { &op.taken } else { &op.next }).set(to);
             self.linked.push(from);
         }
+    }
+
+    /// The instruction that begins at the first address and goes on at the second, in code of `bits`, if it was kept and
+    /// nobody has written to it.
+    pub(crate) fn crossing(
+        &self,
+        memory: &PhysicalMemory,
+        at: [HostPhysical; 2],
+        bits: u8,
+    ) -> Option<Decoded> {
+        let kept = self.crossings[crossing_slot(at[0])].as_ref()?;
+        let fresh = kept.at == at && kept.bits == bits && kept.versions == at.map(|a| memory.code_version(a));
+        fresh.then_some(kept.decoded)
+    }
+
+    /// Keeps such an instruction.
+    pub(crate) fn keep_crossing(
+        &mut self,
+        memory: &mut PhysicalMemory,
+        at: [HostPhysical; 2],
+        bits: u8,
+        decoded: Decoded,
+    ) {
+        let below = 4096 - at[0].page_offset();
+        memory.watch(at[0], below, Watch::CODE);
+        memory.watch(at[1], u64::from(decoded.current.length).saturating_sub(below), Watch::CODE);
+        let versions = at.map(|a| memory.code_version(a));
+        self.crossings[crossing_slot(at[0])] = Some(Crossing { at, versions, bits, decoded });
     }
 
     /// The instructions of the block at `first`.

@@ -35,15 +35,59 @@ impl Exec<'_, '_> {
         if at.kind != PageKind::Ram || self.cpu.published.apic_access == Some(at.host.page_base()) {
             return;
         }
-        let bank = if access.user {
+        let bank = self.bank_of(access);
+        if let Some(offset) = self.ctx.memory.offset(at.host.page_base()) {
+            self.cpu.tlb.keep(bank, access.kind, linear, offset);
+        }
+    }
+
+    /// Whose shortcuts an access uses.
+    #[inline]
+    fn bank_of(&self, access: Access) -> Bank {
+        if access.user {
             Bank::User
         } else if access.smap_override && self.cpu.paging.smap && access.kind != AccessKind::Execute {
             Bank::SupervisorOverride
         } else {
             Bank::Supervisor
+        }
+    }
+
+    /// Reads through a shortcut. `None`: there is none.
+    #[inline]
+    fn read_quickly(&self, linear: Linear, size: u8, access: Access) -> Option<u64> {
+        let (bank, bytes) = (self.bank_of(access), usize::from(size));
+        let place = match access.kind {
+            AccessKind::Read => self.cpu.tlb.quick_read(bank, linear, bytes)?,
+            // A read-modify-write reads what it may write.
+            AccessKind::Write => self.cpu.tlb.quick_write(bank, linear, bytes)?,
+            _ => return None,
         };
-        if let Some(offset) = self.ctx.memory.offset(at.host.page_base()) {
-            self.cpu.tlb.keep(bank, access.kind, linear, offset);
+        let memory = &*self.ctx.memory;
+        Some(match size {
+            1 => u64::from(u8::from_le_bytes(memory.load_at(place)?)),
+            2 => u64::from(u16::from_le_bytes(memory.load_at(place)?)),
+            4 => u64::from(u32::from_le_bytes(memory.load_at(place)?)),
+            8 => u64::from_le_bytes(memory.load_at(place)?),
+            _ => return None,
+        })
+    }
+
+    /// Writes through a shortcut. False: nothing happened.
+    #[inline]
+    fn write_quickly(&mut self, linear: Linear, size: u8, value: u64, access: Access) -> bool {
+        if access.kind != AccessKind::Write {
+            return false;
+        }
+        let bank = self.bank_of(access);
+        let Some(place) = self.cpu.tlb.quick_write(bank, linear, usize::from(size)) else { return false };
+        let memory = &mut *self.ctx.memory;
+        match size {
+            1 => memory.store_at(place, (value as u8).to_le_bytes()),
+            2 => memory.store_at(place, (value as u16).to_le_bytes()),
+            4 => memory.store_at(place, (value as u32).to_le_bytes()),
+            8 => memory.store_at(place, value.to_le_bytes()),
+            _ => false,
         }
     }
 
@@ -75,6 +119,8 @@ impl Exec<'_, '_> {
     pub(crate) fn read(&mut self, linear: Linear, size: u8, access: Access) -> Result<u64> {
         if self.cpu.checks_data {
             self.check_data(linear, size, access)?;
+        } else if let Some(value) = self.read_quickly(linear, size, access) {
+            return Ok(value);
         }
         if linear.page_offset() + u64::from(size) <= 4096 {
             let at = self.translate(linear, access)?;
@@ -109,6 +155,8 @@ impl Exec<'_, '_> {
     pub(crate) fn write(&mut self, linear: Linear, size: u8, value: u64, access: Access) -> Result {
         if self.cpu.checks_data {
             self.check_data(linear, size, access)?;
+        } else if self.write_quickly(linear, size, value, access) {
+            return Ok(());
         }
         if linear.page_offset() + u64::from(size) <= 4096 {
             let at = self.translate(linear, access)?;

@@ -3,18 +3,20 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use rootmode::machine::{Machine, Parts, exit_status};
-use rootmode_arch::choices::Seeded;
-use rootmode_arch::choices::{Choices, Tame};
+use rootmode_arch::Site;
+use rootmode_arch::choices::{Choices, Recorded, Recorder, Seeded, Tame, format_choices, parse_choices};
 use rootmode_arch::record::Stop;
 use rootmode_cpu::Model;
 use rootmode_models::devices::pc::Configuration;
 
+use super::{read_text, write_text};
+
 /// Ticks between looks at the serial port. Where a run is cut never changes what happens.
-const CHUNK: u64 = 2_000_000;
+const CHUNK: u64 = 200_000;
 
 /// Run an image: a Multiboot kernel, an ELF64 executable, a flat binary, or firmware.
 #[derive(Debug, clap::Args)]
@@ -48,6 +50,12 @@ pub(super) struct Arguments {
     /// Draw choices from this seed; without it every choice is the tamest.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Replay the choices in FILE (one `site n k` a line).
+    #[arg(long, value_name = "FILE", conflicts_with = "seed")]
+    choices: Option<PathBuf>,
+    /// Write every choice that was made to FILE.
+    #[arg(long, value_name = "FILE")]
+    record_choices: Option<PathBuf>,
     /// Print the digest of the final state.
     #[arg(long)]
     digest: bool,
@@ -92,10 +100,9 @@ pub(super) fn run(arguments: &Arguments) -> miette::Result<ExitCode> {
         image: arguments.image.as_ref().map(read).transpose()?,
         name: arguments.image.as_ref().map_or_else(String::new, |path| path.display().to_string()),
     };
-    let choices: Box<dyn Choices + Send> = match arguments.seed {
-        Some(seed) => Box::new(Seeded::new(seed)),
-        None => Box::new(Tame),
-    };
+    let made = Made(Arc::new(Mutex::new(Recorder::new(source(arguments)?))));
+    let choices: Box<dyn Choices + Send> =
+        if arguments.record_choices.is_some() { Box::new(made.clone()) } else { source(arguments)? };
     let mut machine = Machine::new(&parts, choices).map_err(|e| miette::miette!("{e}"))?;
     let mut serial: Box<dyn std::io::Write> = if arguments.serial == "stdio" {
         Box::new(std::io::stdout())
@@ -124,5 +131,36 @@ pub(super) fn run(arguments: &Arguments) -> miette::Result<ExitCode> {
     if arguments.digest {
         anstream::eprintln!("digest {:032x}", machine.board.digest());
     }
+    if let Some(path) = &arguments.record_choices {
+        write_text(path, &format_choices(&made.recorder().list))?;
+    }
     Ok(ExitCode::from(exit_status(stopped.stop)))
+}
+
+/// Where choices come from.
+fn source(arguments: &Arguments) -> miette::Result<Box<dyn Choices + Send>> {
+    Ok(match (&arguments.choices, arguments.seed) {
+        (Some(path), _) => {
+            let list = parse_choices(&read_text(path)?);
+            Box::new(Recorded::new(list.map_err(|e| miette::miette!("{}: {e}", path.display()))?))
+        }
+        (None, Some(seed)) => Box::new(Seeded::new(seed)),
+        (None, None) => Box::new(Tame),
+    })
+}
+
+/// The choices that a machine made, kept for after its run.
+#[derive(Clone)]
+struct Made(Arc<Mutex<Recorder<Box<dyn Choices + Send>>>>);
+
+impl Made {
+    fn recorder(&self) -> std::sync::MutexGuard<'_, Recorder<Box<dyn Choices + Send>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Choices for Made {
+    fn choose(&mut self, site: Site, n: u64) -> u64 {
+        self.recorder().choose(site, n)
+    }
 }

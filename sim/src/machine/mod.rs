@@ -3,6 +3,8 @@
 mod elf;
 mod image;
 mod multiboot;
+#[cfg(test)]
+mod tests;
 
 pub use image::{Image, ImageError};
 

@@ -1,0 +1,113 @@
+//! Images of a few instructions, loaded and run.
+
+use super::*;
+use iced_x86::code_asm::*;
+use rootmode_arch::choices::Tame;
+
+fn assemble(bits: u32, at: u64, build: impl FnOnce(&mut CodeAssembler)) -> Vec<u8> {
+    let mut assembler = CodeAssembler::new(bits).unwrap();
+    build(&mut assembler);
+    assembler.assemble(at).unwrap()
+}
+
+fn parts(image: Vec<u8>) -> Parts {
+    Parts {
+        model: Arc::new(Model::max_intel()),
+        configuration: Configuration { command_line: "a=1 b".into(), ..Configuration::default() },
+        firmware: None,
+        image: Some(image),
+        name: "kernel".into(),
+    }
+}
+
+/// Runs an image and answers with what it printed and why it stopped.
+fn run(parts: &Parts) -> (String, Stop) {
+    let mut machine = Machine::new(parts, Box::new(Tame)).unwrap();
+    let stop = machine.run(1_000_000).stop;
+    (String::from_utf8(machine.take_output().0).unwrap(), stop)
+}
+
+/// A Multiboot kernel that says itself where it goes: its header, then `code` at 0x10_0020.
+fn multiboot(flags: u32, code: &[u8]) -> Vec<u8> {
+    let flags = flags | 1 << 16;
+    let checksum = 0_u32.wrapping_sub(0x1bad_b002).wrapping_sub(flags);
+    let header = [0x1bad_b002, flags, checksum, 0x10_0000, 0x10_0000, 0, 0, 0x10_0020];
+    [header.map(u32::to_le_bytes).concat(), code.to_vec()].concat()
+}
+
+#[test]
+fn a_multiboot_kernel_finds_its_command_line_and_stops_the_machine() {
+    let code = assemble(32, 0x10_0020, |a| {
+        let (mut next, mut done) = (a.create_label(), a.create_label());
+        a.cmp(eax, 0x2bad_b002_u32 as i32).unwrap();
+        a.jne(done).unwrap();
+        a.mov(esi, dword_ptr(ebx + 16)).unwrap();
+        a.mov(edx, 0x3f8).unwrap();
+        a.set_label(&mut next).unwrap();
+        a.lodsb().unwrap();
+        a.test(al, al).unwrap();
+        a.jz(done).unwrap();
+        a.out(dx, al).unwrap();
+        a.jmp(next).unwrap();
+        a.set_label(&mut done).unwrap();
+        a.mov(eax, 21).unwrap();
+        a.out(0xf4, eax).unwrap();
+        a.hlt().unwrap();
+    });
+    let (text, stop) = run(&parts(multiboot(0, &code)));
+    assert_eq!((text.as_str(), stop), ("kernel a=1 b", Stop::Requested(21)));
+    assert_eq!(exit_status(stop), 43);
+}
+
+#[test]
+fn a_flat_binary_starts_in_real_mode() {
+    let code = assemble(16, 0x7c00, |a| {
+        a.smsw(ax).unwrap();
+        a.and(ax, 1).unwrap();
+        a.add(al, i32::from(b'r')).unwrap();
+        a.mov(dx, 0x3f8).unwrap();
+        a.out(dx, al).unwrap();
+        a.mov(al, 5).unwrap();
+        a.out(0xf4, al).unwrap();
+    });
+    assert_eq!(run(&parts(code)), ("r".into(), Stop::Requested(5)));
+}
+
+#[test]
+fn an_elf64_image_starts_in_64_bit_mode() {
+    let code = assemble(64, 0x40_0000, |a| {
+        a.mov(rax, 0x1_0000_0000_u64 + 7).unwrap();
+        a.shr(rax, 32).unwrap();
+        a.out(0xf4, eax).unwrap();
+    });
+    let mut file = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let half = |file: &mut Vec<u8>, values: &[u16]| values.iter().for_each(|v| file.extend(v.to_le_bytes()));
+    let long = |file: &mut Vec<u8>, values: &[u64]| values.iter().for_each(|v| file.extend(v.to_le_bytes()));
+    half(&mut file, &[2, 62, 1, 0]);
+    long(&mut file, &[0x40_0000, 64, 0]);
+    half(&mut file, &[0, 0, 64, 56, 1, 0, 0, 0]);
+    half(&mut file, &[1, 0, 5, 0]);
+    let length = code.len() as u64;
+    long(&mut file, &[120, 0x40_0000, 0x40_0000, length, length, 0x1000]);
+    file.extend(code);
+    assert_eq!(run(&parts(file.clone())), (String::new(), Stop::Requested(1)));
+    file.truncate(121);
+    let error = Machine::new(&parts(file), Box::new(Tame)).err().unwrap();
+    assert!(error.to_string().starts_with("image: not a usable ELF file: segment 0 lies at"), "{error}");
+}
+
+#[test]
+fn parts_that_do_not_fit_are_refused_by_name() {
+    let refused = |parts: &Parts| Machine::new(parts, Box::new(Tame)).err().unwrap();
+    let good = parts(multiboot(0, &[0xf4]));
+    let many = Configuration { processors: 9, ..good.configuration.clone() };
+    assert_eq!(refused(&Parts { configuration: many, ..good.clone() }), MachineError::Processors(9));
+    assert_eq!(refused(&Parts { image: None, ..good.clone() }), MachineError::Nothing);
+    let video = Parts { image: Some(multiboot(1 << 5, &[])), ..good.clone() };
+    assert!(refused(&video).to_string().contains("offset 0x0"), "{}", refused(&video));
+    let firmware = Parts { firmware: Some(vec![0; 5]), ..good.clone() };
+    assert_eq!(refused(&firmware), MachineError::Firmware(5));
+    let small = Configuration { memory: 0x10_0000, ..good.configuration.clone() };
+    let error = refused(&Parts { configuration: small, ..good });
+    assert!(error.to_string().contains("kernel at 0x100000"), "{error}");
+}
