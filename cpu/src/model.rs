@@ -18,17 +18,23 @@ pub struct Model {
 
 /// What every model of this simulator has.
 const COMMON: &[Feature] = &[
+    Feature::Vme,
     Feature::De,
+    Feature::Pse,
     Feature::Tsc,
     Feature::Msr,
     Feature::Pae,
+    Feature::Mce,
     Feature::Cx8,
     Feature::Apic,
     Feature::X2apic,
     Feature::Arat,
+    Feature::Sep,
     Feature::Pge,
+    Feature::Mca,
     Feature::Cmov,
     Feature::Pat,
+    Feature::Pse36,
     Feature::Clflush,
     Feature::Cmpxchg16b,
     Feature::Pcid,

@@ -123,7 +123,10 @@ pub fn read(cpu: &Cpu, index: u32) -> Result<u64> {
         IA32_PLATFORM_ID if intel => 0,
         SYSCFG if !intel => m.syscfg,
         HWCR if !intel => m.hwcr,
-        _ => return Err(Fault::GP0),
+        _ => {
+            let checked = cpu.model.has(Feature::Mca).then(|| cpu.machine_check.read(index)).flatten();
+            return checked.ok_or(Fault::GP0);
+        }
     })
 }
 
@@ -134,7 +137,7 @@ pub fn read(cpu: &Cpu, index: u32) -> Result<u64> {
 /// #GP(0) if the model has no such MSR or the value is illegal; nothing was changed.
 pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
     let intel = cpu.model.vendor() == Vendor::Intel;
-    let width = cpu.linear_width();
+    let width = cpu.register_width();
     let canonical = |value| if Linear(value).is_canonical(width) { Ok(value) } else { Err(Fault::GP0) };
     // AMD truncates SYSENTER_ESP and EIP to 32 bits only in legacy mode; both vendors demand canonical addresses.
     match index {
@@ -215,7 +218,11 @@ pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
         IA32_MISC_ENABLE if intel => cpu.msrs.misc_enable = value,
         SYSCFG if !intel => cpu.msrs.syscfg = value,
         HWCR if !intel => cpu.msrs.hwcr = value,
-        _ => return Err(Fault::GP0),
+        _ => {
+            let checked =
+                cpu.model.has(Feature::Mca).then(|| cpu.machine_check.write(index, value)).flatten();
+            return checked.unwrap_or(Err(Fault::GP0));
+        }
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use crate::apic::{Abilities, LocalApic, OwnPage};
 use crate::execute::cet::ControlFlow;
 use crate::execute::smm::{Interrupted, PortInstruction, RESET_BASE};
 use crate::interrupts::Interrupts;
+use crate::machine_check::MachineCheck;
 use crate::model::Model;
 use crate::msr::MsrFile;
 use crate::vectors::Vectors;
@@ -288,6 +289,8 @@ pub struct Cpu {
     pub msrs: MsrFile,
     /// The local APIC: maskable interrupts, CR8.
     pub apic: LocalApic,
+    /// Machine-check registers.
+    pub machine_check: MachineCheck,
     /// What waits at the other interrupt inputs.
     pub interrupts: Interrupts,
     /// The event whose delivery is in progress.
@@ -373,6 +376,7 @@ impl Cpu {
             checks_data: false,
             msrs: MsrFile::reset(&model, index),
             apic: LocalApic::new(OwnPage::default(), Abilities::of(&model), index.into()),
+            machine_check: MachineCheck::default(),
             interrupts: Interrupts::default(),
             delivering: None,
             injected: None,
@@ -458,6 +462,7 @@ impl Cpu {
         let mut fresh = Self::new(self.index, self.model.clone());
         fresh.cr0 = Cr0(fresh.cr0.0 & !0x6000_0000 | self.cr0.0 & 0x6000_0000);
         fresh.msrs = self.msrs;
+        fresh.machine_check = self.machine_check;
         fresh.xcr0 = self.xcr0;
         fresh.xss = self.xss;
         fresh.vectors = self.vectors.clone();

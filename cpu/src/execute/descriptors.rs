@@ -106,7 +106,7 @@ pub(crate) fn load_table(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
         base &= 0xff_ffff;
     }
     x.offer_table(op, which, Stage::AfterOperands)?;
-    if !Linear(base).is_canonical(x.cpu.linear_width()) {
+    if !Linear(base).is_canonical(x.cpu.register_width()) {
         return Err(Fault::GP0);
     }
     let table = DescriptorTable { base, limit };
@@ -196,7 +196,7 @@ pub(crate) fn load_system_segment(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<
         return Err(Fault::with_code(vector::NP, code));
     }
     let base = descriptor.base() | high << 32;
-    if !Linear(base).is_canonical(x.cpu.linear_width()) {
+    if !Linear(base).is_canonical(x.cpu.register_width()) {
         return Err(wrong);
     }
     let (name, busy) =

@@ -1,7 +1,7 @@
 //! How the running code is decoded and where it lies.
 
 use super::Cpu;
-use rootmode_arch::{AccessRights, Cr0, Cr4, Efer, Linear, RFlags, SegmentName, Vendor};
+use rootmode_arch::{AccessRights, Cr0, Cr4, Efer, Feature, Linear, RFlags, SegmentName, Vendor};
 
 impl Cpu {
     /// Whether the processor runs 64-bit code.
@@ -53,6 +53,12 @@ impl Cpu {
     /// Whether the processor runs in protected mode (compatibility mode included) but not in virtual-8086 mode.
     pub const fn is_protected(&self) -> bool {
         self.cr0.contains(Cr0::PE) && self.flags & RFlags::VM.0 == 0
+    }
+
+    /// Bits of a canonical address in a system register or a descriptor table's base: 57 wherever the processor can have
+    /// 57-bit addresses, whatever CR4.LA57 says (SDM Vol. 1 "Canonical Addressing").
+    pub fn register_width(&self) -> u32 {
+        if self.model.has(Feature::La57) { 57 } else { 48 }
     }
 
     /// Bits of a canonical linear address: 48 or 57.
