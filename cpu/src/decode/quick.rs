@@ -59,7 +59,6 @@ impl Quick {
 pub(super) fn quick(instruction: &Instruction) -> Quick {
     let relative =
         matches!(instruction.op0_kind(), OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64);
-    let far = instruction.is_jmp_far_indirect() || instruction.is_call_far_indirect();
     if instruction.has_lock_prefix() {
         return Quick::None;
     }
@@ -91,8 +90,8 @@ pub(super) fn quick(instruction: &Instruction) -> Quick {
         M::Ror => Quick::Ror,
         M::Jmp if relative => Quick::Jmp,
         M::Call if relative => Quick::Call,
-        M::Jmp if instruction.is_jmp_near_indirect() && !far => Quick::JmpIndirect,
-        M::Call if instruction.is_call_near_indirect() && !far => Quick::CallIndirect,
+        M::Jmp if instruction.is_jmp_near_indirect() => Quick::JmpIndirect,
+        M::Call if instruction.is_call_near_indirect() => Quick::CallIndirect,
         M::Ret => Quick::Ret,
         M::Loop | M::Loope | M::Loopne | M::Jcxz | M::Jecxz | M::Jrcxz => Quick::Near,
         _ if instruction.is_jcc_short_or_near() => Quick::Jcc,

@@ -53,8 +53,6 @@ fn operation(decoded: &Decoded, run: Run, offset: u16, rest: usize, mode: Mode) 
     };
     let has_base = matches!(memory.segment, SegmentName::Fs | SegmentName::Gs);
     let flow = is_branch || matches!(decoded.quick, Quick::JmpIndirect | Quick::CallIndirect | Quick::Ret);
-    let immediate = if is_branch { relative(decoded.immediate) } else { decoded.immediate };
-    // The semantic functions sign-extend by the operand size; here it is done once.
     Op {
         run,
         displacement: if memory.base == RIP_BASE {
@@ -62,11 +60,7 @@ fn operation(decoded: &Decoded, run: Run, offset: u16, rest: usize, mode: Mode) 
         } else {
             memory.displacement
         },
-        immediate: if decoded.quick == Quick::Ret && decoded.operands[0] == Operand::None {
-            0
-        } else {
-            immediate
-        },
+        immediate: if is_branch { relative(decoded.immediate) } else { decoded.immediate },
         mask: if flow { rip_mask(mode) } else { narrow(memory.address_size) },
         taken: Cell::new(LEAVE),
         next: Cell::new(LEAVE),

@@ -100,9 +100,13 @@ pub(super) fn run(arguments: &Arguments) -> miette::Result<ExitCode> {
         image: arguments.image.as_ref().map(read).transpose()?,
         name: arguments.image.as_ref().map_or_else(String::new, |path| path.display().to_string()),
     };
-    let made = Made(Arc::new(Mutex::new(Recorder::new(source(arguments)?))));
-    let choices: Box<dyn Choices + Send> =
-        if arguments.record_choices.is_some() { Box::new(made.clone()) } else { source(arguments)? };
+    let mut choices = source(arguments)?;
+    let mut recording = None;
+    if let Some(path) = &arguments.record_choices {
+        let made = Made(Arc::new(Mutex::new(Recorder::new(choices))));
+        choices = Box::new(made.clone());
+        recording = Some((path, made));
+    }
     let mut machine = Machine::new(&parts, choices).map_err(|e| miette::miette!("{e}"))?;
     let mut serial: Box<dyn std::io::Write> = if arguments.serial == "stdio" {
         Box::new(std::io::stdout())
@@ -131,7 +135,7 @@ pub(super) fn run(arguments: &Arguments) -> miette::Result<ExitCode> {
     if arguments.digest {
         anstream::eprintln!("digest {:032x}", machine.board.digest());
     }
-    if let Some(path) = &arguments.record_choices {
+    if let Some((path, made)) = recording {
         write_text(path, &format_choices(&made.recorder().list))?;
     }
     Ok(ExitCode::from(exit_status(stopped.stop)))
