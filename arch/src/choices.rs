@@ -80,12 +80,21 @@ pub trait Choices {
     fn flip(&mut self, site: Site) -> bool {
         self.choose(site, 2) == 1
     }
+
+    /// A source that answers from here on as this one will, for snapshots. `None`: it cannot be copied.
+    #[cfg(feature = "std")]
+    fn copy(&self) -> Option<Box<dyn Choices + Send>> {
+        None
+    }
 }
 
 #[cfg(feature = "std")]
 impl<C: Choices + ?Sized> Choices for Box<C> {
     fn choose(&mut self, site: Site, n: u64) -> u64 {
         (**self).choose(site, n)
+    }
+    fn copy(&self) -> Option<Box<dyn Choices + Send>> {
+        (**self).copy()
     }
 }
 
@@ -102,6 +111,10 @@ pub struct Tame;
 impl Choices for Tame {
     fn choose(&mut self, _: Site, _: u64) -> u64 {
         0
+    }
+    #[cfg(feature = "std")]
+    fn copy(&self) -> Option<Box<dyn Choices + Send>> {
+        Some(Box::new(*self))
     }
 }
 
@@ -131,5 +144,9 @@ impl Choices for Seeded {
     fn choose(&mut self, _: Site, n: u64) -> u64 {
         let bits = self.next();
         if n <= 1 { 0 } else { (u128::from(bits) * u128::from(n) >> 64) as u64 }
+    }
+    #[cfg(feature = "std")]
+    fn copy(&self) -> Option<Box<dyn Choices + Send>> {
+        Some(Box::new(self.clone()))
     }
 }

@@ -142,6 +142,10 @@ pub trait Bus: Any + Send {
     fn digest(&self, digest: &mut Digest) {
         let _ = digest;
     }
+    /// The same devices in the same state, for snapshots. `None`: they cannot be copied.
+    fn copy(&self) -> Option<Box<dyn Bus>> {
+        None
+    }
 }
 
 /// A bus without devices: reads are all ones, writes and deadlines are ignored.
@@ -158,6 +162,9 @@ impl Bus for EmptyBus {
     }
     fn write_mmio(&mut self, _: HostPhysical, _: u8, _: u64, _: u64, _: &mut Effects) {}
     fn deadline(&mut self, _: u32, _: u64, _: &mut PhysicalMemory, _: &mut Effects) {}
+    fn copy(&self) -> Option<Box<dyn Bus>> {
+        Some(Box::new(*self))
+    }
 }
 
 /// Everything that a processor and its extension are lent while they run.

@@ -42,14 +42,17 @@ pub struct Processor {
 
 impl Clone for Processor {
     fn clone(&self) -> Self {
-        Self {
-            cpu: self.cpu.clone(),
-            extension: self.extension.as_ref().map(|extension| extension.clone_box()),
-            store: Store::default(),
-            stalled: self.stalled,
-            last_tick: self.last_tick,
-        }
+        let SavedProcessor { cpu, extension, stalled, last_tick } = self.save();
+        Self { cpu, extension, store: Store::default(), stalled, last_tick }
     }
+}
+
+/// The state of a processor at one moment, without what can be computed again.
+pub(crate) struct SavedProcessor {
+    cpu: Cpu,
+    extension: Option<Box<dyn Virtualization>>,
+    stalled: u32,
+    last_tick: u64,
 }
 
 impl Processor {
@@ -65,6 +68,24 @@ impl Processor {
     /// The fault that the instruction would raise; nothing was committed.
     pub fn execute(&mut self, ctx: &mut Context<'_>, instruction: &Instruction) -> Result<Outcome> {
         self.exec(ctx).execute(instruction)
+    }
+
+    /// The state as it is.
+    pub(crate) fn save(&self) -> SavedProcessor {
+        SavedProcessor {
+            cpu: self.cpu.clone(),
+            extension: self.extension.as_ref().map(|extension| extension.clone_box()),
+            stalled: self.stalled,
+            last_tick: self.last_tick,
+        }
+    }
+
+    /// Continues from `saved`. Decoded code stays: its memory says whether it is stale.
+    pub(crate) fn restore(&mut self, saved: &SavedProcessor) {
+        self.cpu = saved.cpu.clone();
+        self.extension = saved.extension.as_ref().map(|extension| extension.clone_box());
+        self.stalled = saved.stalled;
+        self.last_tick = saved.last_tick;
     }
 
     fn exec<'a, 'c>(&'a mut self, ctx: &'a mut Context<'c>) -> Exec<'a, 'c> {

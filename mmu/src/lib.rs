@@ -22,7 +22,7 @@ pub mod tlb;
 pub mod walk;
 
 pub use digest::Digest;
-pub use memory::{LayoutError, MemoryImage, PageKind, PhysicalMemory, Watch};
+pub use memory::{LayoutError, MemorySnapshot, PageKind, PhysicalMemory, Watch};
 pub use tlb::{Bank, Lookup, Tag, Tlb};
 pub use walk::{
     Access, AccessKind, Ept, Npt, Paging, PagingMode, PdpteFault, SecondStage, Translation, WalkFault,

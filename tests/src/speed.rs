@@ -4,7 +4,12 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use rootmode::campaign::{self, Plan, Regressions, Shard};
+use rootmode::machine::{Machine, Parts};
+use rootmode_arch::HostPhysical;
+use rootmode_arch::choices::Tame;
 use rootmode_arch::{Event, EventClass, FeatureSet, Vendor};
+use rootmode_cpu::Model;
+use rootmode_models::devices::pc;
 use rootmode_models::kvm::filter::{FilterRange, MsrBits};
 use rootmode_models::kvm::interception::{
     Accesses, ApicMode, Cause, Configuration, InterceptMap, Intercepts, Kernel, MediatedPmu,
@@ -84,6 +89,12 @@ pub fn rows() -> Result<Vec<Row>, String> {
             20.0,
         ),
     ];
+    rows.push(ns(
+        "snapshot-restore-us",
+        "snapshot and restore of a 512 MiB machine that wrote 100 pages, us",
+        snapshot_and_restore()?,
+        1000.0,
+    ));
     let (one, two) = (cases_per_second(1)?, cases_per_second(2)?);
     let what = "pure interception properties on 2 workers, cases a second";
     let thousands = format!("{:.0}", two / 1000.0) + "000";
@@ -252,6 +263,38 @@ fn recalculation() -> f64 {
     let amd = of::<Msrpm>(&config(Vendor::Amd, ApicMode::X2Avic), &filter);
     let virtual_apic = ApicMode::VirtualizeX2apic { apicv: true, ipi: true };
     amd.max(of::<MsrBitmap>(&config(Vendor::Intel, virtual_apic), &filter))
+}
+
+/// Microseconds for a snapshot of a machine with 512 MiB that wrote 100 scattered pages since the last one, and, after it
+/// wrote them again, a restore.
+fn snapshot_and_restore() -> Result<f64, String> {
+    let parts = Parts {
+        model: Model::max_intel().into(),
+        configuration: pc::Configuration { memory: 512 << 20, ..pc::Configuration::default() },
+        firmware: None,
+        image: Some(vec![0xf4]),
+        name: "hlt".into(),
+    };
+    let mut machine = Machine::new(&parts, Box::new(Tame)).map_err(|e| e.to_string())?;
+    let write = |machine: &mut Machine, value| {
+        for page in 0..100 {
+            machine.board.memory.write_u64(HostPhysical(0x10_0000 + page * 0x50_0000), value);
+        }
+    };
+    machine.snapshot().map_err(|e| e.to_string())?;
+    let mut times = Vec::new();
+    for round in 0..BATCHES as u64 {
+        write(&mut machine, round + 1);
+        let start = Instant::now();
+        let snapshot = machine.snapshot().map_err(|e| e.to_string())?;
+        let taken = start.elapsed();
+        write(&mut machine, u64::MAX - round);
+        let start = Instant::now();
+        machine.restore(&snapshot).map_err(|e| e.to_string())?;
+        times.push((taken + start.elapsed()).as_nanos() as f64 / 1000.0);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[BATCHES / 2])
 }
 
 /// Cases of all interception properties together that `workers` threads judge in a second.

@@ -110,6 +110,10 @@ impl<C: Choices> Choices for Recorder<C> {
         self.list.push(Choice { site, n, k });
         k
     }
+    fn copy(&self) -> Option<Box<dyn Choices + Send>> {
+        let inner = self.inner.copy()?;
+        Some(Box::new(Recorder { inner, list: self.list.clone() }))
+    }
 }
 
 /// Replays a list. Past its end every answer is 0, so that a shortened list is still a whole schedule.
@@ -144,6 +148,9 @@ impl Choices for Recorded {
         }
         self.position += 1;
         recorded.k % n.max(1)
+    }
+    fn copy(&self) -> Option<Box<dyn Choices + Send>> {
+        Some(Box::new(self.clone()))
     }
 }
 

@@ -27,8 +27,10 @@
 mod deadlines;
 mod fabric;
 mod schedule;
+mod snapshot;
 
 pub use deadlines::{Deadline, Deadlines, Source};
+pub use snapshot::{Snapshot, SnapshotError};
 
 use crate::context::{Bus, Context, Effects, EmptyBus, Message};
 use crate::fault::Result;

@@ -1,19 +1,20 @@
 //! [`PhysicalMemory`]: the host-physical address space of one machine.
 //!
 //! RAM is owned and flat: the regions lie one behind the other in one array, and a place in it is an offset that the
-//! processor may keep with a cached translation. Every 128-byte line has a byte of marks: whether it was ever written
-//! (a snapshot stores those lines only) and who watches it. A store by anyone to a line with a watch takes the slow
+//! processor may keep with a cached translation. Every 128-byte line has a byte of marks: whether its page was written
+//! since the last snapshot, and who watches it. A store by anyone to a line with a watch takes the slow
 //! path. Addresses without RAM read as ones and ignore writes; MMIO windows are named so that the processor asks the
 //! bus instead.
 
-mod image;
+mod snapshot;
 mod watch;
 
-pub use image::MemoryImage;
+pub use snapshot::MemorySnapshot;
 pub use watch::Watch;
 
 use crate::Digest;
 use rootmode_arch::HostPhysical;
+use snapshot::SavedPages;
 use watch::{LINE, WRITTEN};
 
 /// What lies behind a host-physical page. The decision is made once, when a translation is cached.
@@ -60,10 +61,15 @@ pub enum LayoutError {
         /// Base of the region that is in the way.
         other: HostPhysical,
     },
+    /// A snapshot is of a memory whose RAM lies elsewhere.
+    #[error(
+        "the snapshot's RAM does not lie where this memory's does: restore it into a machine of the same parts"
+    )]
+    Different,
 }
 
 /// A region of RAM, and where it lies in [`PhysicalMemory::bytes`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Region {
     base: u64,
     bytes: u64,
@@ -90,6 +96,9 @@ pub struct PhysicalMemory {
     epoch: u64,
     code_writes: u64,
     hits: Vec<(HostPhysical, Watch)>,
+    /// Numbers of the pages that were written since the last snapshot.
+    unsaved: Vec<usize>,
+    saved: SavedPages,
 }
 
 impl PhysicalMemory {
@@ -108,10 +117,12 @@ impl PhysicalMemory {
         let offset = self.bytes.len();
         // A fresh array of zeroes costs nothing until it is written; growing one would write it.
         let mut all = vec![0; offset + size];
+        for page in (0..offset / 4096).filter(|page| self.is_used(*page)) {
+            let range = page * 4096..(page + 1) * 4096;
+            all[range.clone()].copy_from_slice(&self.bytes[range]);
+        }
         let mut lines = vec![0; all.len() / LINE];
         for (line, marks) in self.lines.iter().enumerate().filter(|(_, marks)| **marks != 0) {
-            let range = line * LINE..(line + 1) * LINE;
-            all[range.clone()].copy_from_slice(&self.bytes[range]);
             lines[line] = *marks;
         }
         self.bytes = all;
@@ -191,8 +202,8 @@ impl PhysicalMemory {
         self.bytes.get(offset..)?.first_chunk().copied()
     }
 
-    /// Stores `N` bytes at `offset`. False, and nothing happened: they do not lie in RAM, or a line was never written or is
-    /// watched, so that [`Self::write`] must do it.
+    /// Stores `N` bytes at `offset`. False, and nothing happened: they do not lie in RAM, or a line is watched or its page
+    /// was not written since the last snapshot, so that [`Self::write`] must do it.
     #[inline(always)]
     pub fn store_at<const N: usize>(&mut self, offset: usize, value: [u8; N]) -> bool {
         let plain = |line| self.lines.get(line).is_some_and(|marks| *marks == WRITTEN);
@@ -298,17 +309,21 @@ impl PhysicalMemory {
         }
     }
 
-    /// Adds the contents of all written lines, and where they are, to `digest`.
+    /// Adds the contents of all lines that are not zero, and where they are, to `digest`.
     pub fn digest(&self, digest: &mut Digest) {
         for region in &self.regions {
             digest.all(&[region.base, region.bytes]);
-            for index in 0..region.bytes as usize / LINE {
-                let marks = self.lines[region.offset / LINE + index];
-                let line = &self.bytes[region.offset + index * LINE..][..LINE];
-                // A line of zeroes is the same state whether or not it was written.
-                if marks & WRITTEN != 0 && line.iter().any(|b| *b != 0) {
-                    digest.u64(index as u64);
-                    digest.bytes(line);
+            for page in (0..region.bytes as usize).step_by(4096) {
+                // A page of zeroes is the same state whether or not it was written.
+                if !self.is_used((region.offset + page) / 4096) {
+                    continue;
+                }
+                for at in (page..page + 4096).step_by(LINE) {
+                    let line = &self.bytes[region.offset + at..][..LINE];
+                    if line.iter().any(|b| *b != 0) {
+                        digest.u64((at / LINE) as u64);
+                        digest.bytes(line);
+                    }
                 }
             }
         }

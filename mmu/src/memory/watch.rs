@@ -5,7 +5,7 @@ use rootmode_arch::HostPhysical;
 
 /// Bytes a mark covers.
 pub(super) const LINE: usize = 128;
-/// The mark of a line that was written at least once and that nobody watches.
+/// The mark of a line whose page was written since the last snapshot and that nobody watches.
 pub(super) const WRITTEN: u8 = 0x80;
 
 /// Why a line is watched: a set of reasons.
@@ -76,6 +76,14 @@ impl PhysicalMemory {
 
     /// After a store to line number `line`, which lies at `address`.
     pub(super) fn touch(&mut self, address: u64, line: usize) {
+        if self.lines[line] & WRITTEN == 0 {
+            self.note_written(line);
+        }
+        self.notice(HostPhysical(address), line);
+    }
+
+    /// Tells the watches of line number `line`, which lies at `address`, that its bytes may have changed.
+    pub(super) fn notice(&mut self, address: HostPhysical, line: usize) {
         let kinds = Watch(self.lines[line] & !WRITTEN);
         if kinds.contains(Watch::CODE) {
             let page = line * LINE / 4096;
@@ -88,9 +96,9 @@ impl PhysicalMemory {
         }
         let reported = Watch(kinds.0 & !Watch::CODE.0);
         if reported.0 != 0 {
-            self.hits.push((HostPhysical(address), reported));
+            self.hits.push((address, reported));
         }
-        self.lines[line] = WRITTEN;
+        self.lines[line] &= WRITTEN;
     }
 }
 

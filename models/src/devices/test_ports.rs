@@ -33,4 +33,8 @@ impl Bus for TestPorts {
     fn write_mmio(&mut self, _: HostPhysical, _: u8, _: u64, _: u64, _: &mut Effects) {}
 
     fn deadline(&mut self, _: u32, _: u64, _: &mut PhysicalMemory, _: &mut Effects) {}
+
+    fn copy(&self) -> Option<Box<dyn Bus>> {
+        Some(Box::new(*self))
+    }
 }

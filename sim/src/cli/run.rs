@@ -167,4 +167,8 @@ impl Choices for Made {
     fn choose(&mut self, site: Site, n: u64) -> u64 {
         self.recorder().choose(site, n)
     }
+    /// A copy starts a recording of its own.
+    fn copy(&self) -> Option<Box<dyn Choices + Send>> {
+        self.recorder().copy()
+    }
 }

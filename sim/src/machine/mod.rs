@@ -13,7 +13,7 @@ use std::sync::Arc;
 use rootmode_arch::HostPhysical;
 use rootmode_arch::choices::Choices;
 use rootmode_arch::record::{Level, Stop};
-use rootmode_cpu::board::{Board, Stopped};
+use rootmode_cpu::board::{Board, Snapshot, SnapshotError, Stopped};
 use rootmode_cpu::{Cpu, Model};
 use rootmode_mmu::LayoutError;
 use rootmode_models::devices::pc::Configuration;
@@ -110,6 +110,22 @@ impl Machine {
     /// Runs until machine time reaches `limit`, or something stops the machine.
     pub fn run(&mut self, limit: u64) -> Stopped {
         self.board.run(limit)
+    }
+
+    /// The whole machine as it is. Taking a snapshot changes nothing, and costs what was written since the last one.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Choices`] if the source of choices cannot be copied.
+    pub fn snapshot(&mut self) -> Result<Snapshot, SnapshotError> {
+        self.board.snapshot()
+    }
+
+    /// Continues from `snapshot`, which is of this machine or of one of the same parts.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; nothing was changed.
+    pub fn restore(&mut self, snapshot: &Snapshot) -> Result<(), SnapshotError> {
+        self.board.restore(snapshot)
     }
 
     /// What the guest printed since the last call: the serial port, then the debug console.

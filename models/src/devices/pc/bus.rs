@@ -271,6 +271,10 @@ impl Bus for Pc {
         self.lines.ioapic.end_of_interrupt(vector, &mut effects.interrupts);
     }
 
+    fn copy(&self) -> Option<Box<dyn Bus>> {
+        Some(Box::new(self.clone()))
+    }
+
     fn digest(&self, digest: &mut Digest) {
         self.lines.digest(digest);
         self.timers.digest(digest);
