@@ -5,6 +5,7 @@
 //! - [`Processor`]: a `Cpu`, its decoded code and its extension at work.
 //! - [`Instruction`], [`Outcome`]: instructions as values, for decoded code and a Rust host alike.
 //! - [`Context`], [`Bus`], [`Effects`]: what a processor is lent, and how devices answer.
+//! - [`time`]: what a tick is worth.
 //! - [`apic`]: the local APIC, and how a `Cpu` is wired to it.
 //! - [`board`]: memory, processors, one clock, one deadline queue, one scheduler.
 #![forbid(unsafe_code)]
@@ -27,6 +28,7 @@ pub mod model;
 pub mod msr;
 mod processor;
 mod state;
+pub mod time;
 pub mod vectors;
 pub mod virtualization;
 

@@ -2,6 +2,7 @@
 //!
 //! A model advertises only what works. [`Model::max_intel`] and [`Model::max_amd`] have everything that this simulator has.
 
+use crate::time;
 use rootmode_arch::cpuid::{Output, TABLE};
 use rootmode_arch::{Cr4, Feature, FeatureSet, Vendor};
 use std::collections::BTreeMap;
@@ -123,13 +124,22 @@ impl Model {
         let word = |at: usize| u32::from_le_bytes([name[at], name[at + 1], name[at + 2], name[at + 3]]);
         let identity = |highest| [highest, word(0), word(8), word(4)];
         let mut leaves = BTreeMap::new();
-        leaves.insert((0, 0), identity(0xd));
+        leaves.insert((0, 0), identity(if vendor == Vendor::Intel { 0x16 } else { 0xd }));
         leaves.insert((1, 0), [signature, 0x0000_0800, 0, 0]);
         leaves.insert((7, 0), [0; 4]);
         if features.has(Feature::X2apic) {
             // One thread a core, one package; EDX is the x2APIC ID.
             leaves.insert((0xb, 0), [0, 1, 1 << 8, 0]);
             leaves.insert((0xb, 1), [8, 1, 2 << 8 | 1, 0]);
+        }
+        if vendor == Vendor::Intel {
+            let (tsc, crystal) = (time::TSC, time::CRYSTAL);
+            let ratio = [tsc.ticks * crystal.counts, tsc.counts * crystal.ticks, crystal.hertz(), 0];
+            leaves.insert((0x15, 0), ratio.map(|value| value as u32));
+            // Base and highest frequency, and the bus's, in MHz.
+            let megahertz =
+                [tsc.hertz(), tsc.hertz(), crystal.hertz(), 0].map(|hertz| (hertz / 1_000_000) as u32);
+            leaves.insert((0x16, 0), megahertz);
         }
         leaves.insert((0x8000_0000, 0), identity(0x8000_0021));
         leaves.insert((0x8000_0001, 0), [signature, 0, 0, 0]);
@@ -281,6 +291,16 @@ mod tests {
                 assert_eq!(bit != 0, expected, "{}", row.name);
             }
         }
+    }
+
+    #[test]
+    fn frequencies_are_those_of_time() {
+        let model = Model::max_intel();
+        let [denominator, numerator, crystal, _] = model.cpuid(0x15, 0, Cr4(0), 0);
+        assert_eq!(u64::from(crystal) * u64::from(numerator) / u64::from(denominator), 4_000_000_000);
+        assert_eq!(model.cpuid(0x16, 0, Cr4(0), 0), [4000, 4000, 1000, 0]);
+        let apic = crate::apic::Abilities::of(&model);
+        assert_eq!(apic.timer_clock.hertz(), u64::from(crystal), "SDM \"APIC Timer\"");
     }
 
     #[test]

@@ -127,7 +127,7 @@ pub enum Gate {
     Closed,
 }
 
-/// A multiplier of the time-stamp counter: `tsc = tick * multiplier >> shift`.
+/// A multiplier of the time-stamp counter: the guest's is `host_tsc * multiplier >> shift`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct TscRatio {
@@ -444,14 +444,13 @@ impl Cpu {
     /// The time-stamp counter as the current level reads it.
     pub const fn tsc(&self) -> u64 {
         let ratio = self.published.tsc_ratio;
-        let host = self.tick.wrapping_add(self.msrs.tsc_adjust);
-        let scaled = (host as u128 * ratio.multiplier as u128 >> ratio.shift) as u64;
+        let scaled = (self.host_tsc() as u128 * ratio.multiplier as u128 >> ratio.shift) as u64;
         scaled.wrapping_add(self.published.tsc_offset)
     }
 
     /// The time-stamp counter without the extension's scaling and offset.
     pub const fn host_tsc(&self) -> u64 {
-        self.tick.wrapping_add(self.msrs.tsc_adjust)
+        self.clock_at(self.tick).tsc
     }
 }
 

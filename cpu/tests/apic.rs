@@ -226,7 +226,7 @@ fn a_tsc_deadline_wakes_and_an_x2apic_eoi_ends() {
     rig.code(|a| {
         write_msr(a, IA32_APIC_BASE, 0xfee0_0d00);
         write_msr(a, IA32_X2APIC_LVT_TIMER, 0x4_0040);
-        for deadline in [3000_u64, 7000] {
+        for deadline in [12_000_u64, 28_000] {
             write_msr(a, IA32_TSC_DEADLINE, deadline);
             a.sti().unwrap();
             a.hlt().unwrap();
@@ -239,7 +239,11 @@ fn a_tsc_deadline_wakes_and_an_x2apic_eoi_ends() {
     assert_eq!(board.run(1_000_000).stop, Stop::Idle);
     let cpu = &board.processors()[0].cpu;
     assert_eq!((cpu.gpr[8], cpu.apic.mode()), (2, Mode::X2Apic));
-    assert_eq!(cpu.gpr[9], 7000 + 1 + 6, "delivery and the handler come before RDTSC");
+    assert_eq!(
+        cpu.gpr[9],
+        28_000 + 4 * (1 + 6),
+        "four counts a tick; delivery and the handler come before RDTSC"
+    );
 }
 
 #[test]

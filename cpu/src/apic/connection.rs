@@ -5,7 +5,7 @@ use super::{Clock, Local, Mode, Signal};
 use crate::context::Message;
 use crate::fault::{Fault, Result};
 use crate::state::Attention;
-use crate::{Context, Cpu};
+use crate::{Context, Cpu, time};
 use rootmode_arch::HostPhysical;
 
 /// A maskable interrupt that the processor would take.
@@ -36,7 +36,7 @@ impl Cpu {
 
     /// What time it is for it at `tick`.
     pub const fn clock_at(&self, tick: u64) -> Clock {
-        Clock { tick, tsc: tick.wrapping_add(self.msrs.tsc_adjust) }
+        Clock { tick, tsc: time::TSC.at(tick).wrapping_add(self.msrs.tsc_adjust) }
     }
 
     /// Gives the processor its number: APIC ID and bootstrap flag follow.

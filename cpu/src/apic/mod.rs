@@ -43,11 +43,12 @@ pub use page::{ApicPage, OwnPage, register};
 pub use timer::{Clock, TimerMode, divisor};
 
 use crate::Model;
+use crate::time::{self, Rate};
 use register::*;
 use rootmode_arch::{Feature, Vendor};
 use rootmode_mmu::Digest;
 use shape::{LVT_MASKED, SVR_ENABLE, local_vectors};
-use timer::{Rate, Timer};
+use timer::Timer;
 
 /// What an APIC can do, from its processor's model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,13 +63,13 @@ pub struct Abilities {
     pub cmci: bool,
     /// EOI messages can be suppressed (SVR bit 12).
     pub suppress_eoi: bool,
-    /// Timer counts per tick before division: numerator and denominator.
-    pub timer_ratio: (u64, u64),
+    /// The timer's clock before division.
+    pub timer_clock: Rate,
 }
 
 impl Abilities {
     /// Those of `model`. The timer counts at the core crystal clock's rate: the time-stamp counter's divided by the ratio in
-    /// CPUID leaf 0x15, if the model has that.
+    /// CPUID leaf 0x15, if the model has that; else [`time::CRYSTAL`].
     pub fn of(model: &Model) -> Self {
         let crystal = model.leaves().get(&(0x15, 0)).filter(|leaf| leaf[0] != 0 && leaf[1] != 0);
         Self {
@@ -78,7 +79,10 @@ impl Abilities {
             // No model reports corrected machine checks.
             cmci: false,
             suppress_eoi: true,
-            timer_ratio: crystal.map_or((1, 1), |leaf| (leaf[0].into(), leaf[1].into())),
+            timer_clock: crystal.map_or(time::CRYSTAL, |leaf| Rate {
+                counts: time::TSC.counts * u64::from(leaf[0]),
+                ticks: time::TSC.ticks * u64::from(leaf[1]),
+            }),
         }
     }
 }
@@ -215,8 +219,8 @@ impl<P: ApicPage> LocalApic<P> {
         std::mem::take(&mut self.outgoing)
     }
 
-    fn rate(&self) -> Rate {
-        Rate { ratio: self.abilities.timer_ratio, divisor: divisor(self.page.get(TIMER_DIVIDE)) }
+    fn rate(&self) -> timer::Rate {
+        timer::Rate { clock: self.abilities.timer_clock, divisor: divisor(self.page.get(TIMER_DIVIDE)) }
     }
     fn timer_mode(&self) -> TimerMode {
         TimerMode::of(self.page.get(LVT_TIMER))

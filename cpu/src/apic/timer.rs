@@ -1,7 +1,8 @@
 //! The APIC timer (SDM Vol. 3A "APIC Timer", "TSC-Deadline Mode"). Nothing ticks: counts are computed from the clock.
 //!
-//! The count runs at the tick's rate times a declared ratio, divided by the divide configuration.
+//! The count runs at the rate of the core crystal clock, divided by the divide configuration.
 
+use crate::time::{self, TSC};
 use rootmode_mmu::Digest;
 
 /// What time it is for one processor.
@@ -56,26 +57,26 @@ pub(super) struct Timer {
     pub(super) deadline: u64,
 }
 
-/// How fast the timer counts: `ratio` counts per tick, divided by `divisor`.
+/// How fast the timer counts: at the clock's rate, divided by `divisor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rate {
-    /// Numerator and denominator.
-    pub(super) ratio: (u64, u64),
+    /// Before division.
+    pub(super) clock: time::Rate,
     pub(super) divisor: u64,
 }
 
 impl Rate {
     /// Counts in `ticks`.
     fn counts(self, ticks: u64) -> u64 {
-        let counts = u128::from(ticks) * u128::from(self.ratio.0)
-            / (u128::from(self.ratio.1) * u128::from(self.divisor));
+        let counts = u128::from(ticks) * u128::from(self.clock.counts)
+            / (u128::from(self.clock.ticks) * u128::from(self.divisor));
         u64::try_from(counts).unwrap_or(u64::MAX)
     }
 
     /// The fewest ticks in which so many counts pass.
     fn ticks(self, counts: u64) -> u64 {
-        let per = u128::from(self.ratio.1) * u128::from(self.divisor);
-        let ticks = (u128::from(counts) * per).div_ceil(u128::from(self.ratio.0));
+        let per = u128::from(self.clock.ticks) * u128::from(self.divisor);
+        let ticks = (u128::from(counts) * per).div_ceil(u128::from(self.clock.counts));
         u64::try_from(ticks).unwrap_or(u64::MAX)
     }
 }
@@ -114,8 +115,9 @@ impl Timer {
     /// When it fires next, in ticks.
     pub(super) fn expiry(&self, mode: TimerMode, clock: Clock) -> Option<u64> {
         match mode {
-            TimerMode::TscDeadline => (self.deadline != 0)
-                .then(|| clock.tick.saturating_add(self.deadline.saturating_sub(clock.tsc))),
+            TimerMode::TscDeadline => {
+                (self.deadline != 0).then(|| TSC.after(clock.tick, self.deadline.saturating_sub(clock.tsc)))
+            }
             _ => (self.target != 0).then_some(self.zero),
         }
     }

@@ -1,8 +1,6 @@
 //! Device time: every oscillator is a declared rational of the machine's tick, so that counts are computed, never ticked.
 
-/// Nominal frequency of the time-stamp counter in Hz. The TSC advances by one a tick, so this is also what a tick is worth:
-/// one nanosecond of the guest's world.
-pub const TSC_HZ: u64 = 1_000_000_000;
+pub use rootmode_cpu::time::TICK_HZ;
 
 /// An oscillator that runs since tick 0, as a fraction in Hz.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,12 +27,12 @@ impl Frequency {
     /// Complete cycles at `tick`.
     pub const fn cycles(self, tick: u64) -> u64 {
         let scaled = tick as u128 * self.numerator as u128;
-        (scaled / (TSC_HZ as u128 * self.denominator as u128)) as u64
+        (scaled / (TICK_HZ as u128 * self.denominator as u128)) as u64
     }
 
     /// The first tick at which `cycles` cycles are complete; saturates at the end of time.
     pub const fn tick_of(self, cycles: u64) -> u64 {
-        let scaled = cycles as u128 * TSC_HZ as u128 * self.denominator as u128;
+        let scaled = cycles as u128 * TICK_HZ as u128 * self.denominator as u128;
         let tick = scaled.div_ceil(self.numerator as u128);
         if tick > u64::MAX as u128 { u64::MAX } else { tick as u64 }
     }
@@ -46,10 +44,10 @@ mod tests {
 
     #[test]
     fn one_second_holds_as_many_cycles_as_the_name_of_the_frequency_says() {
-        assert_eq!(PIT.cycles(TSC_HZ), 1_193_181);
-        assert_eq!(ACPI_TIMER.cycles(TSC_HZ), 3_579_545);
-        assert_eq!(RTC.cycles(TSC_HZ), 32_768);
-        assert_eq!(RTC.cycles(TSC_HZ - 1), 32_767);
+        assert_eq!(PIT.cycles(TICK_HZ), 1_193_181);
+        assert_eq!(ACPI_TIMER.cycles(TICK_HZ), 3_579_545);
+        assert_eq!(RTC.cycles(TICK_HZ), 32_768);
+        assert_eq!(RTC.cycles(TICK_HZ - 1), 32_767);
     }
 
     #[test]

@@ -308,7 +308,7 @@ mod tests {
         uart.receive(b"abc", 1000);
         assert!(!uart.interrupt(1000));
         // 4 characters of 10 bits at 115 200 Hz.
-        let timeout = 1000 + (40 * clock::TSC_HZ).div_ceil(115_200);
+        let timeout = 1000 + (40 * clock::TICK_HZ).div_ceil(115_200);
         assert_eq!(uart.next_event(1000), Some(timeout));
         assert!(!uart.interrupt(timeout - 1) && uart.interrupt(timeout));
         assert_eq!(uart.read(2, timeout), 0xcc);

@@ -5,6 +5,7 @@ use super::Vmx;
 use crate::definitions::capabilities::Misc;
 use crate::{Field, PinControls, PrimaryControls};
 use rootmode_arch::{Event, RFlags, msr};
+use rootmode_cpu::time::TSC;
 use rootmode_cpu::{Cpu, Slot};
 
 impl Vmx {
@@ -21,7 +22,7 @@ impl Vmx {
         let shift = self.timer_shift();
         let tsc = cpu.host_tsc();
         let expires = (tsc >> shift).wrapping_add(self.vmcs.value(Field::PreemptionTimer)) << shift;
-        Some(cpu.tick.wrapping_add(expires.saturating_sub(tsc)))
+        Some(TSC.after(cpu.tick, expires.saturating_sub(tsc)))
     }
 
     /// The timer's value now.
@@ -29,7 +30,7 @@ impl Vmx {
         let Some(deadline) = cpu.published.deadline else { return 0 };
         let shift = self.timer_shift();
         let tsc = cpu.host_tsc();
-        let expires = tsc.wrapping_add(deadline.saturating_sub(cpu.tick));
+        let expires = cpu.clock_at(deadline.max(cpu.tick)).tsc;
         (expires >> shift) - (tsc >> shift)
     }
 

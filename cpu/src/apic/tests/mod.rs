@@ -9,8 +9,9 @@ mod timers;
 
 use super::register::*;
 use super::{Abilities, ApicPage, Clock, LocalApic, Mode, OwnPage};
+use crate::time::Rate;
 
-pub(super) const NOW: Clock = Clock { tick: 1000, tsc: 1000 };
+pub(super) const NOW: Clock = Clock { tick: 1000, tsc: 4000 };
 
 pub(super) const INTEL: Abilities = Abilities {
     intel: true,
@@ -18,7 +19,7 @@ pub(super) const INTEL: Abilities = Abilities {
     tsc_deadline: true,
     cmci: false,
     suppress_eoi: true,
-    timer_ratio: (1, 1),
+    timer_clock: Rate { counts: 1, ticks: 1 },
 };
 
 pub(super) const AMD: Abilities = Abilities { intel: false, tsc_deadline: false, ..INTEL };

@@ -9,7 +9,7 @@ const PERIODIC: u32 = 0x2_0040;
 const DEADLINE: u32 = 0x4_0040;
 
 fn at(tick: u64) -> Clock {
-    Clock { tick, tsc: tick }
+    Clock { tick, tsc: 4 * tick }
 }
 
 #[test]
@@ -62,7 +62,7 @@ proptest! {
         switch in prop::option::of(1..400_u64),
     ) {
         let configuration = if slow { configuration } else { 11 };
-        let mut apic = fresh(Abilities { timer_ratio: ratio, ..INTEL }, 0);
+        let mut apic = fresh(Abilities { timer_clock: Rate { counts: ratio.0, ticks: ratio.1 }, ..INTEL }, 0);
         apic.write(SVR, 4, 0x1ff, at(1000));
         apic.write(TIMER_DIVIDE, 4, configuration.into(), at(1000));
         apic.write(LVT_TIMER, 4, if periodic { PERIODIC } else { ONE_SHOT }.into(), at(1000));
@@ -128,12 +128,14 @@ fn a_new_divisor_goes_on_from_the_current_count() {
 #[test]
 fn a_tsc_deadline_fires_when_the_counter_reaches_it_and_reads_as_zero_then() {
     let mut apic = xapic();
-    let clock = |tick: u64| Clock { tick, tsc: tick + 5000 };
-    apic.set_tsc_deadline(9000, clock(100));
+    let clock = |tick: u64| Clock { tick, tsc: 4 * tick + 5000 };
+    // Tick 4000 is the first with a count of 5000 + 15 997 or more.
+    let deadline = 5000 + 15_997;
+    apic.set_tsc_deadline(deadline, clock(100));
     assert_eq!(apic.tsc_deadline(clock(100)), 0, "ignored outside the mode");
     apic.write(LVT_TIMER, 4, DEADLINE.into(), clock(100));
-    apic.set_tsc_deadline(9000, clock(100));
-    assert_eq!((apic.tsc_deadline(clock(100)), apic.next_expiry(clock(100))), (9000, Some(4000)));
+    apic.set_tsc_deadline(deadline, clock(100));
+    assert_eq!((apic.tsc_deadline(clock(100)), apic.next_expiry(clock(100))), (deadline, Some(4000)));
     apic.write(TIMER_INITIAL, 4, 77, clock(100));
     assert_eq!((apic.read(TIMER_INITIAL, 4, clock(100)), apic.read(TIMER_CURRENT, 4, clock(100))), (0, 0));
     apic.expire(clock(3999));
@@ -147,10 +149,10 @@ fn a_tsc_deadline_fires_when_the_counter_reaches_it_and_reads_as_zero_then() {
 fn a_deadline_that_has_passed_fires_at_once_and_zero_disarms() {
     let mut apic = xapic();
     apic.write(LVT_TIMER, 4, DEADLINE.into(), at(100));
-    apic.set_tsc_deadline(500, at(100));
+    apic.set_tsc_deadline(2000, at(100));
     apic.set_tsc_deadline(0, at(100));
     assert_eq!(apic.next_expiry(at(100)), None);
-    apic.set_tsc_deadline(100, at(100));
+    apic.set_tsc_deadline(400, at(100));
     assert_eq!((vectors(&apic, IRR), apic.tsc_deadline(at(100))), (vec![0x40], 0));
 }
 

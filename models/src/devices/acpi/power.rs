@@ -151,7 +151,7 @@ impl Power {
 mod tests {
     use super::*;
 
-    const S: u64 = clock::TSC_HZ;
+    const S: u64 = clock::TICK_HZ;
 
     #[test]
     fn the_timer_counts_3_579_545_a_second_in_24_bits() {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const S: u64 = clock::TSC_HZ;
+const S: u64 = clock::TICK_HZ;
 
 fn clock() -> Rtc {
     Rtc::new(Date { year: 1999, month: 12, day: 31, hour: 23, minute: 59, second: 58 })
