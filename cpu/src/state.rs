@@ -168,6 +168,10 @@ pub struct Published {
     pub interrupt_gate: Gate,
     /// Gate of NMIs.
     pub nmi_gate: Gate,
+    /// IRET leaves blocking by NMI alone (VMX "NMI exiting" without "virtual NMIs").
+    pub iret_keeps_nmi_blocked: bool,
+    /// Instructions of these classes are undefined, as if CPUID did not have them.
+    pub undefined: EventClasses,
     /// Call `boundary` at every instruction boundary.
     pub boundary: bool,
     /// Call `boundary` at the first boundary at or after this tick (preemption timer).
@@ -187,6 +191,8 @@ impl Default for Published {
             apic_access: None,
             interrupt_gate: Gate::Normal,
             nmi_gate: Gate::Normal,
+            iret_keeps_nmi_blocked: false,
+            undefined: EventClasses::NONE,
             boundary: false,
             deadline: None,
         }
@@ -231,6 +237,8 @@ pub struct Cpu {
     pub mov_ss_shadow: bool,
     /// NMIs are blocked until IRET.
     pub nmi_blocked: bool,
+    /// The IRET in progress ended blocking by NMI: exits during it report that.
+    pub unblocked_by_iret: bool,
     /// Time in ticks as this processor sees it: the slice's start plus its own ticks.
     pub tick: u64,
     /// Steps taken, ticks or not; not visible to guests.
@@ -347,6 +355,7 @@ impl Cpu {
             sti_shadow: false,
             mov_ss_shadow: false,
             nmi_blocked: false,
+            unblocked_by_iret: false,
             tick: 0,
             steps: 0,
             segments,

@@ -23,6 +23,12 @@ pub(crate) enum Boundary {
 impl Exec<'_, '_> {
     /// Settles a fault: exits, delivers (one tick), or stops the machine. Afterwards the state is at a boundary.
     pub(crate) fn settle(&mut self, fault: Fault) -> Result<(), Stop> {
+        let settled = self.settle_inner(fault);
+        self.cpu.unblocked_by_iret = false;
+        settled
+    }
+
+    fn settle_inner(&mut self, fault: Fault) -> Result<(), Stop> {
         let mut fault = fault;
         loop {
             match fault {
@@ -230,7 +236,9 @@ impl Exec<'_, '_> {
             return Ok(true);
         }
         let blocked = self.extension.as_deref().is_some_and(|e| e.blocks_init(self.cpu));
-        if self.cpu.interrupts.init && !held && !blocked && !self.cpu.smm {
+        let waits = self.cpu.published.guest && self.cpu.activity == Activity::WaitForSipi;
+        if self.cpu.interrupts.init && !held && !blocked && !self.cpu.smm && !waits {
+            self.cpu.interrupts.init = false;
             self.raise_if_guest(&Event::Init)?;
             self.cpu.init();
             return Ok(true);

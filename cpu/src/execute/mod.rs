@@ -120,6 +120,13 @@ impl Exec<'_, '_> {
     }
 
     /// # Errors
+    /// #UD while the extension makes instructions of `class` undefined.
+    #[inline]
+    pub(crate) const fn require_defined(&self, class: EventClass) -> Result {
+        if self.cpu.published.undefined.contains(class) { Err(Fault::UD) } else { Ok(()) }
+    }
+
+    /// # Errors
     /// #GP(0) above CPL 0.
     pub(crate) const fn require_cpl0(&self) -> Result {
         if self.cpu.cpl == 0 { Ok(()) } else { Err(Fault::GP0) }

@@ -139,14 +139,16 @@ pub(crate) fn rdtsc(x: &mut Exec<'_, '_>, _: &Decoded) -> Result<Flow> {
 
 /// RDTSCP.
 pub(crate) fn rdtscp(x: &mut Exec<'_, '_>, _: &Decoded) -> Result<Flow> {
+    x.require_defined(EventClass::Rdtscp)?;
     let tsc = read_time(x, Event::Rdtscp)?;
     x.put_edx_eax(tsc);
     x.cpu.gpr[Gpr::Rcx as usize] = x.cpu.msrs.tsc_aux & 0xffff_ffff;
     Ok(Flow::Next)
 }
 
-/// RDPID.
+/// RDPID: it has no event of its own and goes with RDTSCP.
 pub(crate) fn rdpid(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    x.require_defined(EventClass::Rdtscp)?;
     let value = x.cpu.msrs.tsc_aux & 0xffff_ffff;
     x.put(op, 0, 8, value)?;
     Ok(Flow::Next)
@@ -198,6 +200,7 @@ pub(crate) fn invlpg(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
 
 /// INVPCID.
 pub(crate) fn invpcid(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    x.require_defined(EventClass::Invpcid)?;
     let Operand::Register(number) = op.operands[0] else { return Err(Fault::UD) };
     let kind = Gpr::from_number(number);
     let event = Event::Invpcid { kind, operand: x.memory_operand(op) };

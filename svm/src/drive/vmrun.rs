@@ -144,6 +144,7 @@ impl Svm {
             nmi_gate: Gate::Normal,
             boundary: controls.int_ctl.contains(IntCtl::V_IRQ),
             deadline: None,
+            ..Published::default()
         }
     }
 

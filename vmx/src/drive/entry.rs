@@ -46,7 +46,7 @@ impl Vmx {
         self.guest = true;
         self.controls = view::controls(self);
         self.pause_loop = Default::default();
-        self.entry_steps = cpu.steps;
+        self.entry_tick = cpu.tick;
         self.flush_on_transition(cpu);
         self.inject(cpu);
         cpu.published = self.publish(cpu, &before);
@@ -170,6 +170,9 @@ impl Vmx {
             },
             interrupt_gate: open(pin.contains(PinControls::EXTERNAL_INTERRUPT_EXITING)),
             nmi_gate: open(pin.contains(PinControls::VIRTUAL_NMIS)),
+            iret_keeps_nmi_blocked: pin.contains(PinControls::NMI_EXITING)
+                && !pin.contains(PinControls::VIRTUAL_NMIS),
+            undefined: self.undefined(),
             boundary: self.wants_boundaries(),
             ..*before
         }
@@ -192,6 +195,15 @@ impl Vmx {
         } else {
             0
         }
+    }
+
+    /// Instructions that need a control to be defined in the guest
+    /// (SDM Vol. 3C "Changes to Instruction Behavior in VMX Non-Root Operation").
+    fn undefined(&self) -> EventClasses {
+        UNLESS_ENABLED
+            .iter()
+            .filter(|(control, _)| !self.controls.has_secondary(*control))
+            .fold(EventClasses::NONE, |all, (_, class)| all.with(*class))
     }
 
     fn ept(&self, cpu: &Cpu) -> Ept {
@@ -219,3 +231,13 @@ impl Vmx {
 /// Classes that the core must offer whatever the controls say, because the masks and shadows change what they do.
 const REGISTERS: [EventClass; 5] =
     [EventClass::CrRead, EventClass::CrWrite, EventClass::Clts, EventClass::Lmsw, EventClass::Smsw];
+
+/// Instructions, and the secondary control without which they are undefined.
+const UNLESS_ENABLED: [(SecondaryControls, EventClass); 6] = [
+    (SecondaryControls::ENABLE_RDTSCP, EventClass::Rdtscp),
+    (SecondaryControls::ENABLE_INVPCID, EventClass::Invpcid),
+    (SecondaryControls::ENABLE_XSAVES, EventClass::Xsaves),
+    (SecondaryControls::ENABLE_XSAVES, EventClass::Xrstors),
+    (SecondaryControls::ENABLE_USER_WAIT, EventClass::Umwait),
+    (SecondaryControls::ENABLE_USER_WAIT, EventClass::Tpause),
+];

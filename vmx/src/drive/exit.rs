@@ -41,8 +41,11 @@ impl Vmx {
             },
         );
         let nmi = exit.reason == ExitReason::EXCEPTION_OR_NMI && matches!(event, Some(Event::Nmi));
+        // What the guest saw with virtual NMIs was virtual blocking.
+        let blocked = cpu.nmi_blocked && !self.controls.pin.contains(PinControls::VIRTUAL_NMIS);
         self.go_to_host(cpu, ctx);
-        cpu.nmi_blocked |= nmi;
+        cpu.nmi_blocked = blocked || nmi;
+        cpu.update_attention();
     }
 
     /// The VM-exit information fields. Those that the manual leaves undefined for an exit keep their values.
@@ -83,8 +86,8 @@ impl Vmx {
         for (field, value) in values {
             self.write(ctx, field, value);
         }
-        if self.controls.has_secondary(SecondaryControls::ENABLE_EPT) && cpu.paging().mode == PagingMode::Pae
-        {
+        let mode = PagingMode::of(cpu.cr0, cpu.cr4, cpu.efer);
+        if self.controls.has_secondary(SecondaryControls::ENABLE_EPT) && mode == PagingMode::Pae {
             for (field, entry) in state::PDPTES.into_iter().zip(cpu.pdptes) {
                 self.write(ctx, field, entry);
             }

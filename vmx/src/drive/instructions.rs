@@ -192,7 +192,8 @@ impl Vmx {
             // The EPTP must be one that VM entry would accept: memory type, walk length, reserved bits.
             let eptp = descriptor[0];
             let reserved = 0xf80 | !0_u64 << cpu.model.physical_width();
-            if !matches!(eptp & 7, 0 | 6) || eptp >> 3 & 7 != 3 || eptp & reserved != 0 {
+            let five = self.ept_vpid().contains(EptVpid::WALK_5) && eptp >> 3 & 7 == 4;
+            if !matches!(eptp & 7, 0 | 6) || eptp >> 3 & 7 != 3 && !five || eptp & reserved != 0 {
                 return Err(InstructionError::INVEPT_INVVPID_OPERAND.into());
             }
             cpu.tlb.flush_root(HostPhysical(eptp & 0x000f_ffff_ffff_f000));

@@ -3,6 +3,7 @@
 
 use super::Vmx;
 use crate::Field;
+use crate::definitions::capabilities::Misc;
 use rootmode_arch::{HostPhysical, msr};
 use rootmode_cpu::{Context, Cpu};
 
@@ -12,6 +13,11 @@ const fn forbidden(index: u32) -> bool {
 }
 
 impl Vmx {
+    /// Entries that a list may have: what IA32_VMX_MISC recommends is the limit of this processor.
+    fn list_limit(&self) -> u64 {
+        Misc(self.capabilities.value(msr::IA32_VMX_MISC)).msr_list_limit().into()
+    }
+
     /// Loads the area that two fields describe.
     ///
     /// # Errors
@@ -25,6 +31,9 @@ impl Vmx {
     ) -> Result<(), u64> {
         let area = HostPhysical(self.vmcs.value(address));
         for number in 0..self.vmcs.value(count) {
+            if number >= self.list_limit() {
+                return Err(number + 1);
+            }
             let entry = area.offset(16 * number);
             let (index, value) = (ctx.memory.read_u64(entry), ctx.memory.read_u64(entry.offset(8)));
             let legal = index >> 32 == 0 && !forbidden(index as u32);
@@ -42,10 +51,18 @@ impl Vmx {
     pub(super) fn store_msrs(&mut self, cpu: &Cpu, ctx: &mut Context<'_>) -> Result<(), u64> {
         let area = HostPhysical(self.vmcs.value(Field::ExitMsrStoreAddress));
         for number in 0..self.vmcs.value(Field::ExitMsrStoreCount) {
+            if number >= self.list_limit() {
+                return Err(number + 1);
+            }
             let entry = area.offset(16 * number);
             let index = ctx.memory.read_u64(entry);
             let legal = index >> 32 == 0 && !forbidden(index as u32);
-            let value = if legal { rootmode_cpu::msr::read(cpu, index as u32).ok() } else { None };
+            let value = match index as u32 {
+                _ if !legal => None,
+                // What is stored is neither scaled nor offset.
+                msr::IA32_TSC => Some(cpu.host_tsc()),
+                index => rootmode_cpu::msr::read(cpu, index).ok(),
+            };
             ctx.memory.write_u64(entry.offset(8), value.ok_or(number + 1)?);
         }
         Ok(())

@@ -49,8 +49,8 @@ pub struct Vmx {
     controls: Controls,
     pause_loop: PauseLoop,
     pending_mtf: bool,
-    /// [`Cpu::steps`] at the last entry.
-    entry_steps: u64,
+    /// [`Cpu::tick`] at the last entry: whatever completes in the guest takes at least one tick.
+    entry_tick: u64,
 }
 
 impl Vmx {
@@ -69,7 +69,7 @@ impl Vmx {
             controls: Controls::default(),
             pause_loop: PauseLoop::default(),
             pending_mtf: false,
-            entry_steps: 0,
+            entry_tick: 0,
         }
     }
 

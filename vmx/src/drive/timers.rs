@@ -49,7 +49,7 @@ impl Vmx {
         match slot {
             Slot::BeforeDebug => {
                 let stepped =
-                    primary.contains(PrimaryControls::MONITOR_TRAP_FLAG) && cpu.steps > self.entry_steps;
+                    primary.contains(PrimaryControls::MONITOR_TRAP_FLAG) && cpu.tick > self.entry_tick;
                 [pick(stepped || self.pending_mtf, Event::MonitorTrap), None]
             }
             Slot::BeforeNmi => {

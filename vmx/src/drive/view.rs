@@ -57,6 +57,8 @@ pub(super) fn processor(vmx: &Vmx, cpu: &Cpu) -> Processor {
         pause_loop: vmx.pause_loop,
         pending_mtf: vmx.pending_mtf,
         in_delivery: cpu.delivering.is_some(),
+        iret_unblocks_nmi: cpu.unblocked_by_iret,
+        xss: cpu.xss,
         ..Processor::default()
     }
 }

@@ -144,6 +144,7 @@ pub(crate) fn restore<const LONG: bool>(x: &mut Exec<'_, '_>, op: &Decoded) -> R
 /// XSAVES, XSAVES64.
 pub(crate) fn save_supervisor<const LONG: bool>(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     x.require_xsave()?;
+    x.require_defined(EventClass::Xsaves)?;
     let (mask, enabled) = (x.edx_eax(), x.cpu.xcr0 | x.cpu.xss);
     let event = |x: &Exec<'_, '_>| Event::Xsaves { mask, enabled, operand: x.memory_operand(op) };
     x.offer(EventClass::Xsaves, Stage::BeforeExceptions, |x| event(x))?;
@@ -156,6 +157,7 @@ pub(crate) fn save_supervisor<const LONG: bool>(x: &mut Exec<'_, '_>, op: &Decod
 /// XRSTORS, XRSTORS64.
 pub(crate) fn restore_supervisor<const LONG: bool>(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     x.require_xsave()?;
+    x.require_defined(EventClass::Xrstors)?;
     let (mask, enabled) = (x.edx_eax(), x.cpu.xcr0 | x.cpu.xss);
     let event = |x: &Exec<'_, '_>| Event::Xrstors { mask, enabled, operand: x.memory_operand(op) };
     x.offer(EventClass::Xrstors, Stage::BeforeExceptions, |x| event(x))?;

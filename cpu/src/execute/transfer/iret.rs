@@ -20,7 +20,11 @@ const ALWAYS: u64 = 0x0025_4dd5;
 pub(crate) fn iret(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     x.offer(EventClass::Iret, Stage::BeforeExceptions, |_| Event::Iret)?;
     x.offer(EventClass::Iret, Stage::AfterPrivilege, |_| Event::Iret)?;
-    let nmi_blocked = x.cpu.nmi_blocked;
+    // Even an IRET that faults or exits ends blocking by NMI.
+    if x.cpu.nmi_blocked && !x.cpu.published.iret_keeps_nmi_blocked {
+        x.cpu.nmi_blocked = false;
+        x.cpu.unblocked_by_iret = true;
+    }
     let result = if x.cpu.rflags().contains(RFlags::VM) {
         from_virtual_8086(x, op)
     } else if !x.cpu.is_protected() {
@@ -30,9 +34,9 @@ pub(crate) fn iret(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     } else {
         protected(x, op)
     };
-    // A faulting IRET ends blocking by NMI as well.
-    if nmi_blocked && matches!(result, Ok(_) | Err(Fault::Exception(_))) {
-        x.cpu.nmi_blocked = false;
+    if x.cpu.unblocked_by_iret {
+        // Until the fault is settled, exits still report it.
+        x.cpu.unblocked_by_iret = result.is_err();
         x.cpu.update_attention();
     }
     result
