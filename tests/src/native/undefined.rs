@@ -5,6 +5,10 @@ use super::draw::memory_index;
 use super::state::*;
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 
+/// State components of user mode that Linux enables where the processor has them: AVX, the three of AVX-512, PKRU, the two of
+/// AMX (SDM Vol. 1 "XSAVE-Supported Features and State-Component Bitmaps").
+const HOST_COMPONENTS: u64 = 1 << 2 | 7 << 5 | 1 << 9 | 3 << 17;
+
 /// Whether the manuals leave open what a case does, so that it is not judged.
 pub fn is_undefined(case: &Case, i: &Instruction, host: &Outcome) -> bool {
     let count = match i.code() {
@@ -13,8 +17,8 @@ pub fn is_undefined(case: &Case, i: &Instruction, host: &Outcome) -> bool {
         _ => 0,
     };
     let faulted = host.vector != COMPLETED;
-    if is_extended_save(i) && case.registers.gpr[0] & 4 != 0 {
-        // The host's kernel enables AVX, which the models do not have.
+    if is_extended_save(i) && case.registers.gpr[0] & HOST_COMPONENTS != 0 {
+        // The host's kernel may enable them, and the models do not have them.
         return true;
     }
     if matches!(host.vector, 12 | 13) && is_wrong_twice(case, i) {
