@@ -233,11 +233,9 @@ const REGISTERS: [EventClass; 5] =
     [EventClass::CrRead, EventClass::CrWrite, EventClass::Clts, EventClass::Lmsw, EventClass::Smsw];
 
 /// Instructions, and the secondary control without which they are undefined.
-const UNLESS_ENABLED: [(SecondaryControls, EventClass); 6] = [
+const UNLESS_ENABLED: [(SecondaryControls, EventClass); 4] = [
     (SecondaryControls::ENABLE_RDTSCP, EventClass::Rdtscp),
     (SecondaryControls::ENABLE_INVPCID, EventClass::Invpcid),
     (SecondaryControls::ENABLE_XSAVES, EventClass::Xsaves),
     (SecondaryControls::ENABLE_XSAVES, EventClass::Xrstors),
-    (SecondaryControls::ENABLE_USER_WAIT, EventClass::Umwait),
-    (SecondaryControls::ENABLE_USER_WAIT, EventClass::Tpause),
 ];

@@ -30,8 +30,9 @@ impl Vmx {
         count: Field,
     ) -> Result<(), u64> {
         let area = HostPhysical(self.vmcs.value(address));
+        let limit = self.list_limit();
         for number in 0..self.vmcs.value(count) {
-            if number >= self.list_limit() {
+            if number >= limit {
                 return Err(number + 1);
             }
             let entry = area.offset(16 * number);
@@ -50,8 +51,9 @@ impl Vmx {
     /// The 1-based number of the first entry that cannot be stored.
     pub(super) fn store_msrs(&mut self, cpu: &Cpu, ctx: &mut Context<'_>) -> Result<(), u64> {
         let area = HostPhysical(self.vmcs.value(Field::ExitMsrStoreAddress));
+        let limit = self.list_limit();
         for number in 0..self.vmcs.value(Field::ExitMsrStoreCount) {
-            if number >= self.list_limit() {
+            if number >= limit {
                 return Err(number + 1);
             }
             let entry = area.offset(16 * number);

@@ -8,6 +8,13 @@ use rootmode_arch::{Event, RFlags, msr};
 use rootmode_cpu::time::TSC;
 use rootmode_cpu::{Cpu, Slot};
 
+/// How often bit `shift` of the time-stamp counter changes on its way from `from` to `to`, also past the counter's end: a guest
+/// can write the counter while the timer runs.
+const fn periods(from: u64, to: u64, shift: u8) -> u64 {
+    let into = from & ((1 << shift) - 1);
+    into.saturating_add(to.wrapping_sub(from)) >> shift
+}
+
 impl Vmx {
     fn timer_shift(&self) -> u8 {
         Misc(self.capabilities.value(msr::IA32_VMX_MISC)).timer_shift()
@@ -31,7 +38,7 @@ impl Vmx {
         let shift = self.timer_shift();
         let tsc = cpu.host_tsc();
         let expires = cpu.clock_at(deadline.max(cpu.tick)).tsc;
-        (expires >> shift) - (tsc >> shift)
+        periods(tsc, expires, shift)
     }
 
     /// Whether the core must ask at every boundary.
@@ -63,6 +70,27 @@ impl Vmx {
                 let open = cpu.rflags().contains(RFlags::IF) && !cpu.sti_shadow && !cpu.mov_ss_shadow;
                 let window = primary.contains(PrimaryControls::INTERRUPT_WINDOW_EXITING) && open;
                 [pick(window, Event::InterruptWindow), None]
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::periods;
+
+    #[test]
+    fn periods_are_the_changes_of_the_bit_on_the_way() {
+        for shift in 0..6_u8 {
+            for (from, distance) in [(0, 0), (0, 1), (31, 1), (33, 200), (u64::MAX - 40, 100), (u64::MAX, 1)]
+            {
+                let (mut counter, mut changes) = (from, 0);
+                for _ in 0..distance {
+                    let next = u64::wrapping_add(counter, 1);
+                    changes += u64::from((next ^ counter) >> shift & 1 != 0);
+                    counter = next;
+                }
+                assert_eq!(periods(from, counter, shift), changes, "bit {shift} from {from:#x}");
             }
         }
     }
