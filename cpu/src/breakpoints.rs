@@ -74,7 +74,7 @@ impl Cpu {
 
     /// DR6's bits for a port access; without CR4.DE there are no such breakpoints.
     pub(crate) fn port_matches(&self, port: u16, bytes: u8) -> u64 {
-        if !self.cr4.contains(Cr4::DE) {
+        if !self.cr4.contains(Cr4::DE) || self.dr7 & 0xff == 0 {
             return 0;
         }
         self.matching(|b| b.condition == Condition::Port && b.overlaps(u64::from(port), u64::from(bytes)))

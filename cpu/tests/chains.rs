@@ -5,8 +5,8 @@ mod support;
 
 use rootmode_arch::choices::{Choices, Seeded};
 use rootmode_arch::{HostPhysical, RFlags, Site};
-use rootmode_cpu::{Activity, RunEnd};
-use rootmode_mmu::Digest;
+use rootmode_cpu::{Activity, Bus, Effects, RunEnd};
+use rootmode_mmu::{Digest, PhysicalMemory};
 use support::*;
 
 /// Appends one random instruction out of those that have quick forms. Registers 0 to 2 and 8 to 10 are results, 3 and 5 to 7
@@ -19,13 +19,25 @@ fn instruction(random: &mut Seeded, code: &mut Vec<u8>) {
     ];
     const EXTENDED: [u8; 8] = [0xaf, 0xb6, 0xb7, 0xbe, 0xbf, 0x40, 0x90, 0x40];
     const POINTERS: [u8; 4] = [3, 5, 6, 7];
-    let kind = draw(20);
+    let kind = draw(22);
     match kind {
         0 | 1 => return code.extend([0x70 + draw(16), draw(24)]),
         2 => return code.extend([0xeb, draw(8)]),
         3 => return code.push([0x50, 0x58][usize::from(draw(2))] + draw(3)),
         4 => return code.extend([0xe8, draw(16), 0, 0, 0]),
         5 if draw(4) == 0 => return code.push(0xc3),
+        20 => {
+            let opcode = [0xe4, 0xe5, 0xe6, 0xe7, 0xec, 0xed, 0xee, 0xef][usize::from(draw(8))];
+            if draw(3) == 0 {
+                code.push(0x66);
+            }
+            code.push(opcode);
+            if opcode < 0xe8 {
+                code.push(draw(4));
+            }
+            return;
+        }
+        21 => return code.extend([0x0f, 0x0b]),
         _ => {}
     }
     if draw(5) == 0 {
@@ -64,6 +76,29 @@ fn instruction(random: &mut Seeded, code: &mut Vec<u8>) {
     }
 }
 
+/// Ports that keep what is written, answer it with the time mixed in, and now and then have an effect.
+#[derive(Default)]
+struct Ports(u64);
+
+impl Bus for Ports {
+    fn read_port(&mut self, port: u16, size: u8, tick: u64, effects: &mut Effects) -> u32 {
+        self.write_port(port, size, 0, tick, effects);
+        self.0 as u32
+    }
+    fn write_port(&mut self, port: u16, size: u8, value: u32, tick: u64, effects: &mut Effects) {
+        let all = u64::from(port) << 40 | u64::from(size) << 32 | u64::from(value);
+        self.0 = (self.0 ^ all).wrapping_add(tick).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        if self.0 & 7 == 0 {
+            effects.deadlines.push((tick, 0));
+        }
+    }
+    fn read_mmio(&mut self, _: HostPhysical, _: u8, _: u64, _: &mut Effects) -> u64 {
+        0
+    }
+    fn write_mmio(&mut self, _: HostPhysical, _: u8, _: u64, _: u64, _: &mut Effects) {}
+    fn deadline(&mut self, _: u32, _: u64, _: &mut PhysicalMemory, _: &mut Effects) {}
+}
+
 /// Runs a generated program for `ticks` ticks in pieces of `piece`, and answers with the digest of what is left.
 fn run(seed: u64, piece: u64, ticks: u64) -> u128 {
     let mut random = Seeded::new(seed);
@@ -78,6 +113,10 @@ fn run(seed: u64, piece: u64, ticks: u64) -> u128 {
     }
     rig.memory.write(HostPhysical(CODE), &code);
     rig.memory.write(HostPhysical(CODE + 0xf00), &[0xf4]);
+    // That of #UD returns behind UD2, with RFLAGS.RF: add qword [rsp], 2; iretq.
+    rig.gate(6, CODE + 0xf10, 0xe, 0, 0);
+    rig.memory.write(HostPhysical(CODE + 0xf10), &[0x48, 0x83, 0x04, 0x24, 0x02, 0x48, 0xcf]);
+    rig.bus = Box::new(Ports::default());
     for n in 0..16 {
         rig.cpu().gpr[n] = DATA + 0x800 + random.choose(Site::Program, 0x8000);
     }
@@ -88,7 +127,9 @@ fn run(seed: u64, piece: u64, ticks: u64) -> u128 {
     while rig.cpu().tick < ticks {
         let left = ticks - rig.cpu().tick;
         let end = rig.run(piece.min(left));
-        if end != RunEnd::Budget {
+        if end == RunEnd::Effects {
+            rig.effects = Effects::default();
+        } else if end != RunEnd::Budget {
             let cpu = rig.cpu();
             cpu.rip = CODE + random.choose(Site::Program, 0x300);
             cpu.gpr[4] = STACK;

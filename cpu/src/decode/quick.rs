@@ -43,6 +43,8 @@ pub(crate) enum Quick {
     JmpIndirect,
     CallIndirect,
     Ret,
+    In,
+    Out,
     /// Another near branch.
     Near,
 }
@@ -93,6 +95,8 @@ pub(super) fn quick(instruction: &Instruction) -> Quick {
         M::Jmp if instruction.is_jmp_near_indirect() => Quick::JmpIndirect,
         M::Call if instruction.is_call_near_indirect() => Quick::CallIndirect,
         M::Ret => Quick::Ret,
+        M::In => Quick::In,
+        M::Out => Quick::Out,
         M::Loop | M::Loope | M::Loopne | M::Jcxz | M::Jecxz | M::Jrcxz => Quick::Near,
         _ if instruction.is_jcc_short_or_near() => Quick::Jcc,
         _ if instruction.condition_code() == iced_x86::ConditionCode::None => Quick::None,

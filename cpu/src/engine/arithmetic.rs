@@ -155,7 +155,8 @@ pub(super) fn shift<const K: u8, const N: usize, const F: bool>(
             let carry = a >> (bits - count) & 1;
             (result, carry, result >> (bits - 1) & 1 ^ carry)
         }
-        SHR => (a >> count, a >> (count - 1) & 1, a >> (bits - 1)),
+        // OF is the sign before the last step, as in the semantic function: beyond a count of 1 the sign is 0.
+        SHR => (a >> count, a >> (count - 1) & 1, a >> count >> (bits - 2)),
         _ => {
             let signed = sign_extend(a, N as u8) as i64;
             ((signed >> count) as u64, (signed >> (count - 1)) as u64 & 1, 0)

@@ -12,14 +12,17 @@ mod arithmetic;
 mod flow;
 mod liveness;
 mod moves;
+mod ports;
 mod select;
 mod store;
 
 pub(crate) use store::{Mode, Store};
 
+use crate::Cpu;
 use crate::decode::Decoded;
 use crate::execute::{Exec, Flow};
 use crate::fault::Fault;
+use crate::state::Attention;
 use rootmode_arch::Linear;
 use rootmode_mmu::Bank;
 use std::cell::Cell;
@@ -99,6 +102,16 @@ impl Running<'_> {
         mode: Mode::NONE,
     };
 
+    /// Whether `cpu` still runs code in the chain's mode and with its shortcuts, without a limit or checks of data.
+    #[inline]
+    fn fits(&self, cpu: &Cpu) -> bool {
+        Mode::of(cpu) == self.mode
+            && self.mode.is_flat()
+            && !cpu.checks_data
+            && cpu.bank() == self.bank
+            && cpu.code_bank() == self.code_bank
+    }
+
     /// Single instructions up to the tick `until`.
     pub(crate) const fn singly(until: u64) -> Running<'static> {
         Running { until, ..Self::NONE }
@@ -139,8 +152,25 @@ fn dispatch(x: &mut Exec<'_, '_>) -> u32 {
     }
 }
 
+/// Goes on at RIP with RFLAGS.RF set, as IRET left it: the flag lasts for the next instruction. Nothing but a breakpoint
+/// would look at it before, and none is enabled.
+fn resume(x: &mut Exec<'_, '_>) -> u32 {
+    let first = dispatch(x);
+    let ops = x.run.ops;
+    let Some(op) = ops.get(first as usize) else { return LEAVE };
+    x.cpu.current.length = 0;
+    x.cpu.trap_inhibited = false;
+    step(x, op, first, true)
+}
+
 /// Runs an instruction through its semantic function, and goes on behind it if nothing stands against it.
 pub(crate) fn general(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+    step(x, op, at, false)
+}
+
+/// [`general`]; an instruction that completes ends a `resuming` RFLAGS.RF.
+#[inline(always)]
+fn step(x: &mut Exec<'_, '_>, op: &Op, at: u32, resuming: bool) -> u32 {
     let decoded = x.run.decoded;
     let decoded = &decoded[at as usize];
     let start = x.cpu.rip;
@@ -148,7 +178,11 @@ pub(crate) fn general(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
     let rest = i64::from(op.rest);
     x.cpu.tick = x.run.until - (x.run.left + rest) as u64;
     x.cpu.current = decoded.current;
-    match (decoded.handler)(x, decoded) {
+    let flow = (decoded.handler)(x, decoded);
+    if resuming && matches!(flow, Ok(Flow::Next | Flow::Jumped)) {
+        x.cpu.end_resume();
+    }
+    match flow {
         Ok(Flow::Next) => {
             let quiet = x.cpu.attention.0 == 0
                 && !x.cpu.tlb.code_lost()
@@ -163,12 +197,15 @@ pub(crate) fn general(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
         }
         Ok(Flow::Jumped) => {
             x.run.left += rest - 1;
-            if x.cpu.attention.0 == 0
-                && !x.cpu.tlb.code_lost()
+            if !x.cpu.tlb.code_lost()
                 && x.ctx.memory.code_writes() == x.run.code_writes
-                && decoded.keeps_mode
+                && (decoded.keeps_mode || x.run.fits(x.cpu))
             {
-                return dispatch(x);
+                match x.cpu.attention.0 {
+                    0 => return dispatch(x),
+                    Attention::RESUME => return resume(x),
+                    _ => {}
+                }
             }
         }
         Ok(Flow::Repeat) => x.run.left += rest - 1,

@@ -3,7 +3,7 @@
 use super::arithmetic::{self, ADC, ADD, AND, CMP, OR, SAR, SBB, SHL, SHR, SUB, TEST, XOR};
 use super::liveness::{FlagUse, needed};
 use super::moves::{self, ANY, BASE, INDEXED, by_address};
-use super::{LEAVE, Mode, Op, Run, flow, general};
+use super::{LEAVE, Mode, Op, Run, flow, general, ports};
 use crate::decode::{Decoded, NO_REGISTER, Operand, Quick, RIP_BASE};
 use crate::execute::flags::STATUS;
 use rootmode_arch::SegmentName;
@@ -247,6 +247,18 @@ fn form(decoded: &Decoded, mode: Mode) -> Option<Form> {
         Quick::Shl | Quick::Shr | Quick::Sar | Quick::Rol | Quick::Ror => shift(decoded),
         Quick::Jmp | Quick::Jcc | Quick::Call | Quick::JmpIndirect | Quick::CallIndirect | Quick::Ret => {
             branch(decoded, mode)
+        }
+        Quick::In | Quick::Out => {
+            let input = decoded.quick == Quick::In;
+            let immediate = decoded.operands[usize::from(input)] == Immediate;
+            let run: Run = sized!(size, |N| match (input, immediate) {
+                (true, true) => ports::port::<N, true, true>,
+                (true, false) => ports::port::<N, true, false>,
+                (false, true) => ports::port::<N, false, true>,
+                (false, false) => ports::port::<N, false, false>,
+            });
+            // An access may end the chain, where all flags can be seen.
+            plain(run, MOVES_MEMORY)
         }
         kind => {
             let way = || address(decoded, mode);

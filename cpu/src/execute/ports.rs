@@ -11,11 +11,17 @@ use rootmode_arch::{Cr0, Event, EventClass, Gpr, Linear, RFlags, SegmentName, St
 use rootmode_mmu::{Access, AccessKind};
 
 impl Exec<'_, '_> {
+    /// Whether every port may be used without a look at the TSS: in real mode, and with CPL within IOPL.
+    #[inline]
+    pub(crate) const fn may_use_ports(&self) -> bool {
+        let flags = self.cpu.control_flags();
+        !self.cpu.cr0.contains(Cr0::PE) || self.cpu.cpl <= flags.iopl() && !flags.contains(RFlags::VM)
+    }
+
     /// CPL above IOPL: every bit of the TSS's permission map for the bytes of the port must be 0
     /// (SDM Vol. 1 "I/O Permission Bit Map").
     fn check_port(&mut self, port: u16, size: u8) -> Result {
-        let virtual_8086 = self.cpu.rflags().contains(RFlags::VM);
-        if !self.cpu.cr0.contains(Cr0::PE) || self.cpu.cpl <= self.cpu.rflags().iopl() && !virtual_8086 {
+        if self.may_use_ports() {
             return Ok(());
         }
         let tr = *self.cpu.segment(SegmentName::Tr);
@@ -52,7 +58,9 @@ impl Exec<'_, '_> {
         });
     }
 
-    fn input(&mut self, access: &PortAccess) -> u64 {
+    /// IN: the port is read.
+    #[inline]
+    pub(crate) fn input(&mut self, access: &PortAccess) -> u64 {
         self.note_port(access);
         let (port, size) = (access.port, access.size);
         let tick = self.cpu.tick;
@@ -62,7 +70,9 @@ impl Exec<'_, '_> {
         u64::from(value)
     }
 
-    fn output(&mut self, access: &PortAccess, value: u64) {
+    /// OUT: the port is written.
+    #[inline]
+    pub(crate) fn output(&mut self, access: &PortAccess, value: u64) {
         self.note_port(access);
         let (port, size) = (access.port, access.size);
         let (tick, value) = (self.cpu.tick, (value & mask(size)) as u32);

@@ -1,6 +1,6 @@
 //! RFLAGS: the status flags are computed when somebody asks; and whose TLB shortcuts an access uses.
 
-use super::Cpu;
+use super::{Attention, Cpu};
 use crate::execute::flags::{self, STATUS};
 use rootmode_arch::{Cr4, RFlags};
 use rootmode_mmu::Bank;
@@ -35,6 +35,13 @@ impl Cpu {
         self.pending = false;
         self.flags = flags.0 & !RFlags::RESERVED_ZERO | RFlags::ONE.0;
         self.update_attention();
+    }
+
+    /// Clears RFLAGS.RF behind the instruction that it was for.
+    #[inline]
+    pub(crate) const fn end_resume(&mut self) {
+        self.flags &= !RFlags::RF.0;
+        self.attention.0 &= !Attention::RESUME;
     }
 
     /// Replaces the status flags in `mask` only: no effect on interruptibility.
