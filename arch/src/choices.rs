@@ -64,6 +64,16 @@ sites! {
     Swarm = 12 "swarm";
 }
 
+/// How a machine uses the latitude that the manuals leave to processors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Hardware {
+    /// As software expects; nothing is looked for.
+    #[default]
+    Tame,
+    /// Sites of latitude are drawn, and software that relies on more than the manuals promise is reported.
+    Hostile,
+}
+
 impl Site {
     /// The site called `name` in recordings.
     pub fn from_name(name: &str) -> Option<Site> {

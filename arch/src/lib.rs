@@ -28,7 +28,7 @@ pub mod vector;
 
 pub use address::{GuestPhysical, HostPhysical, Linear};
 pub use bits::Bit;
-pub use choices::{Choices, Site, Tame};
+pub use choices::{Choices, Hardware, Site, Tame};
 pub use cpuid::{Feature, FeatureSet, Vendor};
 pub use event::{Event, EventClass, EventClasses, Reaction, Stage};
 pub use registers::{Cr0, Cr3, Cr4, DebugCtl, Dr6, Dr7, Efer, Gpr, RFlags};

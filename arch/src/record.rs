@@ -2,7 +2,7 @@
 //!
 //! Recorder, statistics, debugger and reports all read [`Record`]s; `traces/` writes them to files.
 
-use crate::{EventClass, GuestPhysical, Linear, Vendor};
+use crate::{EventClass, GuestPhysical, HostPhysical, Linear, Vendor};
 
 /// Which hypervisor level ran when something happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +54,61 @@ pub struct Record {
     pub level: Level,
     /// What happened.
     pub payload: Payload,
+}
+
+/// An instruction of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "std", derive(serde::Serialize, serde::Deserialize))]
+pub struct Place {
+    /// Machine time in ticks.
+    pub tick: u64,
+    /// Virtual processor, from 0.
+    pub vcpu: u8,
+    /// RIP.
+    pub rip: u64,
+}
+
+/// Use of a cached translation that is stale, where the manuals require an invalidation before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "std", derive(serde::Serialize, serde::Deserialize))]
+pub struct StaleUse {
+    /// RIP of the instruction that used it; the record has the time and the processor.
+    pub rip: u64,
+    /// The linear address.
+    pub linear: Linear,
+    /// A write.
+    pub write: bool,
+    /// An instruction fetch.
+    pub fetch: bool,
+    /// Host-physical page that the access went to.
+    pub used: HostPhysical,
+    /// Host-physical page where a walk would lead; `None`: it would refuse the access.
+    pub walked: Option<HostPhysical>,
+    /// Where the translation was cached.
+    pub cached: Place,
+    /// What made it stale.
+    pub why: StaleWhy,
+    /// Where that happened; `None`: it is not known, or was no instruction.
+    pub changed: Option<Place>,
+}
+
+/// What made a cached translation stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "std", derive(serde::Serialize, serde::Deserialize))]
+pub enum StaleWhy {
+    /// A paging-structure entry of either stage was changed.
+    Entry {
+        /// Its host-physical address; of the pair that a 4-byte entry lies in.
+        address: HostPhysical,
+        /// What it was.
+        old: u64,
+        /// What it became.
+        new: u64,
+    },
+    /// The tag (PCID, VPID, ASID) now belongs to other tables: CR3 or the second stage's root changed.
+    Root,
+    /// Another register that governs translation changed.
+    Registers,
 }
 
 /// What happened.
@@ -150,6 +205,8 @@ pub enum Payload {
     },
     /// The machine stopped.
     Stopped(Stop),
+    /// A stale translation was used (hostile hardware only).
+    Stale(StaleUse),
 }
 
 /// Receives every record. Observers see shared state only and cannot change the machine.

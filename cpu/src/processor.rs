@@ -118,6 +118,9 @@ impl Processor {
             }
             let deadline = self.cpu.published.deadline.unwrap_or(u64::MAX);
             let eventful = is_eventful(self.cpu.attention) || self.cpu.tick >= deadline;
+            if self.cpu.tlb.remembers_origins() {
+                self.exec(ctx).note_instruction();
+            }
             if eventful {
                 match self.exec(ctx).boundary() {
                     Ok(Boundary::Execute) => {}
@@ -316,6 +319,9 @@ fn run_some(
         }
         room -= length;
         x.cpu.current = op.current;
+        if x.cpu.tlb.remembers_origins() {
+            x.note_instruction();
+        }
         if careful && let Err(fault) = x.check_tracker(op) {
             return x.settle(fault);
         }

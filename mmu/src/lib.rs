@@ -3,6 +3,7 @@
 //! - [`memory`]: [`PhysicalMemory`], the only way to touch guest bytes: owned RAM, MMIO windows, watch marks.
 //! - [`walk`]: linear to guest-physical to host-physical, one or two stages, with exact faults and A/D updates.
 //! - [`tlb`]: what the processor remembers of walks, tagged, deterministic, part of the machine's state.
+//! - [`stale`]: uses of stale translations that the manuals do not allow, for machines that look for them.
 //! - [`Digest`]: the portable fingerprint of a machine's state.
 //!
 //! ```
@@ -18,6 +19,7 @@
 
 mod digest;
 pub mod memory;
+pub mod stale;
 pub mod tlb;
 pub mod walk;
 
@@ -26,5 +28,5 @@ pub use memory::{LayoutError, MemorySnapshot, PageKind, PhysicalMemory, Watch};
 pub use tlb::{Bank, Lookup, Tag, Tlb};
 pub use walk::{
     Access, AccessKind, Ept, Npt, Paging, PagingMode, PdpteFault, SecondStage, Translation, WalkFault,
-    load_pdptes, translate,
+    load_pdptes, look, translate,
 };

@@ -272,6 +272,7 @@ fn snapshot_and_restore() -> Result<f64, String> {
         model: Model::max_intel().into(),
         configuration: pc::Configuration { memory: 512 << 20, ..pc::Configuration::default() },
         firmware: None,
+        hardware: rootmode_arch::Hardware::Tame,
         image: Some(vec![0xf4]),
         name: "hlt".into(),
     };

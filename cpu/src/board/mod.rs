@@ -37,6 +37,7 @@ use crate::fault::Result;
 use crate::instruction::{Instruction, Outcome};
 use crate::virtualization::Virtualization;
 use crate::{Cpu, Processor};
+use rootmode_arch::Hardware;
 use rootmode_arch::choices::{Choices, Tame};
 use rootmode_arch::record::{Level, Observer, Payload, Record, Stop};
 use rootmode_mmu::{Digest, PhysicalMemory};
@@ -92,6 +93,7 @@ pub struct Board {
     slice: Option<Slice>,
     /// The processor that goes first in the current slice.
     first: usize,
+    hardware: Hardware,
 }
 
 impl Default for Board {
@@ -117,6 +119,7 @@ impl Board {
             messages: Vec::new(),
             slice: None,
             first: 0,
+            hardware: Hardware::Tame,
         }
     }
 
@@ -143,6 +146,13 @@ impl Board {
     pub fn set_choices(&mut self, choices: Box<dyn Choices + Send>) {
         self.choices = choices;
     }
+    /// Makes the hardware hostile: to be said before processors are added. A machine stays what it is.
+    pub fn set_hardware(&mut self, hardware: Hardware) {
+        self.hardware = hardware;
+        if hardware == Hardware::Hostile {
+            self.memory.watch_tables();
+        }
+    }
     /// Replaces the observer.
     pub fn set_observer(&mut self, observer: Option<Box<dyn Observer + Send>>) {
         self.observer = observer;
@@ -156,6 +166,10 @@ impl Board {
         let index = u8::try_from(self.processors.len()).expect("a board has at most 255 processors");
         cpu.place(index);
         cpu.tick = self.now;
+        if self.hardware == Hardware::Hostile {
+            cpu.tlb.remember_origins();
+            cpu.refresh();
+        }
         self.processors.push(Processor::new(cpu, extension));
         index
     }

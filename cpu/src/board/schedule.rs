@@ -129,6 +129,7 @@ impl Board {
                 gates: self.gates,
             };
             let ended = processor.run(&mut context, end.min(limit));
+            context.memory.set_writer(None);
             let tick = processor.cpu.tick;
             let source = index as u8;
             let stop = self.apply(Some(source), effects);

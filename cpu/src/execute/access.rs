@@ -25,7 +25,11 @@ impl Exec<'_, '_> {
             Some(found) => found,
             None => self.translate_slowly(linear, access)?,
         };
-        self.keep_shortcut(linear, access, at);
+        if self.cpu.tlb.remembers_origins() {
+            self.look_for_stale_use(linear, access, at);
+        } else {
+            self.keep_shortcut(linear, access, at);
+        }
         Ok(at)
     }
 
@@ -100,7 +104,15 @@ impl Exec<'_, '_> {
             Ok(translation) => {
                 let is_apic = cpu.apic_page() == Some(translation.host.page_base());
                 let kind = if is_apic { PageKind::Apic } else { self.ctx.memory.kind(translation.host) };
+                let origins = cpu.tlb.remembers_origins();
+                if origins {
+                    self.draw_eviction(linear);
+                }
+                let cpu = &mut *self.cpu;
                 cpu.tlb.fill(cpu.tag, linear, &translation, kind);
+                if origins {
+                    self.note_origin(linear, access);
+                }
                 Ok(Lookup { host: translation.host, guest: translation.guest, kind })
             }
             Err(fault) => {

@@ -16,6 +16,7 @@ pub(crate) mod events;
 pub(crate) mod extension;
 pub(crate) mod flags;
 pub(crate) mod frame;
+mod hostile;
 pub(crate) mod inspect;
 pub(crate) mod line;
 pub(crate) mod multiply;

@@ -3,7 +3,7 @@
 use super::{Activity, Attention, Cpu, Gate};
 use crate::breakpoints::Condition;
 use rootmode_arch::{Cr0, Cr4, Efer, RFlags, Vendor};
-use rootmode_mmu::{Paging, PagingMode, PdpteFault, PhysicalMemory, Tag, load_pdptes};
+use rootmode_mmu::{Paging, PagingMode, PdpteFault, PhysicalMemory, SecondStage, Tag, load_pdptes};
 
 impl Cpu {
     /// Recomputes what is derived: paging registers, tags, attention. Call it after changing CR0, CR3, CR4, EFER, CPL,
@@ -33,7 +33,11 @@ impl Cpu {
         self.tag = Tag {
             space: self.published.space,
             pcid: self.paging.pcid(),
-            root: self.published.second_stage.root_tag(),
+            root: match self.published.second_stage {
+                // What AMD documents as the tag is the ASID alone; a tame machine tells roots apart as well.
+                SecondStage::Npt(_) if self.tlb.remembers_origins() => 1,
+                second => second.root_tag(),
+            },
         };
         let published = (self.published.second_stage, self.published.apic_access);
         if before != (self.paging, self.tag) || published != self.shortcuts_under {
@@ -107,7 +111,8 @@ impl Cpu {
         if self.enforces_control_flow() {
             bits |= Attention::CONTROL_FLOW;
         }
-        self.checks_data = self.checks_alignment();
+        // Quick forms look at shortcuts only, which hostile hardware does not keep.
+        self.checks_data = self.checks_alignment() || self.tlb.remembers_origins();
         if self.dr7 & 0xff != 0 {
             bits |= Attention::BREAKPOINT;
             self.checks_data |= self.has_breakpoint(&[Condition::Write, Condition::ReadOrWrite]);

@@ -13,6 +13,7 @@ pub use snapshot::MemorySnapshot;
 pub use watch::Watch;
 
 use crate::Digest;
+use crate::stale::Ledger;
 use rootmode_arch::HostPhysical;
 use snapshot::SavedPages;
 use watch::{LINE, WRITTEN};
@@ -99,6 +100,8 @@ pub struct PhysicalMemory {
     /// Numbers of the pages that were written since the last snapshot.
     unsaved: Vec<usize>,
     saved: SavedPages,
+    /// Who changed watched tables, in machines that ask.
+    pub(crate) ledger: Option<Box<Ledger>>,
 }
 
 impl PhysicalMemory {
@@ -302,6 +305,9 @@ impl PhysicalMemory {
             let at = address.0.wrapping_add(done as u64);
             let count = (bytes.len() - done).min(LINE - (at as usize & (LINE - 1)));
             if let Some((offset, _)) = self.locate(at) {
+                if self.lines[offset / LINE] & Watch::TABLE.0 != 0 {
+                    self.write_table(at, offset, &bytes[done..done + count]);
+                }
                 self.bytes[offset..offset + count].copy_from_slice(&bytes[done..done + count]);
                 self.touch(at & !(LINE as u64 - 1), offset / LINE);
             }

@@ -6,6 +6,7 @@
 
 use super::watch::{LINE, WRITTEN};
 use super::{LayoutError, PhysicalMemory, Region, Window};
+use crate::stale::Ledger;
 use rootmode_arch::HostPhysical;
 use std::sync::Arc;
 
@@ -68,6 +69,7 @@ pub struct MemorySnapshot {
     regions: Vec<Region>,
     windows: Vec<Window>,
     saved: SavedPages,
+    ledger: Option<Box<Ledger>>,
 }
 
 impl PhysicalMemory {
@@ -109,6 +111,7 @@ impl PhysicalMemory {
             regions: self.regions.clone(),
             windows: self.windows.clone(),
             saved: self.saved.clone(),
+            ledger: self.ledger.clone(),
         }
     }
 
@@ -138,6 +141,7 @@ impl PhysicalMemory {
         }
         self.saved = snapshot.saved.clone();
         self.windows.clone_from(&snapshot.windows);
+        self.ledger.clone_from(&snapshot.ledger);
         self.epoch += 1;
         Ok(())
     }

@@ -11,7 +11,7 @@ pub(super) const WRITTEN: u8 = 0x80;
 /// Why a line is watched: a set of reasons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(transparent)]
-pub struct Watch(u8);
+pub struct Watch(pub(super) u8);
 
 impl Watch {
     /// Decoded instructions.
@@ -20,6 +20,9 @@ impl Watch {
     pub const DIRTY: Self = Self(2);
     /// A cached control structure.
     pub const CONTROL: Self = Self(4);
+
+    /// Paging-structure entries behind cached translations, whose changes go to the ledger. Such a watch stays.
+    pub const TABLE: Self = Self(8);
 
     /// Whether every reason of `other` is in the set.
     pub const fn contains(self, other: Self) -> bool {
@@ -82,6 +85,25 @@ impl PhysicalMemory {
         self.notice(HostPhysical(address), line);
     }
 
+    /// Before `bytes` are stored to a line with paging-structure entries, at `address` and `offset`.
+    #[cold]
+    pub(super) fn write_table(&mut self, address: u64, offset: usize, bytes: &[u8]) {
+        let Some(ledger) = &mut self.ledger else { return };
+        let (skew, start) = (offset & 7, offset & !7);
+        let mut line = [0; LINE];
+        let length = (skew + bytes.len()).next_multiple_of(8);
+        let held = &self.bytes[start..start + length];
+        line[..length].copy_from_slice(held);
+        line[skew..skew + bytes.len()].copy_from_slice(bytes);
+        let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        for at in (0..length).step_by(8) {
+            let (old, new) = (word(&held[at..at + 8]), word(&line[at..at + 8]));
+            if old != new {
+                ledger.note_change(HostPhysical((address & !7) + at as u64), old, new);
+            }
+        }
+    }
+
     /// Tells the watches of line number `line`, which lies at `address`, that its bytes may have changed.
     pub(super) fn notice(&mut self, address: HostPhysical, line: usize) {
         let kinds = Watch(self.lines[line] & !WRITTEN);
@@ -94,11 +116,11 @@ impl PhysicalMemory {
                 *mark &= !Watch::CODE.0;
             }
         }
-        let reported = Watch(kinds.0 & !Watch::CODE.0);
+        let reported = Watch(kinds.0 & !(Watch::CODE.0 | Watch::TABLE.0));
         if reported.0 != 0 {
             self.hits.push((address, reported));
         }
-        self.lines[line] &= WRITTEN;
+        self.lines[line] &= WRITTEN | Watch::TABLE.0;
     }
 }
 

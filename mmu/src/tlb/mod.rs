@@ -6,6 +6,7 @@
 
 mod invalidate;
 mod micro;
+mod origins;
 
 pub use micro::Bank;
 
@@ -59,11 +60,18 @@ pub struct Tlb {
     entries: Vec<Option<Entry>>,
     next: Vec<u8>,
     micro: micro::Micro,
+    /// Where the entries come from, in machines that ask.
+    origins: Option<Box<origins::Origins>>,
 }
 
 impl Default for Tlb {
     fn default() -> Self {
-        Self { entries: vec![None; SETS * WAYS], next: vec![0; SETS], micro: micro::Micro::default() }
+        Self {
+            entries: vec![None; SETS * WAYS],
+            next: vec![0; SETS],
+            micro: micro::Micro::default(),
+            origins: None,
+        }
     }
 }
 

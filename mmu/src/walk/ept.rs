@@ -1,9 +1,9 @@
 //! EPT (SDM Vol. 3C "The Extended Page Table Mechanism (EPT)").
 
+use super::EntryMemory;
 use super::SecondRights;
 use super::second::{Mapped, Purpose};
 use super::tables::{ADDRESS, beyond};
-use crate::PhysicalMemory;
 use rootmode_arch::event::GuestPhysicalAccess;
 use rootmode_arch::{GuestPhysical, HostPhysical};
 
@@ -57,21 +57,21 @@ impl Ept {
 /// # Errors
 /// The violation or misconfiguration. `entry` is the one at which the walk ended, present or not; `permissions` are ANDed
 /// over all entries used.
-pub(super) fn walk(
-    memory: &mut PhysicalMemory,
+pub(super) fn walk<M: EntryMemory>(
+    memory: &mut M,
     ept: &Ept,
     guest: GuestPhysical,
     purpose: Purpose,
 ) -> Result<Mapped, GuestPhysicalAccess> {
     if ept.five_level {
-        walk_from::<5>(memory, ept, guest, purpose)
+        walk_from::<5, M>(memory, ept, guest, purpose)
     } else {
-        walk_from::<4>(memory, ept, guest, purpose)
+        walk_from::<4, M>(memory, ept, guest, purpose)
     }
 }
 
-fn walk_from<const TOP: u8>(
-    memory: &mut PhysicalMemory,
+fn walk_from<const TOP: u8, M: EntryMemory>(
+    memory: &mut M,
     ept: &Ept,
     guest: GuestPhysical,
     purpose: Purpose,
@@ -87,7 +87,7 @@ fn walk_from<const TOP: u8>(
     let mut all = !0;
     let mut level = TOP;
     let leaf = loop {
-        let entry = memory.read_u64(place(table, level, guest));
+        let entry = memory.entry_u64(place(table, level, guest));
         if entry & present == 0 {
             let access = purpose.describe(guest, table_is_write);
             return Err(GuestPhysicalAccess { entry, ..access });
@@ -123,14 +123,14 @@ fn walk_from<const TOP: u8>(
 /// Goes the way from level `levels.0` to the leaf at `levels.1` once more, and sets accessed flags, and for a write the
 /// leaf's dirty flag.
 #[cold]
-fn mark(memory: &mut PhysicalMemory, ept: &Ept, guest: GuestPhysical, levels: (u8, u8), write: bool) {
+fn mark<M: EntryMemory>(memory: &mut M, ept: &Ept, guest: GuestPhysical, levels: (u8, u8), write: bool) {
     let mut table = ept.root.0 & ADDRESS;
     for level in (levels.1..=levels.0).rev() {
         let at = place(table, level, guest);
-        let entry = memory.read_u64(at);
+        let entry = memory.entry_u64(at);
         let flags = if write && level == levels.1 { ACCESSED | DIRTY } else { ACCESSED };
         if entry & flags != flags {
-            memory.write_u64(at, entry | flags);
+            memory.set_entry_u64(at, entry | flags);
         }
         table = entry & ADDRESS;
     }

@@ -1,11 +1,11 @@
 //! The first stage: linear to guest-physical in every paging mode (SDM Vol. 3A, chapter "Paging";
 //! APM Vol. 2 "Page Translation and Protection").
 
+use super::EntryMemory;
 use super::access::error_code;
 use super::second::{Purpose, SecondStage, translate_for};
 use super::tables::{ADDRESS, End, Format, descend, mark, pdpte_reserved};
 use super::{Access, GuestRights, Paging, PagingMode, Translation, WalkFault, error, refusal};
-use crate::PhysicalMemory;
 use rootmode_arch::{GuestPhysical, Linear};
 use std::convert::Infallible;
 
@@ -17,22 +17,26 @@ use std::convert::Infallible;
 /// # Errors
 /// [`WalkFault::Page`] from the first stage, [`WalkFault::SecondStage`] from the second.
 #[inline]
-pub fn translate(
-    memory: &mut PhysicalMemory,
+pub fn translate<M: EntryMemory>(
+    memory: &mut M,
     paging: &Paging,
     second: &SecondStage,
     linear: Linear,
     access: Access,
 ) -> Result<Translation, WalkFault> {
     match paging.mode {
-        PagingMode::Level4 => walk::<true, 4>(memory, paging, second, linear, access, paging.cr3.0 & ADDRESS),
-        PagingMode::Level5 => walk::<true, 5>(memory, paging, second, linear, access, paging.cr3.0 & ADDRESS),
+        PagingMode::Level4 => {
+            walk::<true, 4, M>(memory, paging, second, linear, access, paging.cr3.0 & ADDRESS)
+        }
+        PagingMode::Level5 => {
+            walk::<true, 5, M>(memory, paging, second, linear, access, paging.cr3.0 & ADDRESS)
+        }
         PagingMode::Pae => {
             let entry = pdpte(memory, paging, second, linear, access)?;
-            walk::<true, 2>(memory, paging, second, linear, access, entry & ADDRESS)
+            walk::<true, 2, M>(memory, paging, second, linear, access, entry & ADDRESS)
         }
         PagingMode::Bits32 { .. } => {
-            walk::<false, 2>(memory, paging, second, linear, access, paging.cr3.0 & 0xffff_f000)
+            walk::<false, 2, M>(memory, paging, second, linear, access, paging.cr3.0 & 0xffff_f000)
         }
         PagingMode::None => {
             // Every linear address counts as a writable user-mode one (SDM Vol. 3C "EPT Violations").
@@ -53,8 +57,8 @@ pub fn translate(
 
 /// The present PDPTE for `linear`: from the registers, or with nested paging from memory, where reserved bits then
 /// cause page faults (APM Vol. 2 "Nested Paging", on legacy PAE mode).
-fn pdpte(
-    memory: &mut PhysicalMemory,
+fn pdpte<M: EntryMemory>(
+    memory: &mut M,
     paging: &Paging,
     second: &SecondStage,
     linear: Linear,
@@ -65,7 +69,7 @@ fn pdpte(
         SecondStage::Npt(_) => {
             let at = GuestPhysical((paging.cr3.0 & 0xffff_ffe0) + 8 * index);
             let host = translate_for(memory, second, at, Purpose::Table { linear, update: false })?.host;
-            memory.read_u64(host)
+            memory.entry_u64(host)
         }
         SecondStage::None | SecondStage::Ept(_) => paging.pdptes[index as usize],
     };
@@ -92,8 +96,8 @@ fn reserved(paging: &Paging, access: Access) -> WalkFault {
 
 /// Walks the tables from the one at `table`, which has level `TOP`.
 #[inline]
-fn walk<const WIDE: bool, const TOP: u8>(
-    memory: &mut PhysicalMemory,
+fn walk<const WIDE: bool, const TOP: u8, M: EntryMemory>(
+    memory: &mut M,
     paging: &Paging,
     second: &SecondStage,
     linear: Linear,
@@ -110,7 +114,7 @@ fn walk<const WIDE: bool, const TOP: u8>(
     // Bits above 31 matter in long modes only, and the indices of the others do not reach them.
     let address = linear.0;
     let path = match second {
-        SecondStage::None => descend::<WIDE, TOP, Infallible>(memory, &format, table, address, |_, at| {
+        SecondStage::None => descend::<WIDE, TOP, Infallible, M>(memory, &format, table, address, |_, at| {
             Ok(GuestPhysical(at).identity())
         })
         .map_err(|end| match end {
@@ -118,7 +122,7 @@ fn walk<const WIDE: bool, const TOP: u8>(
             End::Reserved(_) => reserved(paging, access),
             End::Fault(never) => match never {},
         }),
-        _ => descend::<WIDE, TOP, WalkFault>(memory, &format, table, address, |memory, at| {
+        _ => descend::<WIDE, TOP, WalkFault, M>(memory, &format, table, address, |memory, at| {
             let purpose = Purpose::Table { linear, update: false };
             translate_for(memory, second, GuestPhysical(at), purpose).map(|mapped| mapped.host)
         })
@@ -142,7 +146,7 @@ fn walk<const WIDE: bool, const TOP: u8>(
         return Err(WalkFault::Page(code));
     }
     if !path.is_marked(write) {
-        mark::<WIDE, WalkFault>(memory, &format, (table, TOP), address, write, |memory, at, update| {
+        mark::<WIDE, WalkFault, M>(memory, &format, (table, TOP), address, write, |memory, at, update| {
             let purpose = Purpose::Table { linear, update };
             translate_for(memory, second, GuestPhysical(at), purpose).map(|mapped| mapped.host)
         })?;
@@ -152,8 +156,8 @@ fn walk<const WIDE: bool, const TOP: u8>(
 
 /// The second stage of the page itself.
 #[inline]
-fn finish(
-    memory: &mut PhysicalMemory,
+fn finish<M: EntryMemory>(
+    memory: &mut M,
     second: &SecondStage,
     linear: Linear,
     access: Access,

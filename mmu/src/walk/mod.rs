@@ -6,12 +6,14 @@
 //! | file | what |
 //! | --- | --- |
 //! | `access` | kinds of access, rights, error codes of page faults |
+//! | `entries` | where entries are read and updated; a look that changes nothing |
 //! | `paging` | the registers, the paging modes, linear-address masking |
 //! | `tables` | x86 page tables of every shape: the way down, reserved bits, accessed and dirty flags |
 //! | `guest`, `pdptes` | the first stage; the PDPTE registers |
 //! | `second`, `ept`, `npt` | the second stage |
 
 mod access;
+mod entries;
 mod ept;
 mod guest;
 mod npt;
@@ -21,6 +23,7 @@ mod second;
 mod tables;
 
 pub use access::{Access, AccessKind, error, refusal};
+pub use entries::{EntryMemory, Way, look};
 pub use guest::translate;
 pub use paging::{Paging, PagingMode};
 pub use pdptes::{PdpteFault, are_pdptes_valid, load_pdptes};

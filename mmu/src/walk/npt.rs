@@ -1,9 +1,9 @@
 //! Nested paging (APM Vol. 2 "Nested Paging"): the host's paging mode at VMRUN, applied to guest-physical addresses.
 
+use super::EntryMemory;
 use super::second::{Mapped, Purpose};
 use super::tables::{ADDRESS, End, Format, Path, descend, mark, pdpte_reserved};
 use super::{PagingMode, SecondRights};
-use crate::PhysicalMemory;
 use rootmode_arch::event::GuestPhysicalAccess;
 use rootmode_arch::{GuestPhysical, HostPhysical};
 use std::convert::Infallible;
@@ -33,36 +33,36 @@ const TABLE_IS_WRITE: bool = true;
 ///
 /// # Errors
 /// The nested page fault. `misconfigured` means reserved bits; `entry` is the one at which the walk ended.
-pub(super) fn walk(
-    memory: &mut PhysicalMemory,
+pub(super) fn walk<M: EntryMemory>(
+    memory: &mut M,
     npt: &Npt,
     guest: GuestPhysical,
     purpose: Purpose,
 ) -> Result<Mapped, GuestPhysicalAccess> {
     match npt.mode {
-        PagingMode::Level4 => walk_from::<true, 4>(memory, npt, guest, purpose, npt.root.0 & ADDRESS, 48),
-        PagingMode::Level5 => walk_from::<true, 5>(memory, npt, guest, purpose, npt.root.0 & ADDRESS, 57),
+        PagingMode::Level4 => walk_from::<true, 4, M>(memory, npt, guest, purpose, npt.root.0 & ADDRESS, 48),
+        PagingMode::Level5 => walk_from::<true, 5, M>(memory, npt, guest, purpose, npt.root.0 & ADDRESS, 57),
         PagingMode::Pae if guest.0 >> 32 == 0 => {
             let at = HostPhysical((npt.root.0 & 0xffff_ffe0) + 8 * (guest.0 >> 30));
-            let entry = memory.read_u64(at);
+            let entry = memory.entry_u64(at);
             if entry & 1 == 0 {
                 return Err(npt.fault(guest, purpose, 0, entry));
             }
             if entry & pdpte_reserved(npt.physical_width) != 0 {
                 return Err(npt.reserved(guest, purpose, entry));
             }
-            walk_from::<true, 2>(memory, npt, guest, purpose, entry & ADDRESS, 32)
+            walk_from::<true, 2, M>(memory, npt, guest, purpose, entry & ADDRESS, 32)
         }
         PagingMode::Bits32 { .. } => {
-            walk_from::<false, 2>(memory, npt, guest, purpose, npt.root.0 & 0xffff_f000, 32)
+            walk_from::<false, 2, M>(memory, npt, guest, purpose, npt.root.0 & 0xffff_f000, 32)
         }
         PagingMode::Pae | PagingMode::None => Err(npt.fault(guest, purpose, 0, 0)),
     }
 }
 
 /// Walks from `table`, which has level `TOP`; addresses of more than `width` bits are mapped by nothing.
-fn walk_from<const WIDE: bool, const TOP: u8>(
-    memory: &mut PhysicalMemory,
+fn walk_from<const WIDE: bool, const TOP: u8, M: EntryMemory>(
+    memory: &mut M,
     npt: &Npt,
     guest: GuestPhysical,
     purpose: Purpose,
@@ -80,7 +80,7 @@ fn walk_from<const WIDE: bool, const TOP: u8>(
         physical_width: npt.physical_width,
     };
     let path =
-        descend::<WIDE, TOP, Infallible>(memory, &format, table, guest.0, |_, at| Ok(HostPhysical(at)));
+        descend::<WIDE, TOP, Infallible, M>(memory, &format, table, guest.0, |_, at| Ok(HostPhysical(at)));
     let path = path.map_err(|end| match end {
         End::Absent(entry) => npt.fault(guest, purpose, 0, entry),
         End::Reserved(entry) => npt.reserved(guest, purpose, entry),
@@ -94,9 +94,10 @@ fn walk_from<const WIDE: bool, const TOP: u8>(
     }
     let write = purpose.is_write(TABLE_IS_WRITE);
     if !path.is_marked(write) {
-        let Ok(()) = mark::<WIDE, Infallible>(memory, &format, (table, TOP), guest.0, write, |_, at, _| {
-            Ok(HostPhysical(at))
-        });
+        let Ok(()) =
+            mark::<WIDE, Infallible, M>(memory, &format, (table, TOP), guest.0, write, |_, at, _| {
+                Ok(HostPhysical(at))
+            });
     }
     let rights = SecondRights { bits: rights, dirty: path.dirty() || write };
     Ok(Mapped { host: HostPhysical(path.target), rights, shift: path.shift })

@@ -1,9 +1,9 @@
 //! Loading the PDPTE registers (SDM Vol. 3A "PDPTE Registers").
 
+use super::EntryMemory;
 use super::second::{SecondStage, translate_guest_physical};
 use super::tables::pdpte_reserved;
 use super::{AccessKind, WalkFault};
-use crate::PhysicalMemory;
 use rootmode_arch::event::GuestPhysicalAccess;
 use rootmode_arch::{Cr3, GuestPhysical};
 
@@ -24,8 +24,8 @@ pub enum PdpteFault {
 ///
 /// # Errors
 /// [`PdpteFault`].
-pub fn load_pdptes(
-    memory: &mut PhysicalMemory,
+pub fn load_pdptes<M: EntryMemory>(
+    memory: &mut M,
     second: &SecondStage,
     cr3: Cr3,
     physical_width: u8,
@@ -42,7 +42,7 @@ pub fn load_pdptes(
                 WalkFault::SecondStage(access) => PdpteFault::SecondStage(access),
                 WalkFault::Page(_) => PdpteFault::Reserved,
             })?;
-        *entry = memory.read_u64(host);
+        *entry = memory.entry_u64(host);
     }
     if are_pdptes_valid(&entries, physical_width) { Ok(entries) } else { Err(PdpteFault::Reserved) }
 }

@@ -1,7 +1,7 @@
 //! The second stage: which one, and what an access is to it.
 
+use super::EntryMemory;
 use super::{AccessKind, GuestRights, SecondRights, WalkFault, ept, npt};
-use crate::PhysicalMemory;
 use rootmode_arch::event::GuestPhysicalAccess;
 use rootmode_arch::{GuestPhysical, HostPhysical, Linear};
 
@@ -55,8 +55,8 @@ pub(super) struct Mapped {
 ///
 /// # Errors
 /// The access, if the second stage refuses it.
-pub fn translate_guest_physical(
-    memory: &mut PhysicalMemory,
+pub fn translate_guest_physical<M: EntryMemory>(
+    memory: &mut M,
     second: &SecondStage,
     guest: GuestPhysical,
     kind: AccessKind,
@@ -65,8 +65,8 @@ pub fn translate_guest_physical(
 }
 
 #[inline]
-pub(super) fn translate_for(
-    memory: &mut PhysicalMemory,
+pub(super) fn translate_for<M: EntryMemory>(
+    memory: &mut M,
     second: &SecondStage,
     guest: GuestPhysical,
     purpose: Purpose,

@@ -3,8 +3,8 @@
 //! Shapes and reserved bits of the entries are those of SDM Vol. 3A "32-Bit Paging", "PAE Paging" and
 //! "4-Level Paging and 5-Level Paging", and of APM Vol. 2 "Legacy-Mode Page Translation" and "Long-Mode Page Translation".
 
+use super::EntryMemory;
 use super::PagingMode;
-use crate::PhysicalMemory;
 use rootmode_arch::HostPhysical;
 
 const PRESENT: u64 = 1;
@@ -130,26 +130,26 @@ pub(super) enum End<F> {
 }
 
 #[inline]
-fn read<const WIDE: bool>(memory: &PhysicalMemory, at: HostPhysical) -> u64 {
-    if WIDE { memory.read_u64(at) } else { memory.read_u32(at).into() }
+fn read<const WIDE: bool, M: EntryMemory>(memory: &mut M, at: HostPhysical) -> u64 {
+    if WIDE { memory.entry_u64(at) } else { memory.entry_u32(at).into() }
 }
 
 /// Goes down from `table`, of level `TOP`, to the page of `address`; entries are 8 bytes (`WIDE`) or 4. `locate` says
 /// where in memory an entry is.
 #[inline(always)]
-pub(super) fn descend<const WIDE: bool, const TOP: u8, F>(
-    memory: &mut PhysicalMemory,
+pub(super) fn descend<const WIDE: bool, const TOP: u8, F, M: EntryMemory>(
+    memory: &mut M,
     format: &Format,
     mut table: u64,
     address: u64,
-    mut locate: impl FnMut(&mut PhysicalMemory, u64) -> Result<HostPhysical, F>,
+    mut locate: impl FnMut(&mut M, u64) -> Result<HostPhysical, F>,
 ) -> Result<Path, End<F>> {
     let everywhere = if WIDE { format.reserved_everywhere() } else { 0 };
     let (mut all, mut above, mut any) = (!0, !0, 0);
     let mut level = TOP;
     loop {
         let host = locate(memory, table + offset::<WIDE>(level, address)).map_err(End::Fault)?;
-        let entry = read::<WIDE>(memory, host);
+        let entry = read::<WIDE, M>(memory, host);
         if entry & PRESENT == 0 {
             return Err(End::Absent(entry));
         }
@@ -192,28 +192,28 @@ pub(super) fn descend<const WIDE: bool, const TOP: u8, F>(
 ///
 /// Flags go into what an entry holds at that moment: tables may be entries of one another.
 #[cold]
-pub(super) fn mark<const WIDE: bool, F>(
-    memory: &mut PhysicalMemory,
+pub(super) fn mark<const WIDE: bool, F, M: EntryMemory>(
+    memory: &mut M,
     format: &Format,
     top: (u64, u8),
     address: u64,
     write: bool,
-    mut locate: impl FnMut(&mut PhysicalMemory, u64, bool) -> Result<HostPhysical, F>,
+    mut locate: impl FnMut(&mut M, u64, bool) -> Result<HostPhysical, F>,
 ) -> Result<(), F> {
     let (mut table, mut level) = top;
     loop {
         let at = table + offset::<WIDE>(level, address);
         let host = locate(memory, at, false)?;
-        let entry = read::<WIDE>(memory, host);
+        let entry = read::<WIDE, M>(memory, host);
         let leaf = format.is_leaf::<WIDE>(level, entry);
         let flags = if leaf && write { ACCESSED | DIRTY } else { ACCESSED };
         if entry & flags != flags {
             locate(memory, at, true)?;
-            let value = read::<WIDE>(memory, host) | flags;
+            let value = read::<WIDE, M>(memory, host) | flags;
             if WIDE {
-                memory.write_u64(host, value);
+                memory.set_entry_u64(host, value);
             } else {
-                memory.write_u32(host, value as u32);
+                memory.set_entry_u32(host, value as u32);
             }
         }
         if leaf {

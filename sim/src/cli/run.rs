@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use rootmode::machine::{Machine, Parts, exit_status};
-use rootmode_arch::Site;
+use rootmode::machine::{Findings, Machine, Parts, describe, exit_status};
 use rootmode_arch::choices::{Choices, Recorded, Recorder, Seeded, Tame, format_choices, parse_choices};
-use rootmode_arch::record::Stop;
+use rootmode_arch::record::{Payload, Stop};
+use rootmode_arch::{Hardware, Site};
 use rootmode_cpu::Model;
 use rootmode_models::devices::pc::Configuration;
 
@@ -44,6 +44,13 @@ pub(super) struct Arguments {
     /// Where the serial port goes: `stdio`, or a file.
     #[arg(long, default_value = "stdio", value_name = "FILE")]
     serial: String,
+    /// How the processor uses the latitude that the manuals leave. `hostile` also reports, on standard error, uses of
+    /// translations that are stale where the manuals require an invalidation.
+    #[arg(long, value_enum, default_value_t = HardwareArgument::Tame)]
+    hardware: HardwareArgument,
+    /// How the findings of hostile hardware are printed: two lines each, or a line of JSON.
+    #[arg(long, value_enum, default_value_t)]
+    format: super::Format,
     /// Stop at this tick.
     #[arg(long, value_name = "TICKS")]
     limit: Option<u64>,
@@ -59,6 +66,38 @@ pub(super) struct Arguments {
     /// Print the digest of the final state.
     #[arg(long)]
     digest: bool,
+}
+
+/// `--hardware`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum HardwareArgument {
+    Tame,
+    Hostile,
+}
+
+impl From<HardwareArgument> for Hardware {
+    fn from(argument: HardwareArgument) -> Self {
+        match argument {
+            HardwareArgument::Tame => Self::Tame,
+            HardwareArgument::Hostile => Self::Hostile,
+        }
+    }
+}
+
+/// Prints what hostile hardware found.
+fn report(findings: &Findings, format: super::Format) -> miette::Result<()> {
+    for record in findings.take() {
+        if let Payload::Stale(stale) = &record.payload {
+            match format {
+                super::Format::Text => anstream::eprintln!("{}", describe(&record, stale)),
+                super::Format::Json => {
+                    let line = serde_json::to_string(&record);
+                    anstream::eprintln!("{}", line.map_err(|e| miette::miette!("cannot encode JSON: {e}"))?);
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A size with an optional suffix.
@@ -98,6 +137,7 @@ pub(super) fn run(arguments: &Arguments) -> miette::Result<ExitCode> {
         },
         firmware: arguments.bios.as_ref().map(read).transpose()?,
         image: arguments.image.as_ref().map(read).transpose()?,
+        hardware: arguments.hardware.into(),
         name: arguments.image.as_ref().map_or_else(String::new, |path| path.display().to_string()),
     };
     let mut choices = source(arguments)?;
@@ -108,6 +148,10 @@ pub(super) fn run(arguments: &Arguments) -> miette::Result<ExitCode> {
         recording = Some((path, made));
     }
     let mut machine = Machine::new(&parts, choices).map_err(|e| miette::miette!("{e}"))?;
+    let findings = Findings::default();
+    if arguments.hardware == HardwareArgument::Hostile {
+        machine.board.set_observer(Some(Box::new(findings.clone())));
+    }
     let mut serial: Box<dyn std::io::Write> = if arguments.serial == "stdio" {
         Box::new(std::io::stdout())
     } else {
@@ -124,6 +168,7 @@ pub(super) fn run(arguments: &Arguments) -> miette::Result<ExitCode> {
             let written = serial.write_all(&text).and_then(|()| serial.write_all(&console));
             written.and_then(|()| serial.flush()).map_err(|e| miette::miette!("serial port: {e}"))?;
         }
+        report(&findings, arguments.format)?;
         if stopped.stop != Stop::Limit || until == end {
             break stopped;
         }

@@ -1,18 +1,20 @@
 //! [`Machine`]: a PC as a product: board, processors, chipset and an image, ready to run.
 
 mod elf;
+mod hostile;
 mod image;
 mod multiboot;
 #[cfg(test)]
 mod tests;
 
+pub use hostile::{Findings, describe};
 pub use image::{Image, ImageError};
 
 use std::sync::Arc;
 
-use rootmode_arch::HostPhysical;
 use rootmode_arch::choices::Choices;
 use rootmode_arch::record::{Level, Stop};
+use rootmode_arch::{Hardware, HostPhysical};
 use rootmode_cpu::board::{Board, Snapshot, SnapshotError, Stopped};
 use rootmode_cpu::{Cpu, Model};
 use rootmode_mmu::LayoutError;
@@ -37,6 +39,8 @@ pub struct Parts {
     pub firmware: Option<Vec<u8>>,
     /// What runs. Without it the processor starts at the reset vector.
     pub image: Option<Vec<u8>>,
+    /// How it uses the latitude that the manuals leave. Findings go to the board's observer.
+    pub hardware: Hardware,
     /// The image's name, the first word of its command line.
     pub name: String,
 }
@@ -84,6 +88,7 @@ impl Machine {
         configuration.firmware = parts.firmware.is_some();
         let mut board = Board::new();
         board.set_choices(choices);
+        board.set_hardware(parts.hardware);
         Pc::install(&configuration, &mut board)?;
         if let Some(rom) = &parts.firmware {
             load_firmware(&mut board, rom)?;

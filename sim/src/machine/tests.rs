@@ -15,6 +15,7 @@ fn parts(image: Vec<u8>) -> Parts {
         model: Arc::new(Model::max_intel()),
         configuration: Configuration { command_line: "a=1 b".into(), ..Configuration::default() },
         firmware: None,
+        hardware: Hardware::Tame,
         image: Some(image),
         name: "kernel".into(),
     }

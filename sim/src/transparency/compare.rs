@@ -26,7 +26,7 @@ pub enum Difference {
     /// The runs took a different number of ticks.
     Ticks(u64, u64),
     /// The n-th fact (from 0) is not the same; `None`: this run has no more.
-    Fact(usize, Option<Record>, Option<Record>),
+    Fact(usize, Box<[Option<Record>; 2]>),
     /// A register of L1 at the end: number (16 is RIP) and values.
     Register(usize, u64, u64),
     /// L1's memory at the end: the first address that differs, and the bytes there.
@@ -100,7 +100,7 @@ fn compare_facts(bare: &Run, hosted: &Run) -> (usize, Option<Difference>) {
         match (left.next(), right.next()) {
             (None, None) => return (count, None),
             (a, b) if a == b => count += 1,
-            (a, b) => return (count, Some(Difference::Fact(count, a.copied(), b.copied()))),
+            (a, b) => return (count, Some(Difference::Fact(count, Box::new([a.copied(), b.copied()])))),
         }
     }
 }
