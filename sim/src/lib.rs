@@ -20,4 +20,6 @@ pub mod guests;
 pub mod machine;
 #[cfg(feature = "tools")]
 pub mod strategies;
+#[cfg(feature = "tools")]
+pub mod suite;
 pub mod transparency;

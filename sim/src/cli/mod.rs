@@ -5,6 +5,7 @@ mod demo;
 mod explain;
 mod rules;
 mod run;
+mod suite;
 mod table;
 
 use std::process::ExitCode;
@@ -43,6 +44,8 @@ enum Command {
     Run(run::Arguments),
     /// Show the entry rules of both vendors.
     Rules(rules::Arguments),
+    /// Run a suite of tests, such as kvm-unit-tests.
+    Suite(suite::Arguments),
 }
 
 /// What a command found.
@@ -69,6 +72,7 @@ pub(crate) fn main() -> ExitCode {
         Some(Command::Campaign(arguments)) => campaign::run(&arguments),
         Some(Command::Explain(arguments)) => explain::run(&arguments),
         Some(Command::Rules(arguments)) => rules::run(&arguments),
+        Some(Command::Suite(arguments)) => suite::run(&arguments),
         None => demo::run(&cli.demo),
     };
     match result {

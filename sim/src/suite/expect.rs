@@ -1,0 +1,42 @@
+//! Golden lists: which tests pass and which are skipped, one a line, so that a test lost is a failure.
+//!
+//! A line is `PASS cpu/name lines` or `SKIP cpu/name`; `SKIP cpu/name: text` is a line that a test skips inside.
+
+use std::collections::BTreeSet;
+
+use super::outcome::{Kind, Outcome, Verdict};
+
+/// The list of these outcomes.
+pub fn list(outcomes: &[Outcome]) -> String {
+    entries(outcomes).into_iter().map(|entry| entry + "\n").collect()
+}
+
+fn entries(outcomes: &[Outcome]) -> BTreeSet<String> {
+    let mut entries = BTreeSet::new();
+    for outcome in outcomes {
+        let name = format!("{}/{}", outcome.cpu.name(), outcome.name);
+        match outcome.verdict {
+            Verdict::Fail => continue,
+            Verdict::Skip => drop(entries.insert(format!("SKIP {name}"))),
+            Verdict::Pass => {
+                entries.insert(format!("PASS {name} {}", outcome.count(Kind::Pass)));
+                let skipped = outcome.lines.iter().filter(|line| line.kind == Kind::Skip);
+                entries.extend(skipped.map(|line| format!("SKIP {name}: {}", line.text)));
+            }
+        }
+    }
+    entries
+}
+
+/// What differs between a golden list and these outcomes: `-` is missing, `+` is new.
+pub fn differences(golden: &str, outcomes: &[Outcome]) -> Vec<String> {
+    let expected: BTreeSet<String> = golden
+        .lines()
+        .map(str::trim_end)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect();
+    let found = entries(outcomes);
+    let missing = expected.difference(&found).map(|line| format!("- {line}"));
+    missing.chain(found.difference(&expected).map(|line| format!("+ {line}"))).collect()
+}
