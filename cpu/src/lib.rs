@@ -15,6 +15,7 @@ pub mod board;
 mod breakpoints;
 mod components;
 mod context;
+mod counters;
 mod decode;
 mod engine;
 mod execute;
@@ -34,6 +35,7 @@ pub mod virtualization;
 
 pub use apic::{LocalApic, Pending};
 pub use context::{Bus, Context, DeliveryMode, Effects, EmptyBus, InterruptMessage, Message};
+pub use counters::Counters;
 pub use execute::cet::ControlFlow;
 pub use fault::{Fault, Result};
 pub use float::F80;

@@ -1,6 +1,7 @@
 //! The MSRs that the core owns (SDM Vol. 4 "Architectural MSRs", APM Vol. 2 "MSR Cross-Reference").
 //! An extension is asked first; what neither knows is #GP(0).
 
+use crate::counters::COUNTERS;
 use crate::execute::cet::bit;
 use crate::fault::{Fault, Result};
 use crate::{Cpu, Model};
@@ -83,6 +84,21 @@ impl MsrFile {
     }
 }
 
+/// The event-select registers and the counters of AMD's first generation.
+const LAST_CTL: u32 = PERF_LEGACY_CTL0 + COUNTERS as u32 - 1;
+const LAST_CTR: u32 = PERF_LEGACY_CTR0 + COUNTERS as u32 - 1;
+
+/// RDPMC's last step: counter number `n`, up to date.
+///
+/// # Errors
+/// #GP(0) if the model has no such counter.
+pub(crate) fn read_counter(cpu: &Cpu, n: u32) -> Result<u64> {
+    if cpu.model.vendor() != Vendor::Amd || n >= COUNTERS as u32 {
+        return Err(Fault::GP0);
+    }
+    Ok(cpu.settled_counters().value(n as usize))
+}
+
 /// Reads an MSR of the core, without privilege checks or interception: RDMSR's last step, MSR-store lists.
 ///
 /// # Errors
@@ -121,6 +137,8 @@ pub fn read(cpu: &Cpu, index: u32) -> Result<u64> {
         }
         IA32_INTERRUPT_SSP_TABLE_ADDR if cpu.model.has(Feature::Shstk) => cpu.control_flow.table,
         IA32_PLATFORM_ID if intel => 0,
+        PERF_LEGACY_CTL0..=LAST_CTL if !intel => cpu.counters.control((index - PERF_LEGACY_CTL0) as usize),
+        PERF_LEGACY_CTR0..=LAST_CTR if !intel => read_counter(cpu, index - PERF_LEGACY_CTR0)?,
         SYSCFG if !intel => m.syscfg,
         HWCR if !intel => m.hwcr,
         _ => {
@@ -216,6 +234,14 @@ pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
             cpu.control_flow.table = canonical(value)?;
         }
         IA32_MISC_ENABLE if intel => cpu.msrs.misc_enable = value,
+        PERF_LEGACY_CTL0..=LAST_CTL if !intel => {
+            cpu.settle_counters();
+            cpu.counters.set_control((index - PERF_LEGACY_CTL0) as usize, value);
+        }
+        PERF_LEGACY_CTR0..=LAST_CTR if !intel => {
+            cpu.settle_counters();
+            cpu.counters.set_value((index - PERF_LEGACY_CTR0) as usize, value);
+        }
         SYSCFG if !intel => cpu.msrs.syscfg = value,
         HWCR if !intel => cpu.msrs.hwcr = value,
         _ => {

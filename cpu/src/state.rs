@@ -9,6 +9,7 @@ mod digest;
 mod status;
 
 use crate::apic::{Abilities, LocalApic, OwnPage};
+use crate::counters::Counters;
 use crate::execute::cet::ControlFlow;
 use crate::execute::smm::{Interrupted, PortInstruction, RESET_BASE};
 use crate::interrupts::Interrupts;
@@ -297,6 +298,10 @@ pub struct Cpu {
     pub msrs: MsrFile,
     /// The local APIC: maskable interrupts, CR8.
     pub apic: LocalApic,
+    /// Performance counters (AMD), as they were when they were last settled.
+    pub counters: Counters,
+    /// Ticks that passed while the processor was halted or waited for a start-up IPI.
+    pub(crate) slept: u64,
     /// Machine-check registers.
     pub machine_check: MachineCheck,
     /// What waits at the other interrupt inputs.
@@ -385,6 +390,8 @@ impl Cpu {
             checks_data: false,
             msrs: MsrFile::reset(&model, index),
             apic: LocalApic::new(OwnPage::default(), Abilities::of(&model), index.into()),
+            counters: Counters::default(),
+            slept: 0,
             machine_check: MachineCheck::default(),
             interrupts: Interrupts::default(),
             delivering: None,
@@ -471,6 +478,8 @@ impl Cpu {
         fresh.cr0 = Cr0(fresh.cr0.0 & !0x6000_0000 | self.cr0.0 & 0x6000_0000);
         fresh.msrs = self.msrs;
         fresh.machine_check = self.machine_check;
+        fresh.counters = self.counters;
+        fresh.slept = self.slept;
         fresh.xcr0 = self.xcr0;
         fresh.xss = self.xss;
         fresh.vectors = self.vectors.clone();

@@ -100,7 +100,9 @@ impl Board {
 
     fn set_clocks(&mut self) {
         for processor in &mut self.processors {
-            processor.cpu.tick = self.now;
+            let cpu = &mut processor.cpu;
+            cpu.slept += self.now.saturating_sub(cpu.tick);
+            cpu.tick = self.now;
         }
     }
 

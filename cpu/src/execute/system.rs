@@ -154,7 +154,7 @@ pub(crate) fn rdpid(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     Ok(Flow::Next)
 }
 
-/// RDPMC: no counter exists.
+/// RDPMC: only AMD processors have counters.
 pub(crate) fn rdpmc(x: &mut Exec<'_, '_>, _: &Decoded) -> Result<Flow> {
     let event = Event::Rdpmc { counter: x.ecx() };
     if let Some(value) = x.offer(EventClass::Rdpmc, Stage::BeforeExceptions, |_| event)? {
@@ -164,7 +164,10 @@ pub(crate) fn rdpmc(x: &mut Exec<'_, '_>, _: &Decoded) -> Result<Flow> {
     if x.cpu.cpl != 0 && !x.cpu.cr4.contains(Cr4::PCE) {
         return Err(Fault::GP0);
     }
-    let value = x.offer_rest(event)?.ok_or(Fault::GP0)?;
+    let value = match x.offer_rest(event)? {
+        Some(value) => value,
+        None => msr::read_counter(x.cpu, x.ecx())?,
+    };
     x.put_edx_eax(value);
     Ok(Flow::Next)
 }

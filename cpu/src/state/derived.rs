@@ -2,6 +2,7 @@
 
 use super::{Activity, Attention, Cpu, Gate};
 use crate::breakpoints::Condition;
+use crate::counters::{Counters, Occupation};
 use rootmode_arch::{Cr0, Cr4, Efer, RFlags, Vendor};
 use rootmode_mmu::{Paging, PagingMode, PdpteFault, PhysicalMemory, SecondStage, Tag, load_pdptes};
 
@@ -9,6 +10,9 @@ impl Cpu {
     /// Recomputes what is derived: paging registers, tags, attention. Call it after changing CR0, CR3, CR4, EFER, CPL,
     /// PKRU, segments, pending events, blocking by NMI, activity, shadows or [`Published`](super::Published) from outside the handlers.
     pub fn refresh(&mut self) {
+        if self.counters.are_enabled() {
+            self.settle_counters();
+        }
         let cr4 = self.cr4;
         let before = (self.paging, self.tag);
         self.paging = Paging {
@@ -58,6 +62,32 @@ impl Cpu {
             self.pdptes = load_pdptes(memory, &self.published.second_stage, self.cr3, width)?;
         }
         Ok(())
+    }
+
+    /// Changes the privilege level (0 to 3). Paging, tags and attention follow with [`Self::refresh`].
+    pub fn set_level(&mut self, level: u8) {
+        self.cpl = level;
+        if self.counters.are_enabled() {
+            self.settle_counters();
+        }
+    }
+
+    /// Brings the performance counters up to date.
+    #[cold]
+    pub(crate) fn settle_counters(&mut self) {
+        self.counters = self.settled_counters();
+    }
+
+    /// The performance counters as they are now.
+    pub(crate) fn settled_counters(&self) -> Counters {
+        let mut counters = self.counters;
+        let occupation = Occupation {
+            user: self.cpl != 0,
+            guest: self.published.guest,
+            svm: self.efer.contains(Efer::SVME),
+        };
+        counters.settle(self.tick.wrapping_sub(self.slept), occupation);
+        counters
     }
 
     /// Whether unaligned data accesses raise #AC: at CPL 3 with CR0.AM and RFLAGS.AC.

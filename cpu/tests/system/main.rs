@@ -6,6 +6,7 @@
 mod support;
 
 mod cet;
+mod counters;
 mod debug;
 mod delivery;
 mod fast_calls;

@@ -68,7 +68,7 @@ pub(super) fn load_host(cpu: &mut Cpu, area: &Vmcb) {
     load_common(cpu, area);
     cpu.cr0 = cpu.cr0.with(Cr0::PE);
     cpu.set_rflags(cpu.rflags().without(RFlags::VM));
-    cpu.cpl = 0;
+    cpu.set_level(0);
     cpu.dr7 = 0x400;
     cpu.sti_shadow = false;
     cpu.mov_ss_shadow = false;
@@ -83,7 +83,7 @@ pub(super) fn load_guest(cpu: &mut Cpu, vmcb: &Vmcb, processor: &Processor) {
     cpu.cr2 = value(&vmcb, Field::Cr2);
     cpu.dr6 = value(&vmcb, Field::Dr6);
     cpu.dr7 = value(&vmcb, Field::Dr7);
-    cpu.cpl = value(&vmcb, Field::Cpl) as u8;
+    cpu.set_level(value(&vmcb, Field::Cpl) as u8);
     // One bit for both kinds of shadow.
     cpu.sti_shadow = value(&vmcb, Field::InterruptState) & 1 != 0;
     cpu.mov_ss_shadow = false;

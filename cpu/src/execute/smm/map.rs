@@ -372,7 +372,7 @@ fn load(cpu: &mut Cpu, field: Field, value: u64) {
         F::IdtBaseHigh => cpu.idtr.base |= value << 32,
         F::IdtLimit => cpu.idtr.limit = value as u16,
         F::Inner => {
-            cpu.cpl = (value & 3) as u8;
+            cpu.set_level((value & 3) as u8);
             cpu.sti_shadow = value & 4 != 0;
             cpu.mov_ss_shadow = value & 8 != 0;
         }

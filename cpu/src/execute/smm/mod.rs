@@ -68,7 +68,7 @@ impl Exec<'_, '_> {
         cpu.cr4 = Cr4(0);
         cpu.efer = Efer(0);
         cpu.dr7 = 0x400;
-        cpu.cpl = 0;
+        cpu.set_level(0);
         let rights = AccessRights(0x8093);
         let data = Segment { selector: Selector(0), rights, limit: u32::MAX, base: 0 };
         for index in 0..6 {

@@ -117,7 +117,7 @@ impl Exec<'_, '_> {
         self.push_all(&mut stack, &values[..count], gate.size)?;
         *self.cpu.segment_mut(SegmentName::Cs) = segment;
         *self.cpu.segment_mut(SegmentName::Ss) = stack.segment;
-        self.cpu.cpl = level;
+        self.cpu.set_level(level);
         self.take_pointer(&stack);
         self.cpu.rip = gate.offset;
         self.commit_shadow_enter(from, ssp);

@@ -30,7 +30,7 @@ impl Exec<'_, '_> {
     fn enter(&mut self, cs: Segment, ss: Segment, level: u8, rip: u64) {
         *self.cpu.segment_mut(SegmentName::Cs) = cs;
         *self.cpu.segment_mut(SegmentName::Ss) = ss;
-        self.cpu.cpl = level;
+        self.cpu.set_level(level);
         self.cpu.rip = rip;
     }
 

@@ -103,7 +103,7 @@ impl Exec<'_, '_> {
 
         *self.cpu.segment_mut(SegmentName::Cs) = segment;
         *self.cpu.segment_mut(SegmentName::Ss) = stack.segment;
-        self.cpu.cpl = level;
+        self.cpu.set_level(level);
         self.take_pointer(&stack);
         self.cpu.rip = target;
         if virtual_8086 {

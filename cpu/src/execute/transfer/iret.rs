@@ -164,7 +164,7 @@ fn protected(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
         None => x.pop_bytes(3 * size),
     }
     *x.cpu.segment_mut(SegmentName::Cs) = code;
-    x.cpu.cpl = level;
+    x.cpu.set_level(level);
     x.cpu.rip = offset;
     if level > cpl {
         x.forget_privileged_segments(level);
@@ -188,7 +188,7 @@ fn to_virtual_8086(x: &mut Exec<'_, '_>, offset: u64, selector: Selector, flags:
     }
     *x.cpu.segment_mut(SegmentName::Cs) = code;
     x.cpu.gpr[Gpr::Rsp as usize] = pointer;
-    x.cpu.cpl = 3;
+    x.cpu.set_level(3);
     x.cpu.rip = offset;
     x.cpu.set_rflags(RFlags(flags));
     Ok(Flow::Jumped)

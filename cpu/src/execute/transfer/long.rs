@@ -66,7 +66,7 @@ impl Exec<'_, '_> {
         *self.cpu.segment_mut(SegmentName::Cs) = code;
         if cpl != self.cpu.cpl {
             *self.cpu.segment_mut(SegmentName::Ss) = null_stack(cpl);
-            self.cpu.cpl = cpl;
+            self.cpu.set_level(cpl);
         }
         self.cpu.gpr[RSP] = rsp;
         self.cpu.rip = target;

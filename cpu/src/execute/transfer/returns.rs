@@ -92,7 +92,7 @@ pub(crate) fn ret_far(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
         let stack = x.return_stack(stack, &code)?;
         x.check_code_offset(&code, offset, Fault::GP0)?;
         x.cpu.control_flow.ssp = x.shadow_leave(Return { code, offset })?;
-        x.cpu.cpl = level;
+        x.cpu.set_level(level);
         // The callee's parameters are dropped from the outer stack as well.
         x.enter_outer_stack(stack, &code, pointer.wrapping_add(op.immediate));
         x.forget_privileged_segments(level);

@@ -224,7 +224,7 @@ impl Exec<'_, '_> {
         }
         *self.cpu.segment_mut(SegmentName::Ldtr) =
             Segment { selector: task.ldt, rights: AccessRights(0x1_0082), ..Segment::default() };
-        self.cpu.cpl = if virtual_8086 { 3 } else { task.segments[1].rpl() };
+        self.cpu.set_level(if virtual_8086 { 3 } else { task.segments[1].rpl() });
         let flags = RFlags(task.flags & mask(layout.size));
         self.cpu.set_rflags(if nests { flags.with(RFlags::NT) } else { flags });
         self.cpu.refresh();
