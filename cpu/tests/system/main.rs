@@ -11,6 +11,7 @@ mod debug;
 mod delivery;
 mod fast_calls;
 mod gates;
+mod invpcid;
 mod legacy;
 mod real;
 mod segments;
