@@ -12,6 +12,7 @@
 
 pub mod apic;
 pub mod board;
+mod branches;
 mod breakpoints;
 mod components;
 mod context;
@@ -34,6 +35,7 @@ pub mod vectors;
 pub mod virtualization;
 
 pub use apic::{LocalApic, Pending};
+pub use branches::BranchRecords;
 pub use context::{Bus, Context, DeliveryMode, Effects, EmptyBus, InterruptMessage, Message};
 pub use counters::Counters;
 pub use execute::cet::ControlFlow;

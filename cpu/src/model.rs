@@ -94,6 +94,7 @@ const AMD: &[Feature] = &[
     Feature::Svm,
     Feature::AltMovCr8,
     Feature::NestedPaging,
+    Feature::LbrVirtualization,
     Feature::NripSave,
     Feature::TscRateMsr,
     Feature::VmcbClean,
@@ -101,6 +102,9 @@ const AMD: &[Feature] = &[
     Feature::DecodeAssists,
     Feature::PauseFilter,
     Feature::PauseFilterThreshold,
+    Feature::VirtualVmloadVmsave,
+    Feature::VirtualGif,
+    Feature::VirtualNmi,
 ];
 
 impl Model {

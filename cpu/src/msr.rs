@@ -117,6 +117,9 @@ pub fn read(cpu: &Cpu, index: u32) -> Result<u64> {
         IA32_SYSENTER_EIP => m.sysenter_eip,
         IA32_PAT => m.pat,
         IA32_DEBUGCTL => m.debugctl,
+        LASTBRANCHFROMIP..=LASTINTTOIP if !intel => {
+            cpu.branches.values()[(index - LASTBRANCHFROMIP) as usize]
+        }
         IA32_BIOS_SIGN_ID => 1 << 32,
         IA32_EFER => cpu.efer.0,
         IA32_STAR => m.star,
@@ -181,11 +184,12 @@ pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
             cpu.msrs.pat = value;
         }
         IA32_DEBUGCTL => {
-            // Branch records are not modelled: their enable bits read back, as on a part without branches to report.
+            // LBR and BTF. Only AMD's branch records are modelled: Intel's enable bit reads back.
             if value & !3 != 0 {
                 return Err(Fault::GP0);
             }
             cpu.msrs.debugctl = value;
+            cpu.update_attention();
         }
         IA32_BIOS_SIGN_ID => {}
         IA32_EFER => write_efer(cpu, value, efer_bits)?,

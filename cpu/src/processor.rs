@@ -312,6 +312,7 @@ fn run_some(
 ) -> Result<(), Stop> {
     let code_writes = x.ctx.memory.code_writes();
     for op in instructions {
+        let from = x.cpu.rip;
         let before = (x.cpu.sti_shadow, x.cpu.mov_ss_shadow, x.cpu.control_flags());
         let length = u64::from(op.current.length);
         if length > room {
@@ -337,6 +338,9 @@ fn run_some(
             }
             x.cpu.tick += 1;
             if careful {
+                if flow == Flow::Jumped {
+                    x.cpu.record_branch(from);
+                }
                 // RF lasts for one instruction; what IRET loads counts for the next one.
                 if before.2.contains(RFlags::RF) && flow != Flow::Repeat {
                     x.cpu.set_rflags(x.cpu.rflags().without(RFlags::RF));

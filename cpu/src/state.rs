@@ -9,6 +9,7 @@ mod digest;
 mod status;
 
 use crate::apic::{Abilities, LocalApic, OwnPage};
+use crate::branches::BranchRecords;
 use crate::counters::Counters;
 use crate::execute::cet::ControlFlow;
 use crate::execute::smm::{Interrupted, PortInstruction, RESET_BASE};
@@ -112,6 +113,8 @@ impl Attention {
     pub const BREAKPOINT: u32 = 256;
     /// Shadow stacks or tracking of indirect branches are in use.
     pub const CONTROL_FLOW: u32 = 512;
+    /// Branches are recorded.
+    pub const BRANCHES: u32 = 1024;
 }
 
 /// How the extension gates external interrupts or NMIs.
@@ -173,6 +176,10 @@ pub struct Published {
     pub iret_keeps_nmi_blocked: bool,
     /// Instructions of these classes are undefined, as if CPUID did not have them.
     pub undefined: EventClasses,
+    /// SMI and INIT are held (GIF = 0).
+    pub held: bool,
+    /// What CR8 is instead of the APIC's task priority (V_TPR), 0 to 15.
+    pub virtual_tpr: Option<u8>,
     /// Call `boundary` at every instruction boundary.
     pub boundary: bool,
     /// Call `boundary` at the first boundary at or after this tick (preemption timer).
@@ -194,6 +201,8 @@ impl Default for Published {
             nmi_gate: Gate::Normal,
             iret_keeps_nmi_blocked: false,
             undefined: EventClasses::NONE,
+            held: false,
+            virtual_tpr: None,
             boundary: false,
             deadline: None,
         }
@@ -298,6 +307,8 @@ pub struct Cpu {
     pub msrs: MsrFile,
     /// The local APIC: maskable interrupts, CR8.
     pub apic: LocalApic,
+    /// Where control went last (AMD).
+    pub branches: BranchRecords,
     /// Performance counters (AMD), as they were when they were last settled.
     pub counters: Counters,
     /// Ticks that passed while the processor was halted or waited for a start-up IPI.
@@ -390,6 +401,7 @@ impl Cpu {
             checks_data: false,
             msrs: MsrFile::reset(&model, index),
             apic: LocalApic::new(OwnPage::default(), Abilities::of(&model), index.into()),
+            branches: BranchRecords::default(),
             counters: Counters::default(),
             slept: 0,
             machine_check: MachineCheck::default(),
@@ -477,6 +489,7 @@ impl Cpu {
         let mut fresh = Self::new(self.index, self.model.clone());
         fresh.cr0 = Cr0(fresh.cr0.0 & !0x6000_0000 | self.cr0.0 & 0x6000_0000);
         fresh.msrs = self.msrs;
+        fresh.branches = self.branches;
         fresh.machine_check = self.machine_check;
         fresh.counters = self.counters;
         fresh.slept = self.slept;

@@ -39,7 +39,7 @@
 //! | `CrWrite`, `Clts`, `Lmsw` | write `value` to the whole register instead, with the usual checks |
 //! | anything else | the instruction is complete |
 
-use crate::fault::Result;
+use crate::fault::{Fault, Result};
 use crate::instruction::{Instruction, Outcome};
 use crate::{Context, Cpu};
 use rootmode_arch::{Event, Reaction, Stage, Vendor};
@@ -84,6 +84,8 @@ pub enum Slot {
     BeforeNmi,
     /// Before external interrupts: interrupt window, delivery of virtual interrupts.
     BeforeInterrupt,
+    /// Behind external interrupts: SVM's virtual interrupts, which physical ones precede.
+    AfterInterrupt,
 }
 
 /// A virtualization extension of one logical processor. Object-safe.
@@ -132,6 +134,13 @@ pub trait Virtualization: Send {
 
     /// INIT: whether it is blocked (VMX root operation).
     fn blocks_init(&self, cpu: &Cpu) -> bool;
+
+    /// INIT is taken: the extension returns to its state after reset. `Some`: the fault happens instead of the reset
+    /// (SVM's VM_CR.R_INIT).
+    fn init(&mut self, cpu: &mut Cpu) -> Option<Fault> {
+        let _ = cpu;
+        None
+    }
 
     /// Adds everything that a guest can observe to `digest`.
     fn digest(&self, digest: &mut Digest);

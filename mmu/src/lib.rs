@@ -28,5 +28,5 @@ pub use memory::{LayoutError, MemorySnapshot, PageKind, PhysicalMemory, Watch};
 pub use tlb::{Bank, Lookup, Tag, Tlb};
 pub use walk::{
     Access, AccessKind, Ept, Npt, Paging, PagingMode, PdpteFault, SecondStage, Translation, WalkFault,
-    load_pdptes, look, translate,
+    load_pdptes, look, translate, translate_guest_physical,
 };

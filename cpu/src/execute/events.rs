@@ -128,7 +128,9 @@ impl Exec<'_, '_> {
     /// A delivery that is a step of its own: one tick.
     fn deliver_counted(&mut self, delivery: Delivery) -> Result {
         self.cpu.current.length = delivery.length;
+        let from = self.cpu.rip;
         self.deliver(delivery)?;
+        self.cpu.record_delivery(from);
         self.cpu.tick += 1;
         self.cpu.trap_inhibited = false;
         let matched = std::mem::take(&mut self.cpu.matched_breakpoints);
@@ -194,6 +196,9 @@ impl Exec<'_, '_> {
             self.deliver_counted(interruption(DeliveryKind::External, vector))?;
             return Ok(Boundary::Again);
         }
+        if calls && self.visit(Slot::AfterInterrupt)? {
+            return Ok(Boundary::Again);
+        }
         if self.cpu.activity != Activity::Active {
             return Ok(Boundary::Asleep);
         }
@@ -229,7 +234,7 @@ impl Exec<'_, '_> {
 
     /// SMI, INIT and start-up IPIs.
     fn signals(&mut self) -> Result<bool> {
-        let held = self.cpu.published.nmi_gate == Gate::Closed;
+        let held = self.cpu.published.held;
         if self.cpu.interrupts.smi && !held && !self.cpu.smm {
             self.raise_if_guest(&Event::Smi)?;
             self.enter_smm();
@@ -240,6 +245,12 @@ impl Exec<'_, '_> {
         if self.cpu.interrupts.init && !held && !blocked && !self.cpu.smm && !waits {
             self.cpu.interrupts.init = false;
             self.raise_if_guest(&Event::Init)?;
+            if let Some(extension) = self.extension.as_deref_mut()
+                && let Some(instead) = extension.init(self.cpu)
+            {
+                self.cpu.update_attention();
+                return Err(instead);
+            }
             self.cpu.init();
             return Ok(true);
         }

@@ -211,7 +211,8 @@ pub(crate) fn invalidate(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
 
 /// The instructions of SVM.
 pub(crate) fn svm(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
-    let vmcb = x.cpu.gpr[Gpr::Rax as usize];
+    let rax = x.cpu.gpr[Gpr::Rax as usize];
+    let vmcb = if x.cpu.is_64_bit() { rax } else { rax & 0xffff_ffff };
     let (event, instruction) = match opcode(op) {
         Opcode::Vmrun => (Event::Vmrun { vmcb }, Instruction::Vmrun { vmcb }),
         Opcode::Vmload => (Event::Vmload { vmcb }, Instruction::Vmload { vmcb }),

@@ -97,12 +97,15 @@ impl Cpu {
 
     /// Whether something waits at the interrupt inputs that the processor would take now, shadows aside.
     fn is_interrupted(&self) -> bool {
-        let held = self.published.nmi_gate == Gate::Closed;
         let waiting = &self.interrupts;
         if waiting.any() {
-            let nmi_open = self.published.nmi_gate == Gate::Open || !self.nmi_blocked;
-            let system = (waiting.smi || waiting.init) && !self.smm || waiting.nmi && nmi_open;
-            if system && !held || waiting.sipi.is_some() {
+            let nmi_open = match self.published.nmi_gate {
+                Gate::Normal => !self.nmi_blocked,
+                Gate::Open => true,
+                Gate::Closed => false,
+            };
+            let system = (waiting.smi || waiting.init) && !self.smm && !self.published.held;
+            if system || waiting.nmi && nmi_open || waiting.sipi.is_some() {
                 return true;
             }
         }
@@ -140,6 +143,9 @@ impl Cpu {
         }
         if self.enforces_control_flow() {
             bits |= Attention::CONTROL_FLOW;
+        }
+        if self.records_branches() {
+            bits |= Attention::BRANCHES;
         }
         // Quick forms look at shortcuts only, which hostile hardware does not keep.
         self.checks_data = self.checks_alignment() || self.tlb.remembers_origins();

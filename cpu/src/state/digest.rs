@@ -1,6 +1,6 @@
 //! The processor's part of the machine's digest.
 
-use super::{ControlFlow, Cpu, RESET_BASE};
+use super::{BranchRecords, ControlFlow, Cpu, RESET_BASE};
 use rootmode_mmu::{Digest, PagingMode};
 
 impl Cpu {
@@ -56,6 +56,9 @@ impl Cpu {
         }
         if self.smm || self.smbase != RESET_BASE {
             digest.all(&[u64::from(self.smm), u64::from(self.smbase)]);
+        }
+        if self.branches != BranchRecords::default() {
+            digest.all(&self.branches.values());
         }
         self.machine_check.digest(digest);
         self.counters.digest(digest);

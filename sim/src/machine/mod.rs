@@ -100,6 +100,10 @@ impl Machine {
         if parts.firmware.is_none() {
             // Firmware lets the 8259's interrupts through the first processor's APIC.
             board.processors_mut()[0].cpu.apic.virtual_wire();
+            // It has also executed FNINIT on every processor.
+            for processor in board.processors_mut() {
+                processor.cpu.vectors.x87 = rootmode_cpu::vectors::X87::INITIAL;
+            }
         }
         if let Some(bytes) = &parts.image {
             let image = Image::parse(bytes)?;

@@ -188,12 +188,19 @@ impl Controls {
     pub const fn is_avic(&self) -> bool {
         self.traits.avic && self.int_ctl.contains(IntCtl::AVIC_ENABLE)
     }
+    const fn asks_for_virtual_vmload(&self) -> bool {
+        self.traits.virtual_vmload && self.virt_ext.contains(VirtExt::VMLOAD_VMSAVE_ENABLE)
+    }
+    const fn can_virtualize_vmload(&self) -> bool {
+        self.traits.host_64_bit && self.nested.contains(NestedControl::NP_ENABLE) && !self.is_sev()
+    }
     /// VMLOAD and VMSAVE virtualization is asked for, but not recognized: both exit.
     pub const fn refuses_virtual_vmload(&self) -> bool {
-        let asked = self.traits.virtual_vmload && self.virt_ext.contains(VirtExt::VMLOAD_VMSAVE_ENABLE);
-        let usable =
-            self.traits.host_64_bit && self.nested.contains(NestedControl::NP_ENABLE) && !self.is_sev();
-        asked && !usable
+        self.asks_for_virtual_vmload() && !self.can_virtualize_vmload()
+    }
+    /// The guest's VMLOAD and VMSAVE take guest-physical addresses.
+    pub const fn virtualizes_vmload(&self) -> bool {
+        self.asks_for_virtual_vmload() && self.can_virtualize_vmload()
     }
 }
 

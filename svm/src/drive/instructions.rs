@@ -2,8 +2,9 @@
 
 use super::{Svm, state};
 use rootmode_arch::record::Payload;
-use rootmode_arch::{EventClass, HostPhysical};
+use rootmode_arch::{EventClass, GuestPhysical, HostPhysical};
 use rootmode_cpu::{Context, Cpu, Fault, Instruction, Outcome, Result};
+use rootmode_mmu::{AccessKind, WalkFault, translate_guest_physical};
 
 impl Svm {
     pub(super) fn execute_instruction(
@@ -15,7 +16,7 @@ impl Svm {
         match *instruction {
             Instruction::Vmrun { vmcb } => return self.vmrun(cpu, ctx, vmcb),
             Instruction::Vmload { vmcb } => {
-                let at = self.check_vmcb_address(vmcb)?;
+                let at = self.vmcb_operand(cpu, ctx, vmcb, AccessKind::Read)?;
                 state::vmload(cpu, &Self::read_vmcb(ctx, at));
             }
             Instruction::Vmsave { vmcb } => self.vmsave(cpu, ctx, vmcb)?,
@@ -30,19 +31,33 @@ impl Svm {
         Ok(Outcome::Done)
     }
 
+    /// Where the VMCB of VMLOAD or VMSAVE lies. In a guest with virtualized VMLOAD and VMSAVE the address is guest-physical
+    /// (APM Vol. 2 (24593 rev. 3.43) "VMSAVE and VMLOAD Virtualization").
+    fn vmcb_operand(
+        &self,
+        cpu: &Cpu,
+        ctx: &mut Context<'_>,
+        address: u64,
+        kind: AccessKind,
+    ) -> Result<HostPhysical> {
+        let at = self.check_vmcb_address(address)?;
+        if !self.running.as_ref().is_some_and(|running| running.controls.virtualizes_vmload()) {
+            return Ok(at);
+        }
+        let guest = GuestPhysical(at.0);
+        translate_guest_physical(ctx.memory, &cpu.published.second_stage, guest, kind).map_err(|fault| {
+            match fault {
+                WalkFault::SecondStage(access) => Fault::SecondStage(access),
+                WalkFault::Page(_) => Fault::GP0,
+            }
+        })
+    }
+
     fn vmsave(&self, cpu: &Cpu, ctx: &mut Context<'_>, address: u64) -> Result {
-        let at: HostPhysical = self.check_vmcb_address(address)?;
+        let at = self.vmcb_operand(cpu, ctx, address, AccessKind::Write)?;
         let mut vmcb = Self::read_vmcb(ctx, at);
         state::vmsave(cpu, &mut vmcb);
         ctx.memory.write(at, vmcb.as_bytes());
         Ok(())
-    }
-
-    /// In a guest whose hypervisor does not intercept it, the one GIF is the guest's to change.
-    fn set_gif(&mut self, cpu: &mut Cpu, gif: bool) {
-        self.gif = gif;
-        if self.running.is_none() {
-            self.publish_host(cpu);
-        }
     }
 }

@@ -6,9 +6,10 @@
 //! in the page that VM_HSAVE_PA points to, with the offsets of a VMCB's state-save area (the manual leaves the format
 //! to the processor).
 //!
-//! `vmrun` and `vmexit` are the transitions, `state` moves state, `instructions` are the other instructions,
-//! `registers` the MSRs, `view` what decisions read.
+//! `vmrun` and `vmexit` are the transitions, `state` moves state, `instructions` are the other instructions, `gates` is
+//! about GIF, interrupts and NMIs, `registers` the MSRs, `view` what decisions read.
 
+mod gates;
 mod instructions;
 mod registers;
 mod state;
@@ -20,10 +21,9 @@ use crate::decide::{Controls, PauseFilter, Table, View};
 use crate::vmcb::IntCtl;
 use crate::{Processor, Vmcb};
 use rootmode_arch::record::Level;
-use rootmode_arch::{Efer, Event, HostPhysical, RFlags, Reaction, Stage, Vendor};
+use rootmode_arch::{Efer, Event, Feature, HostPhysical, Reaction, Stage, Vendor, vector};
 use rootmode_cpu::{
-    Context, Cpu, Delivery, DeliveryKind, Fault, Gate, Instruction, Opcode, Outcome, Published, Result, Slot,
-    Virtualization,
+    Context, Cpu, Fault, Instruction, Opcode, Outcome, Published, Result, Slot, Virtualization,
 };
 use rootmode_mmu::Digest;
 
@@ -54,6 +54,16 @@ struct Running {
     int_vector: u8,
     /// The host's PAT, while nested paging gives the guest its own.
     host_pat: u64,
+    /// RFLAGS.IF of the host at VMRUN.
+    host_interrupts: bool,
+    /// Virtual GIF is in use.
+    virtual_gif: bool,
+    /// Virtual NMIs are in use: blocking by NMI is V_NMI_MASK while the guest runs.
+    virtual_nmi: bool,
+    /// Blocking by NMI at VMRUN, while `virtual_nmi`.
+    host_nmi_blocked: bool,
+    /// Branch records are switched.
+    virtual_branches: bool,
 }
 
 /// Addresses of the permission maps.
@@ -78,16 +88,10 @@ impl Svm {
         }
     }
 
-    /// What host mode publishes: with GIF = 0 interrupts and NMIs are held.
+    /// What host mode publishes.
     fn publish_host(&self, cpu: &mut Cpu) {
-        let gate = if self.gif { Gate::Normal } else { Gate::Closed };
-        cpu.published = Published {
-            level: self.host_level,
-            interrupt_gate: gate,
-            nmi_gate: gate,
-            ..Published::default()
-        };
-        cpu.refresh();
+        cpu.published = Published { level: self.host_level, ..Published::default() };
+        self.publish_gates(cpu);
     }
 
     /// Reads a VMCB.
@@ -120,7 +124,9 @@ impl Virtualization for Svm {
 
     fn permit(&self, cpu: &Cpu, opcode: Opcode) -> Result {
         // VMMCALL has no use outside intercepts (APM Vol. 3 "VMMCALL").
-        if !cpu.efer.contains(Efer::SVME) || opcode == Opcode::Vmmcall {
+        let exists = opcode != Opcode::Skinit || self.processor.has(Feature::Skinit);
+        let permitted = cpu.efer.contains(Efer::SVME) && cpu.is_protected() && exists;
+        if !permitted || opcode == Opcode::Vmmcall {
             return Err(Fault::UD);
         }
         if cpu.cpl != 0 { Err(Fault::GP0) } else { Ok(()) }
@@ -136,38 +142,7 @@ impl Virtualization for Svm {
     }
 
     fn boundary(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, slot: Slot) -> Reaction {
-        if slot != Slot::BeforeInterrupt {
-            return Reaction::Proceed;
-        }
-        let Some(running) = &mut self.running else { return Reaction::Proceed };
-        let priority = running.int_ctl.contains(IntCtl::V_IGN_TPR)
-            || running.int_ctl.v_intr_prio() > running.int_ctl.v_tpr();
-        let open = cpu.rflags().contains(RFlags::IF) && !cpu.sti_shadow && !cpu.mov_ss_shadow;
-        if !running.int_ctl.contains(IntCtl::V_IRQ) || !priority || !open {
-            return Reaction::Proceed;
-        }
-        let vector = running.int_vector;
-        let event = Event::VirtualInterrupt { vector };
-        let state = view::state(running, cpu);
-        let maps = view::MemoryMaps { memory: ctx.memory, maps: running.maps };
-        let view = View { controls: &running.controls, state: &state, maps: &maps };
-        if let Some(exit) = crate::decide::decide(&view, &event) {
-            // The exit comes before the interrupt is taken: V_IRQ stays.
-            self.leave(cpu, ctx, &exit, None);
-            return Reaction::Exit;
-        }
-        running.int_ctl = running.int_ctl.without(IntCtl::V_IRQ);
-        cpu.published.boundary = false;
-        cpu.injected = Some(Delivery {
-            kind: DeliveryKind::External,
-            vector,
-            error_code: None,
-            length: 0,
-            return_rip: None,
-            detail: 0,
-        });
-        cpu.update_attention();
-        Reaction::Proceed
+        self.deliver_virtual(cpu, ctx, slot)
     }
 
     fn read_msr(&mut self, _: &Cpu, index: u32) -> Option<Result<u64>> {
@@ -190,6 +165,17 @@ impl Virtualization for Svm {
         !self.gif
     }
 
+    fn init(&mut self, cpu: &mut Cpu) -> Option<Fault> {
+        if self.vm_cr & registers::R_INIT != 0 {
+            // APM Vol. 2 "INIT Support": INIT becomes #SX with error code 1.
+            return Some(Fault::with_code(vector::SX, 1));
+        }
+        self.running = None;
+        self.gif = true;
+        self.publish_host(cpu);
+        None
+    }
+
     fn digest(&self, digest: &mut Digest) {
         digest.all(&[self.gif.into(), self.vm_cr, self.hsave, self.tsc_ratio]);
         if let Some(running) = &self.running {
@@ -198,6 +184,8 @@ impl Virtualization for Svm {
                 running.int_ctl.0.into(),
                 running.int_vector.into(),
                 running.host_pat,
+                running.host_interrupts.into(),
+                running.host_nmi_blocked.into(),
             ]);
             digest.all(&[running.pause.left.into(), running.pause.last.map_or(u64::MAX, |last| last)]);
             for word in running.controls.intercepts.0 {

@@ -9,6 +9,8 @@ use rootmode_cpu::{Fault, Result};
 const LOCK: u64 = 1 << 3;
 /// VM_CR.SVMDIS: EFER.SVME cannot be set.
 const SVMDIS: u64 = 1 << 4;
+/// VM_CR.R_INIT: INIT becomes #SX.
+pub(super) const R_INIT: u64 = 1 << 1;
 /// VM_CR bits that exist: DPD, R_INIT, DIS_A20M, LOCK, SVMDIS.
 const DEFINED: u64 = 0x1f;
 

@@ -3,8 +3,8 @@
 
 use crate::vmcb::Field;
 use crate::{Processor, Vmcb};
-use rootmode_arch::{Cr0, Cr3, Cr4, DescriptorTable, Efer, Gpr, RFlags, SegmentName};
-use rootmode_cpu::Cpu;
+use rootmode_arch::{Cr0, Cr3, Cr4, DebugCtl, DescriptorTable, Dr6, Efer, Gpr, RFlags, Segment, SegmentName};
+use rootmode_cpu::{BranchRecords, Cpu};
 
 /// What VMRUN and #VMEXIT switch; FS, GS, LDTR and TR are VMLOAD's.
 const SWITCHED: [SegmentName; 4] = [SegmentName::Es, SegmentName::Cs, SegmentName::Ss, SegmentName::Ds];
@@ -57,9 +57,11 @@ fn load_common(cpu: &mut Cpu, vmcb: &Vmcb) {
     cpu.gpr[Gpr::Rax as usize] = value(vmcb, Field::Rax);
 }
 
-/// Fills the host save area; RIP is that of the instruction behind VMRUN.
+/// Fills the host save area; RIP is that of the instruction behind VMRUN, which clears RF.
 pub(super) fn save_host(cpu: &Cpu, area: &mut Vmcb) {
     save_common(cpu, area);
+    area.set(Field::Rflags, cpu.rflags().without(RFlags::RF).0);
+    save_branches(cpu, area);
     area.set(Field::Rip, cpu.rip.wrapping_add(cpu.current.length.into()));
 }
 
@@ -72,7 +74,28 @@ pub(super) fn load_host(cpu: &mut Cpu, area: &Vmcb) {
     cpu.dr7 = 0x400;
     cpu.sti_shadow = false;
     cpu.mov_ss_shadow = false;
-    cpu.pending_debug = 0;
+    // A trap of the host's VMRUN comes when it is complete: now
+    // (APM Vol. 2 "Interaction with the RFLAGS.TF", "VMRUN and TF/RF Bits in EFLAGS").
+    let traps = cpu.rflags().contains(RFlags::TF) && cpu.msrs.debugctl & DebugCtl::BTF.0 == 0;
+    cpu.pending_debug = if traps { Dr6::BS.0 } else { 0 };
+}
+
+/// The fields of branch records, in the order of their MSR numbers.
+const BRANCHES: [Field; 4] = [Field::BrFrom, Field::BrTo, Field::LastExcpFrom, Field::LastExcpTo];
+
+/// Saves DEBUGCTL and the branch records.
+pub(super) fn save_branches(cpu: &Cpu, vmcb: &mut Vmcb) {
+    vmcb.set(Field::Dbgctl, cpu.msrs.debugctl);
+    for (field, value) in BRANCHES.into_iter().zip(cpu.branches.values()) {
+        vmcb.set(field, value);
+    }
+}
+
+/// Loads them, if the guest has branch records of its own.
+pub(super) fn load_branches(cpu: &mut Cpu, vmcb: &Vmcb) {
+    cpu.msrs.debugctl = value(vmcb, Field::Dbgctl) & (DebugCtl::LBR | DebugCtl::BTF).0;
+    let [from, to, interrupt_from, interrupt_to] = BRANCHES.map(|field| value(vmcb, field));
+    cpu.branches = BranchRecords { from, to, interrupt_from, interrupt_to };
 }
 
 /// Loads the guest, as the rules' canonicalization has it.
@@ -119,15 +142,18 @@ pub(super) fn vmsave(cpu: &Cpu, vmcb: &mut Vmcb) {
     }
 }
 
-/// VMLOAD.
+/// VMLOAD. Bases are sign-extended from the widest linear address of the processor
+/// (APM Vol. 2 "Segment State", "Canonicalization and Consistency Checks").
 pub(super) fn vmload(cpu: &mut Cpu, vmcb: &Vmcb) {
+    let unused = 64 - cpu.register_width();
+    let canonical = |base: u64| ((base << unused) as i64 >> unused) as u64;
     for name in MOVED {
         if let Some(segment) = vmcb.segment(name) {
-            *cpu.segment_mut(name) = segment;
+            *cpu.segment_mut(name) = Segment { base: canonical(segment.base), ..segment };
         }
     }
     let msrs = &mut cpu.msrs;
-    msrs.kernel_gs_base = value(vmcb, Field::KernelGsBase);
+    msrs.kernel_gs_base = canonical(value(vmcb, Field::KernelGsBase));
     msrs.star = value(vmcb, Field::Star);
     msrs.lstar = value(vmcb, Field::Lstar);
     msrs.cstar = value(vmcb, Field::Cstar);

@@ -1,11 +1,12 @@
 //! #VMEXIT (APM Vol. 2 (24593 rev. 3.43) "#VMEXIT").
 
-use super::{Svm, state};
+use super::{Running, Svm, state};
 use crate::Vmcb;
 use crate::decide::Exit;
-use crate::vmcb::{EventInfo, EventKind, Field, NestedControl};
+use crate::vmcb::{EventInfo, EventKind, Field, IntCtl, NestedControl};
+use rootmode_arch::event::ExceptionSource;
 use rootmode_arch::record::Payload;
-use rootmode_arch::{Event, HostPhysical, Vendor, vector};
+use rootmode_arch::{Dr7, Event, HostPhysical, Vendor, vector};
 use rootmode_cpu::{Activity, Context, Cpu, Current, Delivery, DeliveryKind};
 
 /// Writes what the exit reports.
@@ -20,6 +21,23 @@ pub(super) fn record(vmcb: &mut Vmcb, exit: &Exit, interrupted: EventInfo) {
     ] {
         vmcb.set(field, value);
     }
+}
+
+/// With decode assists, page faults of data accesses report the instruction's bytes; every other exit reports none
+/// (APM Vol. 2 (24593 rev. 3.43) "Guest Instruction Bytes").
+fn record_instruction(cpu: &Cpu, vmcb: &mut Vmcb, running: &Running, event: Option<&Event>) {
+    let data = match event {
+        Some(Event::SecondStage(access)) => !access.fetch,
+        Some(Event::Exception(e)) => e.vector == vector::PF && e.error_code.unwrap_or(0) & 1 << 4 == 0,
+        _ => false,
+    };
+    let shown = data && running.controls.traits.decode_assists && cpu.delivering.is_none();
+    let length = if shown { cpu.current.length.min(15) } else { 0 };
+    vmcb.set(Field::BytesFetched, length.into());
+    let mut bytes = [0; 15];
+    let length = usize::from(length);
+    bytes[..length].copy_from_slice(&cpu.current.bytes[..length]);
+    vmcb.set_bytes(Field::InstructionBytes, &bytes);
 }
 
 /// The event as EXITINTINFO has it.
@@ -45,11 +63,30 @@ impl Svm {
         let delivering = cpu.delivering.take().filter(|_| !direct);
         let mut vmcb = Self::read_vmcb(ctx, running.vmcb);
         record(&mut vmcb, exit, delivering.as_ref().map_or(EventInfo::NONE, interrupted));
+        record_instruction(cpu, &mut vmcb, &running, event);
+        if let Some(Event::Exception(e)) = event
+            && (e.vector, e.source) == (vector::DB, ExceptionSource::Hardware)
+        {
+            // What the handler would see (APM Vol. 2 "#DB (Debug)").
+            cpu.dr6 = cpu.dr6 & !0xf | e.detail;
+            cpu.dr7 &= !Dr7::GD.0;
+        }
         state::save_guest(cpu, &mut vmcb);
+        if running.virtual_branches {
+            state::save_branches(cpu, &mut vmcb);
+        }
         if running.controls.nested.contains(NestedControl::NP_ENABLE) {
             vmcb.set(Field::GPat, cpu.msrs.pat);
         }
-        vmcb.set(Field::IntCtl, running.int_ctl.0.into());
+        let mut int_ctl = running.int_ctl;
+        if let Some(priority) = cpu.published.virtual_tpr {
+            int_ctl = int_ctl.with_v_tpr(priority);
+        }
+        if running.virtual_nmi {
+            int_ctl = int_ctl.set(IntCtl::V_NMI_MASK, cpu.nmi_blocked);
+            cpu.nmi_blocked = running.host_nmi_blocked;
+        }
+        vmcb.set(Field::IntCtl, int_ctl.0.into());
         // The event was delivered, or is in EXITINTINFO now.
         vmcb.set(Field::EventInj, 0);
         vmcb.set(Field::EventInjError, 0);
@@ -65,12 +102,15 @@ impl Svm {
             },
         );
         cpu.msrs.pat = running.host_pat;
-        self.return_to_host(cpu, ctx);
+        self.return_to_host(cpu, ctx, running.virtual_branches);
     }
 
     /// Loads the host's state; GIF is 0 afterwards.
-    pub(super) fn return_to_host(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>) {
+    pub(super) fn return_to_host(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, branches: bool) {
         let area = Self::read_vmcb(ctx, HostPhysical(self.hsave));
+        if branches {
+            state::load_branches(cpu, &area);
+        }
         state::load_host(cpu, &area);
         self.running = None;
         self.gif = false;

@@ -5,11 +5,11 @@ use crate::Vmcb;
 use crate::decide::{Controls, Exit, PauseFilter, Traits};
 use crate::encode::ExitCode;
 use crate::rules::{EntryContext, Host, PhysicalMemory, Verdict, check_entry};
-use crate::vmcb::{EventInfo, EventKind, Field, IntCtl, NestedControl, TlbControl};
+use crate::vmcb::{EventInfo, EventKind, Field, IntCtl, NestedControl, TlbControl, VirtExt};
 use rootmode_arch::record::Payload;
 use rootmode_arch::{Cr4, Efer, Feature, HostPhysical, RFlags, Vendor, vector};
 use rootmode_cpu::{
-    Activity, Context, Cpu, Delivery, DeliveryKind, Fault, Gate, Outcome, Published, Result, TscRatio,
+    Activity, Context, Cpu, Delivery, DeliveryKind, Fault, Outcome, Published, Result, TscRatio,
 };
 use rootmode_mmu::{Npt, PagingMode, SecondStage};
 
@@ -64,17 +64,30 @@ impl Svm {
             int_ctl: controls.int_ctl,
             int_vector: value(Field::IntVector) as u8,
             host_pat: cpu.msrs.pat,
+            host_interrupts: cpu.rflags().contains(RFlags::IF),
+            virtual_gif: self.enables(controls.int_ctl, Feature::VirtualGif, IntCtl::V_GIF_ENABLE),
+            virtual_nmi: self.enables(controls.int_ctl, Feature::VirtualNmi, IntCtl::V_NMI_ENABLE),
+            host_nmi_blocked: cpu.nmi_blocked,
+            virtual_branches: self.processor.has(Feature::LbrVirtualization)
+                && controls.virt_ext.contains(VirtExt::LBR_ENABLE),
         });
         if let Verdict::Refused(rule) = verdict {
             ctx.emit(cpu, Payload::EntryFailed { vendor: Vendor::Amd, code: rule.report.0, detail: 0 });
             self.refuse(cpu, ctx, rule.report);
             return Ok(Outcome::Entered);
         }
-        let host_interrupts = cpu.rflags().contains(RFlags::IF);
-        let published = self.publish_guest(cpu, &vmcb, host_interrupts);
+        let published = self.publish_guest(cpu, &vmcb);
         state::load_guest(cpu, &vmcb, &self.processor);
         if controls.nested.contains(NestedControl::NP_ENABLE) {
             cpu.msrs.pat = value(Field::GPat);
+        }
+        if let Some(running) = &self.running {
+            if running.virtual_branches {
+                state::load_branches(cpu, &vmcb);
+            }
+            if running.virtual_nmi {
+                cpu.nmi_blocked = running.int_ctl.contains(IntCtl::V_NMI_MASK);
+            }
         }
         cpu.activity = Activity::Active;
         let asid = value(Field::Asid) as u32;
@@ -92,7 +105,7 @@ impl Svm {
         }
         let injection = value(Field::EventInj) | value(Field::EventInjError) << 32;
         cpu.injected = self.injection(&vmcb, EventInfo(injection));
-        cpu.refresh();
+        self.publish_gates(cpu);
         ctx.emit(cpu, Payload::Entry { vendor: Vendor::Amd, rip: cpu.rip, injection });
         Ok(Outcome::Entered)
     }
@@ -100,14 +113,18 @@ impl Svm {
     /// VMRUN exits at once: the guest's state is not touched.
     fn refuse(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, code: ExitCode) {
         let Some(running) = self.running.take() else { return };
+        if running.virtual_nmi {
+            cpu.nmi_blocked = running.host_nmi_blocked;
+        }
+        cpu.msrs.pat = running.host_pat;
         let exit = Exit { code, info1: 0, info2: 0, next_rip: 0, id: "svm.vmrun.refused" };
         let mut vmcb = Self::read_vmcb(ctx, running.vmcb);
         super::vmexit::record(&mut vmcb, &exit, EventInfo::NONE);
         ctx.memory.write(running.vmcb, vmcb.as_bytes());
-        self.return_to_host(cpu, ctx);
+        self.return_to_host(cpu, ctx, false);
     }
 
-    fn publish_guest(&self, cpu: &Cpu, vmcb: &Vmcb, host_interrupts: bool) -> Published {
+    fn publish_guest(&self, cpu: &Cpu, vmcb: &Vmcb) -> Published {
         let value = |field| vmcb.get(field).unwrap_or(0);
         let Some(running) = &self.running else { return cpu.published };
         let controls = &running.controls;
@@ -126,11 +143,6 @@ impl Svm {
         } else {
             SecondStage::None
         };
-        let interrupt_gate = match (controls.int_ctl.contains(IntCtl::V_INTR_MASKING), host_interrupts) {
-            (false, _) => Gate::Normal,
-            (true, true) => Gate::Open,
-            (true, false) => Gate::Closed,
-        };
         Published {
             intercepts: crate::decide::interest(controls),
             guest: true,
@@ -139,11 +151,10 @@ impl Svm {
             space: value(Field::Asid) as u32,
             tsc_offset: value(Field::TscOffset),
             tsc_ratio: TscRatio { multiplier: self.tsc_ratio, shift: 32 },
-            apic_access: None,
-            interrupt_gate,
-            nmi_gate: Gate::Normal,
-            boundary: controls.int_ctl.contains(IntCtl::V_IRQ),
-            deadline: None,
+            virtual_tpr: controls
+                .int_ctl
+                .contains(IntCtl::V_INTR_MASKING)
+                .then_some(controls.int_ctl.v_tpr()),
             ..Published::default()
         }
     }

@@ -71,6 +71,7 @@ impl Vmx {
                 let window = primary.contains(PrimaryControls::INTERRUPT_WINDOW_EXITING) && open;
                 [pick(window, Event::InterruptWindow), None]
             }
+            Slot::AfterInterrupt => [None, None],
         }
     }
 }
