@@ -271,6 +271,7 @@ impl Model {
             (Feature::Smep, Cr4::SMEP),
             (Feature::Smap, Cr4::SMAP),
             (Feature::Pku, Cr4::PKE),
+            (Feature::Pks, Cr4::PKS),
             (Feature::Shstk, Cr4::CET),
             (Feature::Ibt, Cr4::CET),
         ];

@@ -133,6 +133,7 @@ pub fn read(cpu: &Cpu, index: u32) -> Result<u64> {
         IA32_XSS if cpu.model.has(Feature::Xsaves) => cpu.xss,
         IA32_FEATURE_CONTROL if intel => m.feature_control,
         IA32_MISC_ENABLE if intel => m.misc_enable,
+        IA32_PKRS if cpu.model.has(Feature::Pks) => u64::from(cpu.pkrs),
         IA32_U_CET if has_cet(cpu) => cpu.control_flow.user,
         IA32_S_CET if has_cet(cpu) => cpu.control_flow.supervisor,
         IA32_PL0_SSP..=IA32_PL3_SSP if cpu.model.has(Feature::Shstk) => {
@@ -217,6 +218,10 @@ pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
                 return Err(Fault::GP0);
             }
             cpu.msrs.feature_control = value;
+        }
+        IA32_PKRS if cpu.model.has(Feature::Pks) => {
+            cpu.pkrs = u32::try_from(value).map_err(|_| Fault::GP0)?;
+            cpu.refresh();
         }
         IA32_U_CET | IA32_S_CET if has_cet(cpu) => {
             let both = bit::SUPPRESS | bit::WAIT;

@@ -16,5 +16,6 @@ mod legacy;
 mod real;
 mod segments;
 mod smm;
+mod supervisor_keys;
 mod tasks;
 mod virtual_8086;
