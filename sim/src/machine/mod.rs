@@ -104,6 +104,7 @@ impl Machine {
             for processor in board.processors_mut() {
                 processor.cpu.vectors.x87 = rootmode_cpu::vectors::X87::INITIAL;
             }
+            install_smm_handlers(&mut board);
         }
         if let Some(bytes) = &parts.image {
             let image = Image::parse(bytes)?;
@@ -161,6 +162,21 @@ pub const fn exit_status(stop: Stop) -> u8 {
         Stop::Requested(value) => (value << 1 | 1) as u8,
         Stop::PowerOff => 0,
         _ => 3,
+    }
+}
+
+/// The compatible SMM segment: RAM behind the video memory of a PC. Nothing hides it from code outside SMM here.
+const SMRAM: u32 = 0xa_0000;
+/// Distance of two processors' SMBASEs: the size of a state-save area, so that none overlaps another.
+const SMBASE_STRIDE: u32 = 0x200;
+
+/// What firmware leaves behind: each processor's SMBASE in SMRAM, and RSM as its handler
+/// (SDM Vol. 3C "SMRAM", "SMBASE Relocation"; APM Vol. 2 "SMM Resources").
+fn install_smm_handlers(board: &mut Board) {
+    for index in 0..board.processors().len() {
+        let base = SMRAM + SMBASE_STRIDE * index as u32;
+        board.processors_mut()[index].cpu.smbase = base;
+        board.memory.write(HostPhysical(u64::from(base) + 0x8000), &[0x0f, 0xaa]);
     }
 }
 

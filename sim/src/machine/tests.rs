@@ -112,3 +112,57 @@ fn parts_that_do_not_fit_are_refused_by_name() {
     let error = refused(&Parts { configuration: small, ..good });
     assert!(error.to_string().contains("kernel at 0x100000"), "{error}");
 }
+
+/// Each of two processors sends itself an SMI and goes on behind it, on both vendors.
+#[test]
+fn a_system_management_interrupt_returns_on_every_processor() {
+    for model in [Model::max_intel(), Model::max_amd()] {
+        let code = assemble(32, 0x10_0020, |a| {
+            let (mut wait, mut again) = (a.create_label(), a.create_label());
+            // INIT and SIPI for the other processor, which starts at 0x1000.
+            for command in [0xc_4500, 0xc_4601] {
+                a.mov(dword_ptr(0xfee0_0300_u32), command).unwrap();
+            }
+            a.set_label(&mut wait).unwrap();
+            a.cmp(byte_ptr(0x2000), 7).unwrap();
+            a.jne(wait).unwrap();
+            // An SMI for itself: fixed destination, delivery mode 2.
+            a.mov(dword_ptr(0xfee0_0310_u32), 0).unwrap();
+            a.mov(dword_ptr(0xfee0_0300_u32), 0x4200).unwrap();
+            a.mov(ecx, 10_000).unwrap();
+            a.set_label(&mut again).unwrap();
+            a.dec(ecx).unwrap();
+            a.jne(again).unwrap();
+            a.mov(eax, 9).unwrap();
+            a.out(0xf4, eax).unwrap();
+        });
+        // The other processor, in real mode, sends itself one through the x2APIC's register and says that it came back.
+        let other = assemble(16, 0x1000, |a| {
+            a.mov(ecx, 0x1b).unwrap();
+            a.rdmsr().unwrap();
+            a.or(eax, 0x400).unwrap();
+            a.wrmsr().unwrap();
+            a.mov(ecx, 0x830).unwrap();
+            a.mov(eax, 0x4200).unwrap();
+            a.mov(edx, 1).unwrap();
+            a.wrmsr().unwrap();
+            a.nop().unwrap();
+            a.mov(byte_ptr(0x2000), 7).unwrap();
+            a.cli().unwrap();
+            a.hlt().unwrap();
+        });
+        let mut parts = parts(multiboot(0, &code));
+        parts.model = Arc::new(model);
+        parts.configuration.processors = 2;
+        let mut machine = Machine::new(&parts, Box::new(Tame)).unwrap();
+        machine.board.memory.write(HostPhysical(0x1000), &other);
+        assert_eq!(machine.run(1_000_000).stop, Stop::Requested(9));
+        // Both went through SMM: their state-save areas were written.
+        for index in 0..2 {
+            let area = 0xa_fe00 + index * 0x200;
+            let mut bytes = [0; 0x200];
+            machine.board.memory.read(HostPhysical(area), &mut bytes);
+            assert!(bytes.iter().any(|byte| *byte != 0), "processor {index}");
+        }
+    }
+}
