@@ -6,9 +6,16 @@ use rootmode_arch::{HostPhysical, Linear};
 
 impl Tlb {
     fn drop_if(&mut self, mut stale: impl FnMut(&Entry) -> bool) {
-        for slot in &mut self.entries {
-            if slot.as_ref().is_some_and(&mut stale) {
-                *slot = None;
+        for (word, live) in self.live.iter_mut().enumerate() {
+            let mut left = *live;
+            while left != 0 {
+                let bit = left.trailing_zeros() as usize;
+                left &= left - 1;
+                let slot = &mut self.entries[word * 64 + bit];
+                if slot.as_ref().is_some_and(&mut stale) {
+                    *slot = None;
+                    *live &= !(1 << bit);
+                }
             }
         }
         self.micro.clear();
@@ -82,9 +89,10 @@ impl Tlb {
 
     fn drop_if_in_set(&mut self, linear: Linear, mut stale: impl FnMut(&Entry) -> bool) {
         let first = Self::set(linear.page_number()) * super::WAYS;
-        for slot in &mut self.entries[first..first + super::WAYS] {
-            if slot.as_ref().is_some_and(&mut stale) {
-                *slot = None;
+        for index in first..first + super::WAYS {
+            if self.entries[index].as_ref().is_some_and(&mut stale) {
+                self.entries[index] = None;
+                self.live[index / 64] &= !(1 << (index % 64));
             }
         }
         self.micro.drop_page(linear.page_number());

@@ -58,6 +58,8 @@ pub struct Lookup {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tlb {
     entries: Vec<Option<Entry>>,
+    /// Bit for bit, which entries there are: most flushes find few.
+    live: [u64; SETS * WAYS / 64],
     next: Vec<u8>,
     micro: micro::Micro,
     /// Where the entries come from, in machines that ask.
@@ -68,6 +70,7 @@ impl Default for Tlb {
     fn default() -> Self {
         Self {
             entries: vec![None; SETS * WAYS],
+            live: [0; SETS * WAYS / 64],
             next: vec![0; SETS],
             micro: micro::Micro::default(),
             origins: None,
@@ -134,6 +137,8 @@ impl Tlb {
             victim
         });
         let old = ways[way].replace(entry);
+        let index = set * WAYS + way;
+        self.live[index / 64] |= 1 << (index % 64);
         self.micro.drop_page(page);
         if let Some(old) = old {
             self.micro.drop_page(old.page);
@@ -142,7 +147,7 @@ impl Tlb {
 
     /// Number of cached translations.
     pub fn len(&self) -> usize {
-        self.entries.iter().flatten().count()
+        self.live.iter().map(|word| word.count_ones() as usize).sum()
     }
 
     /// Whether nothing is cached.

@@ -60,6 +60,7 @@ impl Tlb {
     pub fn evict(&mut self, linear: Linear, way: usize) {
         let at = Self::set(linear.page_number()) * WAYS + way % WAYS;
         if let Some(entry) = self.entries[at].take() {
+            self.live[at / 64] &= !(1 << (at % 64));
             self.micro.drop_page(entry.page);
         }
     }

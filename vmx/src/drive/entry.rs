@@ -1,8 +1,9 @@
 //! VM entry: what happens after the rules have been asked
 //! (SDM Vol. 3C (326019-083, Mar 2024), chapter "VM Entries").
 
-use super::{Vmx, region, state, view};
+use super::{Vmx, region, state};
 use crate::context::{EntryContext, Item, Memory, Processor};
+use crate::decide::Controls;
 use crate::definitions::capabilities::EptVpid;
 use crate::information::{Interruption, InterruptionType};
 use crate::rules::{Report, check_entry};
@@ -17,6 +18,28 @@ struct SimulatedMemory<'a>(&'a PhysicalMemory);
 impl Memory for SimulatedMemory<'_> {
     fn read_u64(&self, address: HostPhysical) -> Option<u64> {
         Some(self.0.read_u64(address))
+    }
+}
+
+/// Classes of events, as the controls of a guest have it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Classes {
+    /// Those that the core must offer.
+    intercepts: EventClasses,
+    /// Instructions that need a control to be defined in the guest
+    /// (SDM Vol. 3C "Changes to Instruction Behavior in VMX Non-Root Operation").
+    undefined: EventClasses,
+}
+
+impl Classes {
+    pub(super) fn of(controls: &Controls) -> Self {
+        Self {
+            intercepts: REGISTERS.into_iter().fold(crate::decide::interest(controls), EventClasses::with),
+            undefined: UNLESS_ENABLED
+                .iter()
+                .filter(|(control, _)| !controls.has_secondary(*control))
+                .fold(EventClasses::NONE, |all, (_, class)| all.with(*class)),
+        }
     }
 }
 
@@ -44,7 +67,7 @@ impl Vmx {
             region::set_launched(ctx.memory, current, true);
         }
         self.guest = true;
-        self.controls = view::controls(self);
+        self.take_controls();
         self.pause_loop = Default::default();
         self.entry_tick = cpu.tick;
         self.flush_on_transition(cpu);
@@ -157,7 +180,7 @@ impl Vmx {
         let scaling = offsetting && controls.has_secondary(SecondaryControls::USE_TSC_SCALING);
         let open = |on| if on { Gate::Open } else { Gate::Normal };
         Published {
-            intercepts: REGISTERS.into_iter().fold(crate::decide::interest(controls), EventClasses::with),
+            intercepts: self.classes.intercepts,
             guest: true,
             level: self.guest_level(),
             second_stage,
@@ -172,7 +195,7 @@ impl Vmx {
             nmi_gate: open(pin.contains(PinControls::VIRTUAL_NMIS)),
             iret_keeps_nmi_blocked: pin.contains(PinControls::NMI_EXITING)
                 && !pin.contains(PinControls::VIRTUAL_NMIS),
-            undefined: self.undefined(),
+            undefined: self.classes.undefined,
             boundary: self.wants_boundaries(),
             ..*before
         }
@@ -195,15 +218,6 @@ impl Vmx {
         } else {
             0
         }
-    }
-
-    /// Instructions that need a control to be defined in the guest
-    /// (SDM Vol. 3C "Changes to Instruction Behavior in VMX Non-Root Operation").
-    fn undefined(&self) -> EventClasses {
-        UNLESS_ENABLED
-            .iter()
-            .filter(|(control, _)| !self.controls.has_secondary(*control))
-            .fold(EventClasses::NONE, |all, (_, class)| all.with(*class))
     }
 
     fn ept(&self, cpu: &Cpu) -> Ept {

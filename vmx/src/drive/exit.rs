@@ -4,7 +4,7 @@
 use super::{Vmx, region, state};
 use crate::decide::Exit;
 use crate::information::{Interruption, InterruptionType};
-use crate::{ExitControls, ExitReason, Field, PinControls, SecondaryControls};
+use crate::{EntryControls, ExitControls, ExitReason, Field, PinControls, SecondaryControls};
 use rootmode_arch::record::{Payload, Stop};
 use rootmode_arch::{Event, Vendor, vector};
 use rootmode_cpu::{Context, Cpu, Delivery, DeliveryKind, Published};
@@ -81,11 +81,9 @@ impl Vmx {
 
     /// Saves guest state and MSRs, and makes the injected event invalid.
     fn save(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>) {
-        let mut values = Vec::with_capacity(64);
-        state::save_guest(cpu, &self.vmcs, |field, value| values.push((field, value)));
-        for (field, value) in values {
-            self.write(ctx, field, value);
-        }
+        let exit = ExitControls(self.vmcs.value(Field::ExitControls) as u32);
+        let entry = EntryControls(self.vmcs.value(Field::EntryControls) as u32);
+        state::save_guest(cpu, exit, entry, |field, value| self.write(ctx, field, value));
         let mode = PagingMode::of(cpu.cr0, cpu.cr4, cpu.efer);
         if self.controls.has_secondary(SecondaryControls::ENABLE_EPT) && mode == PagingMode::Pae {
             for (field, entry) in state::PDPTES.into_iter().zip(cpu.pdptes) {
@@ -134,7 +132,7 @@ impl Vmx {
     ) {
         self.write(ctx, Field::ExitReason, reason);
         self.write(ctx, Field::ExitQualification, detail);
-        self.controls = super::view::controls(self);
+        self.take_controls();
         self.go_to_host(cpu, ctx);
     }
 

@@ -25,6 +25,7 @@ pub use state::segment_fields;
 
 use crate::decide::{Controls, PauseLoop, View, decide};
 use crate::{Capabilities, Field, FieldSet, SecondaryControls, Vmcs};
+use entry::Classes;
 use rootmode_arch::record::Level;
 use rootmode_arch::{Cr4, Efer, Event, HostPhysical, Reaction, Stage, Vendor, msr};
 use rootmode_cpu::{Context, Cpu, Fault, Instruction, Opcode, Outcome, Result, Slot, Virtualization};
@@ -47,6 +48,8 @@ pub struct Vmx {
     guest: bool,
     /// The current VMCS's controls, while the guest runs.
     controls: Controls,
+    /// What follows from them: classes of events that may exit, or that they make undefined.
+    classes: Classes,
     pause_loop: PauseLoop,
     pending_mtf: bool,
     /// [`Cpu::tick`] at the last entry: whatever completes in the guest takes at least one tick.
@@ -67,6 +70,7 @@ impl Vmx {
             vmcs: Box::new(Vmcs::zeroed()),
             guest: false,
             controls: Controls::default(),
+            classes: Classes::of(&Controls::default()),
             pause_loop: PauseLoop::default(),
             pending_mtf: false,
             entry_tick: 0,
@@ -81,6 +85,15 @@ impl Vmx {
     /// The current-VMCS pointer, if there is one.
     pub const fn current(&self) -> Option<HostPhysical> {
         self.current
+    }
+
+    /// Takes over the controls of the current VMCS. Most entries find the ones of the entry before.
+    fn take_controls(&mut self) {
+        let controls = view::controls(self);
+        if controls != self.controls {
+            self.classes = Classes::of(&controls);
+            self.controls = controls;
+        }
     }
 
     /// Writes a field on-chip and through to memory.

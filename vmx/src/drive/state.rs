@@ -97,9 +97,13 @@ pub(super) fn interruptibility(cpu: &Cpu) -> Interruptibility {
         .with(pick(cpu.nmi_blocked, Interruptibility::NMI))
 }
 
-/// The guest-state area that an exit saves, given to `write` field by field.
-pub(super) fn save_guest(cpu: &Cpu, vmcs: &Vmcs, mut write: impl FnMut(Field, u64)) {
-    let exit = ExitControls(vmcs.value(Field::ExitControls) as u32);
+/// The guest-state area that an exit saves, given to `write` field by field. `exit` and `entry` are the VMCS's controls.
+pub(super) fn save_guest(
+    cpu: &Cpu,
+    exit: ExitControls,
+    entry: EntryControls,
+    mut write: impl FnMut(Field, u64),
+) {
     write(Field::GuestCr0, cpu.cr0.0);
     write(Field::GuestCr3, cpu.cr3.0);
     write(Field::GuestCr4, cpu.cr4.0);
@@ -135,7 +139,6 @@ pub(super) fn save_guest(cpu: &Cpu, vmcs: &Vmcs, mut write: impl FnMut(Field, u6
     write(Field::GuestActivity, cpu.activity as u64);
     write(Field::GuestPendingDebug, cpu.pending_debug);
     // IA32_VMX_MISC bit 5: EFER.LMA goes into "IA-32e mode guest".
-    let entry = EntryControls(vmcs.value(Field::EntryControls) as u32);
     write(
         Field::EntryControls,
         entry.set(EntryControls::IA32E_MODE_GUEST, cpu.efer.contains(Efer::LMA)).0.into(),
