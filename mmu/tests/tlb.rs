@@ -141,3 +141,25 @@ fn replacement_is_deterministic_and_part_of_the_digest() {
     assert_ne!(digest(&run(5000)), digest(&run(5001)));
     assert!(run(5000).len() <= 1024);
 }
+
+#[test]
+fn an_eviction_empties_one_place_of_one_set() {
+    let mut tlb = Tlb::new();
+    let tag = tag(0, 0, 0);
+    // Page numbers n << 8 | n share a set.
+    let linear = |n: u64| (n << 8 | n) << 12;
+    for n in 0..4 {
+        fill(&mut tlb, tag, linear(n), &page(0x10_0000 + (n << 12), false, 12));
+    }
+    fill(&mut tlb, tag, 0x5000, &page(0x5000, false, 12));
+    for way in [1, 5] {
+        tlb.evict(Linear(linear(3)), way);
+        assert_eq!(tlb.len(), 4);
+        assert_eq!([0, 1, 2, 3].map(|n| has(&tlb, tag, linear(n))), [true, false, true, true]);
+        assert!(has(&tlb, tag, 0x5000));
+        fill(&mut tlb, tag, linear(1), &page(0x10_1000, false, 12));
+        assert_eq!(tlb.len(), 5);
+    }
+    tlb.flush_all();
+    assert!(tlb.is_empty());
+}
