@@ -140,8 +140,8 @@ witnesses! {
         [|c| c.put(F::IopmBase, limit(c) - 0x2000), |c| c.put(F::IopmBase, limit(c)), |c| c.put(F::IopmBase, !0)]
         [|c| c.put(F::IopmBase, limit(c) - 0x3000), |c| c.put(F::IopmBase, limit(c) - 0x2001), |c| c.put(F::IopmBase, 0)];
     "svm.msrpm.beyond-physical" long
-        [|c| c.put(F::MsrpmBase, limit(c) - 0x1000), |c| c.put(F::MsrpmBase, limit(c)), |c| c.put(F::MsrpmBase, !0)]
-        [|c| c.put(F::MsrpmBase, limit(c) - 0x2000), |c| c.put(F::MsrpmBase, limit(c) - 0x1001), |c| c.put(F::MsrpmBase, 0)];
+        [|c| c.put(F::MsrpmBase, limit(c) - 0x2000), |c| c.put(F::MsrpmBase, limit(c)), |c| c.put(F::MsrpmBase, !0)]
+        [|c| c.put(F::MsrpmBase, limit(c) - 0x3000), |c| c.put(F::MsrpmBase, limit(c) - 0x2001), |c| c.put(F::MsrpmBase, 0)];
     "svm.tlb-control.reserved" long
         [
             |c| c.put(F::TlbControl, 2),
@@ -199,8 +199,8 @@ witnesses! {
         [|c| c.set(F::Cr0, 1 << 32), |c| c.set(F::Cr0, 1 << 63)]
         [|c| c.set(F::Cr0, 0xffff_ffff)];
     "svm.cr3.reserved" long
-        [|c| c.put(F::Cr3, limit(c)), |c| c.set(F::Cr3, 1 << 51), |c| c.set(F::Cr3, 1 << 63)]
-        [|c| c.put(F::Cr3, limit(c) - 1), |c| { c.put(F::Cr3, !0); c.clear(F::Efer, Efer::LME.0); }, |c| { c.put(F::Cr3, !0); c.clear(F::Cr0, Cr0::PG.0); }];
+        [|c| c.put(F::Cr3, limit(c)), |c| { c.put(F::Cr3, limit(c)); c.clear(F::Cr0, Cr0::PG.0); }, |c| c.set(F::Cr3, 1 << 51), |c| c.set(F::Cr3, 1 << 63)]
+        [|c| c.put(F::Cr3, limit(c) - 1), |c| { c.put(F::Cr3, limit(c) - 1); c.clear(F::Efer, Efer::LME.0); }, |c| { c.put(F::Cr3, limit(c) - 1); c.clear(F::Cr0, Cr0::PG.0); }];
     "svm.cr4.reserved" long
         [
             |c| c.set(F::Cr4, Cr4::VMXE.0),

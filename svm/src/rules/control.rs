@@ -47,10 +47,12 @@ pub(super) fn fix_iopm(cx: &Look, out: &mut Corrections) {
 
 #[inline(always)]
 pub(super) fn msrpm(cx: &Look) -> Answer {
-    Ok(fits(cx, cx.control(Field::MsrpmBase)?, Msrpm::SIZE as u64))
+    // Its last byte must not be the last that the processor can reach either: every byte of the map is defined, so that a
+    // map which ends there extends to the maximum address. (Most of the third page of the I/O map is not.)
+    Ok(fits(cx, cx.control(Field::MsrpmBase)?, Msrpm::SIZE as u64 + 1))
 }
 pub(super) fn fix_msrpm(cx: &Look, out: &mut Corrections) {
-    out.control(Field::MsrpmBase, cx.processor.physical_limit() - Msrpm::SIZE as u64);
+    out.control(Field::MsrpmBase, cx.processor.physical_limit() - Msrpm::SIZE as u64 - 0x1000);
 }
 
 #[inline(always)]

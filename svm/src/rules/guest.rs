@@ -64,8 +64,8 @@ pub(super) fn fix_cr0_high(cx: &Look, out: &mut Corrections) {
     out.guest_bits(cx, Field::Cr0, HIGH_HALF, 0);
 }
 
-/// In long mode, bits above the physical width; SEV's C-bit is no address bit of the guest. Bits 11:0 are ignored or a
-/// PCID. Outside long mode CR3 has 32 bits, and the rest is not looked at.
+/// Bits above the physical width, in every mode; SEV's C-bit is no address bit of the guest. Bits 11:0 are ignored or a
+/// PCID.
 #[inline(always)]
 fn cr3_mbz(cx: &Look) -> Result<u64, Missing> {
     let c_bit = if cx.is_sev()? { 1 << (cx.processor.sev.c_bit & 63) } else { 0 };
@@ -73,7 +73,7 @@ fn cr3_mbz(cx: &Look) -> Result<u64, Missing> {
 }
 #[inline(always)]
 pub(super) fn cr3(cx: &Look) -> Answer {
-    Ok(!cx.is_long_mode()? || cx.guest(Field::Cr3)? & cr3_mbz(cx)? == 0)
+    Ok(cx.guest(Field::Cr3)? & cr3_mbz(cx)? == 0)
 }
 pub(super) fn fix_cr3(cx: &Look, out: &mut Corrections) {
     if let Ok(mbz) = cr3_mbz(cx) {

@@ -53,7 +53,7 @@ rules! {
         Stated CHECKS; [Asid] INVALID control::asid, control::fix_asid;
     Iopm "svm.iopm.beyond-physical" "The last byte of the 12 KiB I/O permission map lies below the physical-address limit."
         Stated "I/O Permissions Map"; [IopmBase] INVALID control::iopm, control::fix_iopm;
-    Msrpm "svm.msrpm.beyond-physical" "The last byte of the 8 KiB MSR permission map lies below the physical-address limit."
+    Msrpm "svm.msrpm.beyond-physical" "The last byte of the 8 KiB MSR permission map lies below the greatest physical address."
         Stated "MSR Intercepts"; [MsrpmBase] INVALID control::msrpm, control::fix_msrpm;
     TlbControl "svm.tlb-control.reserved" "TLB_CONTROL is 0 or 1, or with FlushByAsid also 3 or 7."
         Required "TLB Flush"; [TlbControl] INVALID control::tlb_control, control::fix_tlb_control;
@@ -70,8 +70,8 @@ rules! {
         Stated CHECKS; [Cr0] INVALID guest::nw_without_cd, guest::fix_nw_without_cd;
     Cr0High "svm.cr0.high-half" "CR0 bits 63:32 are 0."
         Stated CHECKS; [Cr0] INVALID guest::cr0_high, guest::fix_cr0_high;
-    Cr3 "svm.cr3.reserved" "In long mode CR3 has no bit set above the physical-address width."
-        Stated CHECKS; [Cr3 Efer Cr0] INVALID guest::cr3, guest::fix_cr3;
+    Cr3 "svm.cr3.reserved" "CR3 has no bit set above the physical-address width."
+        Stated CHECKS; [Cr3] INVALID guest::cr3, guest::fix_cr3;
     Cr4 "svm.cr4.reserved" "No bit of CR4 is set that must be zero on this processor."
         Stated CHECKS; [Cr4] INVALID guest::cr4, guest::fix_cr4;
     Dr6High "svm.dr6.high-half" "DR6 bits 63:32 are 0."

@@ -84,10 +84,7 @@ pub fn facts(processor: &Processor, run: &Run) -> Vec<&'static str> {
     fact(v.get(CR4) & 1 << 17 != 0, "cr4-pcide");
     fact(v.get(NESTED_CONTROL) & 0xff > 1, "nested-control-low-byte");
     let top = 1u64 << processor.physical_address_bits();
-    fact(
-        v.get(IOPM) & !0xfff == top - 0x3000 || v.get(MSRPM) & !0xfff == top - 0x2000,
-        "permission-map-last",
-    );
+    fact(v.get(IOPM) & !0xfff == top - 0x3000, "permission-map-last");
     fact(v.get(EVENT) & 0x8000_07ff == 0x8000_031f, "event-vector-31");
     facts
 }
