@@ -343,7 +343,7 @@ fn run_some(
                 }
                 // RF lasts for one instruction; what IRET loads counts for the next one.
                 if before.2.contains(RFlags::RF) && flow != Flow::Repeat {
-                    x.cpu.set_rflags(x.cpu.rflags().without(RFlags::RF));
+                    x.cpu.end_resume();
                 }
                 x.after_instruction(before.0, before.1, before.2.contains(RFlags::TF), flow);
             }

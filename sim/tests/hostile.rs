@@ -8,9 +8,9 @@ use std::sync::Arc;
 use iced_x86::code_asm::*;
 use rootmode::guests::{GuestImage, Initially, Workload, assemble, layout};
 use rootmode::machine::{Findings, describe};
-use rootmode::transparency::{extension, model, start_state};
+use rootmode::transparency::bare_board;
 use rootmode_arch::choices::{Choices, Seeded, Tame};
-use rootmode_arch::record::{Level, Payload, StaleUse, StaleWhy, Stop};
+use rootmode_arch::record::{Payload, StaleUse, StaleWhy, Stop};
 use rootmode_arch::{Cr4, Hardware, HostPhysical, Vendor};
 use rootmode_cpu::board::Board;
 use rootmode_cpu::{Cpu, Model};
@@ -33,7 +33,6 @@ fn one(found: &[StaleUse]) -> StaleUse {
 /// Runs `board` to the value that its program writes to port 0xf4.
 fn findings(mut board: Board) -> Vec<StaleUse> {
     let found = Findings::default();
-    board.set_bus(Box::new(TestPorts));
     board.set_observer(Some(Box::new(found.clone())));
     let stopped = board.run(LIMIT);
     assert_eq!(stopped.stop, Stop::Requested(1), "{stopped:?} at {:#x}", board.processors()[0].cpu.rip);
@@ -100,6 +99,7 @@ fn bare(programs: &[Vec<u8>], choices: Box<dyn Choices + Send>) -> Board {
             board.memory.write_u64(HostPhysical(table + page * 8), target | 3);
         }
     }
+    board.set_bus(Box::new(TestPorts));
     board.set_hardware(Hardware::Hostile);
     board.set_choices(choices);
     for (index, program) in programs.iter().enumerate() {
@@ -261,17 +261,19 @@ fn nested(vendor: Vendor) -> GuestImage {
 }
 
 fn hosted(image: &GuestImage, choices: Box<dyn Choices + Send>) -> Vec<StaleUse> {
-    let mut board = Board::new();
-    board.memory.add_ram(HostPhysical(0), image.memory).unwrap();
-    for (address, bytes) in &image.segments {
-        board.memory.write(HostPhysical(*address), bytes);
+    findings(bare_board(image, Hardware::Hostile, choices))
+}
+
+/// The four tables of one hierarchy that the image has at `from`, linked with `bits` to lie at `to`, with `leaf` for the page.
+fn other_tables(image: &GuestImage, from: u64, to: u64, bits: u64, leaf: u64) -> Vec<u8> {
+    let mut tables = image.segments.iter().find(|(at, _)| *at == from).unwrap().1.clone();
+    for level in 1..4 {
+        let at = (level as usize - 1) * 4096;
+        tables[at..at + 8].copy_from_slice(&(to + level * 0x1000 | bits).to_le_bytes());
     }
-    board.set_hardware(Hardware::Hostile);
-    board.set_choices(choices);
-    let model = model(image.vendor);
-    let extension = extension(&model, Level::L1);
-    board.add_processor(start_state(image, model), Some(extension));
-    findings(board)
+    let at = 0x3000 + (PAGE >> 12) as usize * 8;
+    tables[at..at + 8].copy_from_slice(&(leaf | bits).to_le_bytes());
+    tables
 }
 
 /// An L1 for VMX with the embedded guest's beginning: at the first call of L2 it does `between`, at the second it stops.
@@ -347,16 +349,8 @@ fn a_vpid_given_to_other_tables_without_invvpid() {
             }
             Ok(())
         });
-        let mut tables = Vec::new();
-        for level in 1..4 {
-            let mut page = vec![0; 4096];
-            page[..8].copy_from_slice(&(OTHER + level * 0x1000 | 3).to_le_bytes());
-            tables.extend(page);
-        }
-        tables.extend((0..512_u64).flat_map(|page| {
-            let shift = if page == PAGE >> 12 { 1 } else { 0 };
-            ((page + shift) << 12 | 3).to_le_bytes()
-        }));
+        let from = layout::L2_BASE + layout::L2_PML4;
+        let tables = other_tables(&image, from, OTHER, 3, PAGE + 0x1000);
         image.segments.push((layout::L2_BASE + OTHER, tables));
         hosted(&image, choices)
     });
@@ -425,13 +419,8 @@ fn an_asid_given_to_another_guest_without_tlb_control() {
             }
             Ok(())
         });
-        let mut tables = image.segments.iter().find(|(at, _)| *at == layout::SECOND_STAGE).unwrap().1.clone();
-        for level in 1..4 {
-            let at = (level as usize - 1) * 4096;
-            tables[at..at + 8].copy_from_slice(&(OTHER + level * 0x1000 | 7).to_le_bytes());
-        }
-        let leaf = 0x3000 + (PAGE >> 12) as usize * 8;
-        tables[leaf..leaf + 8].copy_from_slice(&(layout::L2_BASE + PAGE + 0x1000 | 7).to_le_bytes());
+        let leaf = layout::L2_BASE + PAGE + 0x1000;
+        let tables = other_tables(&image, layout::SECOND_STAGE, OTHER, 7, leaf);
         image.segments.push((OTHER, tables));
         hosted(&image, choices)
     });

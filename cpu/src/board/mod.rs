@@ -93,7 +93,6 @@ pub struct Board {
     slice: Option<Slice>,
     /// The processor that goes first in the current slice.
     first: usize,
-    hardware: Hardware,
 }
 
 impl Default for Board {
@@ -119,7 +118,6 @@ impl Board {
             messages: Vec::new(),
             slice: None,
             first: 0,
-            hardware: Hardware::Tame,
         }
     }
 
@@ -148,7 +146,6 @@ impl Board {
     }
     /// Makes the hardware hostile: to be said before processors are added. A machine stays what it is.
     pub fn set_hardware(&mut self, hardware: Hardware) {
-        self.hardware = hardware;
         if hardware == Hardware::Hostile {
             self.memory.watch_tables();
         }
@@ -166,7 +163,7 @@ impl Board {
         let index = u8::try_from(self.processors.len()).expect("a board has at most 255 processors");
         cpu.place(index);
         cpu.tick = self.now;
-        if self.hardware == Hardware::Hostile {
+        if self.memory.ledger().is_some() {
             cpu.tlb.remember_origins();
             cpu.refresh();
         }

@@ -104,9 +104,8 @@ impl Tlb {
             Some(change) => {
                 let why = StaleWhy::Entry { address: change.address, old: change.old, new: change.new };
                 let own = change.place.is_some_and(|changer| changer.vcpu == place.vcpu);
-                let since = change.place.map_or(change.tick, |changer| changer.tick);
-                let late = place.tick.saturating_sub(since) > PROPAGATION;
-                if !own && !late && !ledger.is_reused(found.host, (tag, linear), since) {
+                let late = place.tick.saturating_sub(change.tick) > PROPAGATION;
+                if !own && !late && !ledger.is_reused(found.host, (tag, linear), change.tick) {
                     return None;
                 }
                 (why, change.place)

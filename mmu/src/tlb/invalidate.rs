@@ -6,15 +6,13 @@ use rootmode_arch::{HostPhysical, Linear};
 
 impl Tlb {
     fn drop_if(&mut self, mut stale: impl FnMut(&Entry) -> bool) {
-        for (word, live) in self.live.iter_mut().enumerate() {
-            let mut left = *live;
+        for word in 0..self.live.len() {
+            let mut left = self.live[word];
             while left != 0 {
-                let bit = left.trailing_zeros() as usize;
+                let index = word * 64 + left.trailing_zeros() as usize;
                 left &= left - 1;
-                let slot = &mut self.entries[word * 64 + bit];
-                if slot.as_ref().is_some_and(&mut stale) {
-                    *slot = None;
-                    *live &= !(1 << bit);
+                if self.entries[index].as_ref().is_some_and(&mut stale) {
+                    self.clear(index);
                 }
             }
         }
@@ -91,8 +89,7 @@ impl Tlb {
         let first = Self::set(linear.page_number()) * super::WAYS;
         for index in first..first + super::WAYS {
             if self.entries[index].as_ref().is_some_and(&mut stale) {
-                self.entries[index] = None;
-                self.live[index / 64] &= !(1 << (index % 64));
+                self.clear(index);
             }
         }
         self.micro.drop_page(linear.page_number());

@@ -145,6 +145,13 @@ impl Tlb {
         }
     }
 
+    /// Empties the place numbered `index`.
+    #[inline]
+    fn clear(&mut self, index: usize) -> Option<Entry> {
+        self.live[index / 64] &= !(1 << (index % 64));
+        self.entries[index].take()
+    }
+
     /// Number of cached translations.
     pub fn len(&self) -> usize {
         self.live.iter().map(|word| word.count_ones() as usize).sum()

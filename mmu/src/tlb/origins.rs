@@ -59,8 +59,7 @@ impl Tlb {
     /// Evicts what is cached in the `way`th place (modulo their number) among those where `linear` could be.
     pub fn evict(&mut self, linear: Linear, way: usize) {
         let at = Self::set(linear.page_number()) * WAYS + way % WAYS;
-        if let Some(entry) = self.entries[at].take() {
-            self.live[at / 64] &= !(1 << (at % 64));
+        if let Some(entry) = self.clear(at) {
             self.micro.drop_page(entry.page);
         }
     }

@@ -11,6 +11,7 @@ mod table;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use rootmode::suite::Core;
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -83,6 +84,12 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// A processor model by its name.
+fn core(name: &str) -> miette::Result<Core> {
+    let known = Core::ALL.into_iter().find(|core| core.name() == name);
+    known.ok_or_else(|| miette::miette!("no processor model {name}: there are max-intel and max-amd"))
 }
 
 /// Reads a text file named on the command line.

@@ -10,7 +10,6 @@ use rootmode::machine::{Findings, Machine, Parts, describe, exit_status};
 use rootmode_arch::choices::{Choices, Recorded, Recorder, Seeded, Tame, format_choices, parse_choices};
 use rootmode_arch::record::{Payload, Stop};
 use rootmode_arch::{Hardware, Site};
-use rootmode_cpu::Model;
 use rootmode_models::devices::pc::Configuration;
 
 use super::{read_text, write_text};
@@ -113,21 +112,13 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     if bytes == 0 || bytes % 4096 != 0 { Err("must be a multiple of 4096, not 0".into()) } else { Ok(bytes) }
 }
 
-fn model(name: &str) -> miette::Result<Model> {
-    match name {
-        "max-intel" => Ok(Model::max_intel()),
-        "max-amd" => Ok(Model::max_amd()),
-        _ => Err(miette::miette!("no processor model {name}: there are max-intel and max-amd")),
-    }
-}
-
 fn read(path: &PathBuf) -> miette::Result<Vec<u8>> {
     std::fs::read(path).map_err(|e| miette::miette!("cannot read {}: {e}", path.display()))
 }
 
 pub(super) fn run(arguments: &Arguments) -> miette::Result<ExitCode> {
     let parts = Parts {
-        model: Arc::new(model(&arguments.cpu)?),
+        model: super::core(&arguments.cpu)?.model(),
         configuration: Configuration {
             processors: arguments.cpus,
             memory: arguments.memory,

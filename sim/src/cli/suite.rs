@@ -1,16 +1,14 @@
 //! `rootmode suite`: arguments, progress, colours, files, exit status.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressStyle};
 use rootmode::suite::{
-    Case, Core, Definition, Kind, Outcome, Request, Verdict, cores, execute, expect, on_processors, plan,
-    report,
+    Case, Definition, Kind, Outcome, Request, Verdict, cores, execute, expect, on_processors, plan, report,
 };
 
-use super::{Finding, print_json, read_text, table, write_text};
+use super::{Finding, core, print_json, read_text, table, write_text};
 
 /// How outcomes are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -86,11 +84,6 @@ pub(super) struct Arguments {
     names: bool,
 }
 
-fn core(name: &String) -> miette::Result<Core> {
-    let known = Core::ALL.into_iter().find(|core| core.name() == name.as_str());
-    known.ok_or_else(|| miette::miette!("no processor model {name}: there are max-intel and max-amd"))
-}
-
 /// Finds the list.
 fn find(path: &Path) -> miette::Result<PathBuf> {
     if !path.is_dir() {
@@ -112,7 +105,8 @@ pub(super) fn run(arguments: &Arguments) -> miette::Result<Finding> {
     let folder = path.canonicalize().ok().and_then(|path| path.parent().map(Path::to_owned));
     let folder = folder.ok_or_else(|| miette::miette!("cannot read {}: no such list", path.display()))?;
     let definitions = Definition::parse_all(&read_text(&path)?);
-    let mut generators = vec![cores(arguments.cpu.iter().map(core).collect::<miette::Result<_>>()?)];
+    let mut generators =
+        vec![cores(arguments.cpu.iter().map(|name| core(name)).collect::<miette::Result<_>>()?)];
     if !arguments.also_cpus.is_empty() {
         generators.push(on_processors(arguments.also_cpus.clone()));
     }
@@ -180,12 +174,8 @@ fn run_all(arguments: &Arguments, cases: &[Case]) -> Vec<Outcome> {
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}") {
         bar.set_style(style);
     }
-    let running = Mutex::new(());
     let mut outcomes = Vec::with_capacity(cases.len());
-    let started = |case: &Case| {
-        let _turn = running.lock();
-        bar.set_message(format!("{} on {}", case.name, case.core.name()));
-    };
+    let started = |case: &Case| bar.set_message(format!("{} on {}", case.name, case.core.name()));
     execute(cases, jobs, arguments.limit.unwrap_or(u64::MAX), started, |outcome| {
         bar.inc(1);
         if arguments.format == Format::Text {

@@ -1,24 +1,24 @@
 //! What a machine with hostile hardware found: uses of stale translations, told to people.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use rootmode_arch::record::{Observer, Payload, Place, Record, StaleUse, StaleWhy};
+
+use crate::transparency::Recorder;
 
 /// An observer that keeps the findings. Clones share them: one observes, another takes.
 #[derive(Clone, Debug, Default)]
-pub struct Findings(Arc<Mutex<Vec<Record>>>);
+pub struct Findings(Recorder);
 
 impl Findings {
     /// The findings since the last call, in the order in which they happened.
     pub fn take(&self) -> Vec<Record> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        self.0.take()
     }
 }
 
 impl Observer for Findings {
     fn observe(&mut self, record: &Record) {
         if matches!(record.payload, Payload::Stale(_)) {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(*record);
+            self.0.observe(record);
         }
     }
 }

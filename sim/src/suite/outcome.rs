@@ -34,6 +34,16 @@ pub enum Kind {
     Skip,
 }
 
+impl From<Verdict> for Kind {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Pass => Self::Pass,
+            Verdict::Fail => Self::Fail,
+            Verdict::Skip => Self::Skip,
+        }
+    }
+}
+
 /// A result line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Line {

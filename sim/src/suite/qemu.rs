@@ -26,7 +26,8 @@ impl Core {
             Self::MaxAmd => "max-amd",
         }
     }
-    pub(super) fn model(self) -> Arc<Model> {
+    /// The model itself.
+    pub fn model(self) -> Arc<Model> {
         Arc::new(match self {
             Self::MaxIntel => Model::max_intel(),
             Self::MaxAmd => Model::max_amd(),

@@ -27,17 +27,10 @@ fn points(outcome: &Outcome) -> Vec<Point<'_>> {
     let kind = |line: &Line| if line.kind == Kind::Xpass { Kind::Fail } else { line.kind };
     let lines = outcome.lines.iter().filter(counted);
     let mut points: Vec<Point<'_>> = lines.map(|line| Point { kind: kind(line), text: &line.text }).collect();
-    let said = match outcome.verdict {
-        Verdict::Pass => points.iter().any(|point| point.kind == Kind::Pass),
-        Verdict::Fail => points.iter().any(|point| point.kind == Kind::Fail) && outcome.reason.is_none(),
-        Verdict::Skip => points.iter().any(|point| point.kind == Kind::Skip),
-    };
-    if !said {
-        let kind = match outcome.verdict {
-            Verdict::Pass => Kind::Pass,
-            Verdict::Fail => Kind::Fail,
-            Verdict::Skip => Kind::Skip,
-        };
+    let kind = Kind::from(outcome.verdict);
+    // A failure's reason is what no line says.
+    let unsaid = outcome.verdict == Verdict::Fail && outcome.reason.is_some();
+    if unsaid || !points.iter().any(|point| point.kind == kind) {
         let text = outcome.reason.as_deref().or(outcome.summary.as_deref()).unwrap_or("");
         points.push(Point { kind, text });
     }

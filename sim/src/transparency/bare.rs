@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rootmode_arch::choices::Choices;
 use rootmode_arch::record::Level;
-use rootmode_arch::{AccessRights, Cr4, HostPhysical, Segment, SegmentName, Selector, Vendor};
+use rootmode_arch::{AccessRights, Cr4, Hardware, HostPhysical, Segment, SegmentName, Selector, Vendor};
 use rootmode_cpu::board::Board;
 use rootmode_cpu::{Cpu, Model, Virtualization};
 use rootmode_models::devices::TestPorts;
@@ -53,8 +53,8 @@ pub fn start_state(image: &GuestImage, model: Model) -> Cpu {
     cpu
 }
 
-/// Runs `image` bare for at most `limit` ticks.
-pub fn run_bare(image: &GuestImage, choices: Box<dyn Choices + Send>, limit: u64) -> Run {
+/// A board on which `image` is about to start, with its ports.
+pub fn bare_board(image: &GuestImage, hardware: Hardware, choices: Box<dyn Choices + Send>) -> Board {
     let mut board = Board::new();
     board
         .memory
@@ -65,11 +65,18 @@ pub fn run_bare(image: &GuestImage, choices: Box<dyn Choices + Send>, limit: u64
     }
     board.set_bus(Box::new(TestPorts));
     board.set_choices(choices);
-    let recorder = Recorder::default();
-    board.set_observer(Some(Box::new(recorder.clone())));
+    board.set_hardware(hardware);
     let model = model(image.vendor);
     let extension = extension(&model, Level::L1);
     board.add_processor(start_state(image, model), Some(extension));
+    board
+}
+
+/// Runs `image` bare for at most `limit` ticks.
+pub fn run_bare(image: &GuestImage, choices: Box<dyn Choices + Send>, limit: u64) -> Run {
+    let mut board = bare_board(image, Hardware::Tame, choices);
+    let recorder = Recorder::default();
+    board.set_observer(Some(Box::new(recorder.clone())));
     let stopped = board.run(limit);
     let cpu = &board.processors()[0].cpu;
     let mut registers = [0; 17];
