@@ -80,12 +80,11 @@ impl Counters {
         self.value[n] = value & WIDTH;
     }
 
-    /// Adds the state to `digest`.
+    /// Adds the state to `digest`. The counters must be settled: what they were settled at follows from the clock then.
     pub(crate) fn digest(&self, digest: &mut Digest) {
-        if *self != Self::default() {
+        if (self.control, self.value) != ([0; COUNTERS], [0; COUNTERS]) {
             digest.all(&self.control);
             digest.all(&self.value);
-            digest.u64(self.since);
         }
     }
 }

@@ -61,7 +61,7 @@ impl Cpu {
             digest.all(&self.branches.values());
         }
         self.machine_check.digest(digest);
-        self.counters.digest(digest);
+        self.settled_counters().digest(digest);
         let tag = self.tag;
         digest.all(&[u64::from(tag.space), u64::from(tag.pcid), tag.root]);
         digest.all(&[self.published.tsc_offset, u64::from(self.published.guest)]);
