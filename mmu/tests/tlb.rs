@@ -124,6 +124,18 @@ fn invlpg_drops_every_piece_of_a_large_page() {
 }
 
 #[test]
+fn a_place_that_held_a_piece_of_a_large_page_can_hold_a_small_one() {
+    let mut tlb = Tlb::new();
+    fill(&mut tlb, tag(0, 0, 0), 0x20_0000, &page(0x80_0000, false, 21));
+    fill(&mut tlb, tag(0, 0, 0), 0x20_0000, &page(0x80_0000, false, 12));
+    tlb.flush_page(0, 0, Linear(0x20_1000));
+    assert!(has(&tlb, tag(0, 0, 0), 0x20_0000));
+    fill(&mut tlb, tag(0, 0, 0), 0x20_0000, &page(0x80_0000, false, 21));
+    tlb.flush_page(0, 0, Linear(0x20_1000));
+    assert!(tlb.is_empty());
+}
+
+#[test]
 fn replacement_is_deterministic_and_part_of_the_digest() {
     let digest = |tlb: &Tlb| {
         let mut digest = Digest::new();
@@ -137,17 +149,17 @@ fn replacement_is_deterministic_and_part_of_the_digest() {
         }
         tlb
     };
-    assert_eq!(digest(&run(5000)), digest(&run(5000)));
-    assert_ne!(digest(&run(5000)), digest(&run(5001)));
-    assert!(run(5000).len() <= 1024);
+    assert_eq!(digest(&run(50000)), digest(&run(50000)));
+    assert_ne!(digest(&run(50000)), digest(&run(50001)));
+    assert!(run(50000).len() <= 4096);
 }
 
 #[test]
 fn an_eviction_empties_one_place_of_one_set() {
     let mut tlb = Tlb::new();
     let tag = tag(0, 0, 0);
-    // Page numbers n << 8 | n share a set.
-    let linear = |n: u64| (n << 8 | n) << 12;
+    // Page numbers n << 10 | n share a set.
+    let linear = |n: u64| (n << 10 | n) << 12;
     for n in 0..4 {
         fill(&mut tlb, tag, linear(n), &page(0x10_0000 + (n << 12), false, 12));
     }

@@ -8,6 +8,7 @@
 
 mod snapshot;
 mod watch;
+mod zeroes;
 
 pub use snapshot::MemorySnapshot;
 pub use watch::Watch;
@@ -17,6 +18,7 @@ use crate::stale::Ledger;
 use rootmode_arch::HostPhysical;
 use snapshot::SavedPages;
 use watch::{LINE, WRITTEN};
+use zeroes::Zeroes;
 
 /// What lies behind a host-physical page. The decision is made once, when a translation is cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,6 +64,14 @@ pub enum LayoutError {
         /// Base of the region that is in the way.
         other: HostPhysical,
     },
+    /// The host gives no room for so much RAM.
+    #[error("region at {base:#x} of {bytes:#x} bytes: the host has no room for it")]
+    NoRoom {
+        /// Base.
+        base: HostPhysical,
+        /// Size in bytes.
+        bytes: u64,
+    },
     /// A snapshot is of a memory whose RAM lies elsewhere.
     #[error(
         "the snapshot's RAM does not lie where this memory's does: restore it into a machine of the same parts"
@@ -84,11 +94,11 @@ struct Window {
 }
 
 /// The host-physical address space: the only way to touch guest bytes.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct PhysicalMemory {
     /// Ascending by base; their offsets are in the order in which they were added.
     regions: Vec<Region>,
-    bytes: Vec<u8>,
+    bytes: Zeroes,
     /// One byte of marks a line.
     lines: Vec<u8>,
     /// One number a page: how often its code marks were hit.
@@ -113,13 +123,14 @@ impl PhysicalMemory {
     /// Adds zeroed RAM.
     ///
     /// # Errors
-    /// [`LayoutError`] if the range is not page-aligned, too high, or taken.
+    /// [`LayoutError`] if the range is not page-aligned, too high, or taken, or if the host has no room.
     pub fn add_ram(&mut self, base: HostPhysical, bytes: u64) -> Result<(), LayoutError> {
         self.check_free(base, bytes)?;
         let size = usize::try_from(bytes).map_err(|_| LayoutError::Width { base, bytes })?;
         let offset = self.bytes.len();
         // A fresh array of zeroes costs nothing until it is written; growing one would write it.
-        let mut all = vec![0; offset + size];
+        let total = offset.checked_add(size).ok_or(LayoutError::Width { base, bytes })?;
+        let mut all = Zeroes::new(total).ok_or(LayoutError::NoRoom { base, bytes })?;
         for page in (0..offset / 4096).filter(|page| self.is_used(*page)) {
             let range = page * 4096..(page + 1) * 4096;
             all[range.clone()].copy_from_slice(&self.bytes[range]);

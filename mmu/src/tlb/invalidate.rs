@@ -5,18 +5,35 @@ use super::{Entry, Tlb};
 use rootmode_arch::{HostPhysical, Linear};
 
 impl Tlb {
-    fn drop_if(&mut self, mut stale: impl FnMut(&Entry) -> bool) {
+    fn drop_if(&mut self, stale: impl Fn(&Entry) -> bool) {
         for word in 0..self.live.len() {
-            let mut left = self.live[word];
-            while left != 0 {
-                let index = word * 64 + left.trailing_zeros() as usize;
-                left &= left - 1;
-                if self.entries[index].as_ref().is_some_and(&mut stale) {
-                    self.clear(index);
-                }
-            }
+            self.drop_in_word(word, self.live[word], |_, entry| stale(entry));
         }
         self.micro.clear();
+    }
+
+    /// The places of `word` whose bits are set in `left`.
+    fn drop_in_word(&mut self, word: usize, mut left: u64, stale: impl Fn(u64, &Entry) -> bool) {
+        while left != 0 {
+            let at = word * 64 + left.trailing_zeros() as usize;
+            left &= left - 1;
+            if stale(self.pages[at], &self.entries[at]) {
+                let page = self.clear(at);
+                self.micro.drop_page(page);
+            }
+        }
+    }
+
+    /// Of the translations of `linear`, in its set or split from a larger page around it.
+    fn drop_page_if(&mut self, linear: Linear, stale: impl Fn(&Entry) -> bool) {
+        let first = Self::first(linear.page_number());
+        let here = ((1 << super::WAYS) - 1) << (first % 64) & self.live[first / 64];
+        let stale = |page: u64, entry: &Entry| stale(entry) && entry.covers(page, linear);
+        self.drop_in_word(first / 64, here, stale);
+        for word in 0..self.pieces.len() {
+            self.drop_in_word(word, self.pieces[word], stale);
+        }
+        self.micro.code_lost = true;
     }
 
     /// Everything, of every address space.
@@ -27,12 +44,12 @@ impl Tlb {
     /// INVLPG: the page of `linear` in address space `space` for `pcid`, and global ones of any PCID. Every split piece of
     /// a large page goes.
     pub fn flush_page(&mut self, space: u32, pcid: u16, linear: Linear) {
-        self.drop_if(|e| e.tag.space == space && (e.tag.pcid == pcid || e.rights.global) && e.covers(linear));
+        self.drop_page_if(linear, |e| e.tag.space == space && (e.tag.pcid == pcid || e.rights.global));
     }
 
     /// INVPCID type 0: like [`Self::flush_page`], but global translations stay.
     pub fn flush_page_of_pcid(&mut self, space: u32, pcid: u16, linear: Linear) {
-        self.drop_if(|e| e.tag.space == space && e.tag.pcid == pcid && !e.rights.global && e.covers(linear));
+        self.drop_page_if(linear, |e| e.tag.space == space && e.tag.pcid == pcid && !e.rights.global);
     }
 
     /// MOV to CR3, INVPCID type 1: all non-global translations of `space` for `pcid`.
@@ -57,7 +74,7 @@ impl Tlb {
 
     /// INVVPID type 0: the page of `linear` in `space`, whatever its PCID.
     pub fn flush_page_of_space(&mut self, space: u32, linear: Linear) {
-        self.drop_if(|e| e.tag.space == space && e.covers(linear));
+        self.drop_page_if(linear, |e| e.tag.space == space);
     }
 
     /// INVVPID type 3: `space`, except global translations.
@@ -82,23 +99,17 @@ impl Tlb {
 
     /// The entry for exactly this page and tag: a page fault or a refused access drops it.
     pub fn drop_entry(&mut self, tag: super::Tag, linear: Linear) {
-        self.drop_if_in_set(linear, |e| e.page == linear.page_number() && e.matches(tag));
-    }
-
-    fn drop_if_in_set(&mut self, linear: Linear, mut stale: impl FnMut(&Entry) -> bool) {
-        let first = Self::set(linear.page_number()) * super::WAYS;
-        for index in first..first + super::WAYS {
-            if self.entries[index].as_ref().is_some_and(&mut stale) {
-                self.clear(index);
-            }
+        let page = linear.page_number();
+        if let Some(at) = self.place(tag, page) {
+            self.clear(at);
         }
-        self.micro.drop_page(linear.page_number());
+        self.micro.drop_page(page);
     }
 }
 
 impl Entry {
-    /// Whether the guest page that the entry was split from contains `linear`.
-    fn covers(&self, linear: Linear) -> bool {
-        self.page << 12 >> self.guest_shift == linear.0 >> self.guest_shift
+    /// Whether the guest page that the entry was split from contains `linear`; `page` is the entry's own.
+    const fn covers(&self, page: u64, linear: Linear) -> bool {
+        page << 12 >> self.guest_shift == linear.0 >> self.guest_shift
     }
 }

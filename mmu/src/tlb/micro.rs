@@ -5,7 +5,7 @@
 
 use rootmode_arch::Linear;
 
-const DATA_SLOTS: usize = 256;
+const DATA_SLOTS: usize = 1024;
 const CODE_SLOTS: usize = 64;
 const PAGE: u64 = !0xfff;
 /// The last generation that fits below a page's base.

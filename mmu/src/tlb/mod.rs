@@ -14,8 +14,11 @@ use crate::walk::{Access, GuestRights, Paging, SecondRights, Translation, refusa
 use crate::{Digest, PageKind};
 use rootmode_arch::{GuestPhysical, HostPhysical, Linear};
 
-const SETS: usize = 256;
+const SETS: usize = 1024;
 const WAYS: usize = 4;
+const PLACES: usize = SETS * WAYS;
+/// The page number of an empty place: no linear page has it.
+const NO_PAGE: u64 = u64::MAX;
 
 /// What a translation belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -32,7 +35,6 @@ pub struct Tag {
 /// One cached translation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Entry {
-    page: u64,
     tag: Tag,
     host: u64,
     guest: u64,
@@ -54,12 +56,17 @@ pub struct Lookup {
     pub kind: PageKind,
 }
 
-/// A set-associative TLB of 1024 entries.
+/// A set-associative TLB of 4096 entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tlb {
-    entries: Vec<Option<Entry>>,
-    /// Bit for bit, which entries there are: most flushes find few.
-    live: [u64; SETS * WAYS / 64],
+    /// The linear page of each place, or [`NO_PAGE`]: all that most lookups look at.
+    pages: Vec<u64>,
+    /// The rest of each place, [`Entry::EMPTY`] in an empty one.
+    entries: Vec<Entry>,
+    /// Bit for bit, which places are taken: most flushes find few.
+    live: [u64; PLACES / 64],
+    /// Bit for bit, which places hold a piece of a larger page of the guest: INVLPG of any address in it drops them all.
+    pieces: [u64; PLACES / 64],
     next: Vec<u8>,
     micro: micro::Micro,
     /// Where the entries come from, in machines that ask.
@@ -69,8 +76,10 @@ pub struct Tlb {
 impl Default for Tlb {
     fn default() -> Self {
         Self {
-            entries: vec![None; SETS * WAYS],
-            live: [0; SETS * WAYS / 64],
+            pages: vec![NO_PAGE; PLACES],
+            entries: vec![Entry::EMPTY; PLACES],
+            live: [0; PLACES / 64],
+            pieces: [0; PLACES / 64],
             next: vec![0; SETS],
             micro: micro::Micro::default(),
             origins: None,
@@ -84,41 +93,41 @@ impl Tlb {
         Self::default()
     }
 
-    const fn set(page: u64) -> usize {
-        (page ^ page >> 8) as usize & (SETS - 1)
+    /// The first of the places where `page` can be.
+    const fn first(page: u64) -> usize {
+        ((page ^ page >> 10) as usize & (SETS - 1)) * WAYS
+    }
+
+    /// The place of the translation of `page` that serves `tag`.
+    #[inline]
+    fn place(&self, tag: Tag, page: u64) -> Option<usize> {
+        let first = Self::first(page);
+        (first..first + WAYS).find(|&at| self.pages[at] == page && self.entries[at].matches(tag))
     }
 
     /// The cached translation of `linear`, if there is one that allows `access` without any update of flags.
     #[inline]
     pub fn lookup(&self, paging: &Paging, tag: Tag, linear: Linear, access: Access) -> Option<Lookup> {
-        let page = linear.page_number();
-        let first = Self::set(page) * WAYS;
-        for entry in self.entries[first..first + WAYS].iter().flatten() {
-            if entry.page != page || !entry.matches(tag) {
-                continue;
-            }
-            let write = access.kind.is_write();
-            if write && !(entry.rights.dirty && entry.second.dirty)
-                || !entry.second.allows(access.kind, entry.rights.user)
-                || refusal(paging, &entry.rights, access).is_some()
-            {
-                return None;
-            }
-            let offset = linear.page_offset();
-            return Some(Lookup {
-                host: HostPhysical(entry.host | offset),
-                guest: GuestPhysical(entry.guest | offset),
-                kind: entry.kind,
-            });
+        let entry = &self.entries[self.place(tag, linear.page_number())?];
+        let write = access.kind.is_write();
+        if write && !(entry.rights.dirty && entry.second.dirty)
+            || !entry.second.allows(access.kind, entry.rights.user)
+            || refusal(paging, &entry.rights, access).is_some()
+        {
+            return None;
         }
-        None
+        let offset = linear.page_offset();
+        Some(Lookup {
+            host: HostPhysical(entry.host | offset),
+            guest: GuestPhysical(entry.guest | offset),
+            kind: entry.kind,
+        })
     }
 
     /// Remembers a translation of `linear`, in place of an entry for the same page and tag if there is one.
     pub fn fill(&mut self, tag: Tag, linear: Linear, translation: &Translation, kind: PageKind) {
         let page = linear.page_number();
         let entry = Entry {
-            page,
             tag,
             host: translation.host.page_base().0,
             guest: translation.guest.page_base().0,
@@ -128,28 +137,32 @@ impl Tlb {
             host_shift: translation.host_shift,
             kind,
         };
-        let set = Self::set(page);
-        let ways = &mut self.entries[set * WAYS..(set + 1) * WAYS];
-        let same = ways.iter().position(|e| e.is_some_and(|e| e.page == page && e.matches(tag)));
-        let way = same.or_else(|| ways.iter().position(Option::is_none)).unwrap_or_else(|| {
-            let victim = self.next[set] as usize;
-            self.next[set] = (victim as u8 + 1) % WAYS as u8;
+        let first = Self::first(page);
+        let free = || (first..first + WAYS).find(|&at| self.pages[at] == NO_PAGE);
+        let at = self.place(tag, page).or_else(free).unwrap_or_else(|| {
+            let next = &mut self.next[first / WAYS];
+            let victim = first + *next as usize;
+            *next = (*next + 1) % WAYS as u8;
             victim
         });
-        let old = ways[way].replace(entry);
-        let index = set * WAYS + way;
-        self.live[index / 64] |= 1 << (index % 64);
+        let old = self.clear(at);
+        self.pages[at] = page;
+        self.entries[at] = entry;
+        self.live[at / 64] |= 1 << (at % 64);
+        self.pieces[at / 64] |= u64::from(entry.is_piece()) << (at % 64);
         self.micro.drop_page(page);
-        if let Some(old) = old {
-            self.micro.drop_page(old.page);
+        if old != NO_PAGE {
+            self.micro.drop_page(old);
         }
     }
 
-    /// Empties the place numbered `index`.
+    /// Empties the place numbered `at`, and answers the page that it held, or [`NO_PAGE`].
     #[inline]
-    fn clear(&mut self, index: usize) -> Option<Entry> {
-        self.live[index / 64] &= !(1 << (index % 64));
-        self.entries[index].take()
+    fn clear(&mut self, at: usize) -> u64 {
+        self.live[at / 64] &= !(1 << (at % 64));
+        self.pieces[at / 64] &= !(1 << (at % 64));
+        self.entries[at] = Entry::EMPTY;
+        std::mem::replace(&mut self.pages[at], NO_PAGE)
     }
 
     /// Number of cached translations.
@@ -164,8 +177,10 @@ impl Tlb {
 
     /// Adds every entry, its place, and the replacement state to `digest`.
     pub fn digest(&self, digest: &mut Digest) {
-        for (index, entry) in self.entries.iter().enumerate() {
-            let Some(e) = entry else { continue };
+        for (index, (&page, e)) in self.pages.iter().zip(&self.entries).enumerate() {
+            if page == NO_PAGE {
+                continue;
+            }
             let flags = u64::from(e.rights.write)
                 | u64::from(e.rights.user) << 1
                 | u64::from(e.rights.no_execute) << 2
@@ -179,13 +194,29 @@ impl Tlb {
                 | u64::from(e.host_shift) << 32
                 | (e.kind as u64) << 40;
             let tag = u64::from(e.tag.space) | u64::from(e.tag.pcid) << 32;
-            digest.all(&[index as u64, e.page, tag, e.tag.root, e.host, e.guest, flags]);
+            digest.all(&[index as u64, page, tag, e.tag.root, e.host, e.guest, flags]);
         }
         digest.bytes(&self.next);
     }
 }
 
 impl Entry {
+    const EMPTY: Self = Self {
+        tag: Tag { space: 0, pcid: 0, root: 0 },
+        host: 0,
+        guest: 0,
+        rights: GuestRights::NONE,
+        second: SecondRights::NONE,
+        guest_shift: 0,
+        host_shift: 0,
+        kind: PageKind::Absent,
+    };
+
+    /// Whether the page that the guest's tables name is larger than the entry.
+    const fn is_piece(&self) -> bool {
+        self.guest_shift > 12
+    }
+
     /// Global translations serve every PCID of their address space.
     fn matches(&self, tag: Tag) -> bool {
         self.tag.space == tag.space

@@ -1,6 +1,6 @@
 //! Where cached translations come from: kept beside the entries, in machines that look for stale uses.
 
-use super::{SETS, Tag, Tlb, WAYS};
+use super::{NO_PAGE, PLACES, Tag, Tlb, WAYS};
 use crate::stale::Origin;
 use rootmode_arch::Linear;
 use rootmode_arch::record::Place;
@@ -19,7 +19,7 @@ impl Tlb {
     /// Remembers origins from now on. Nothing that was cached before has one.
     pub fn remember_origins(&mut self) {
         self.origins.get_or_insert_with(|| {
-            let entries = vec![None; SETS * WAYS];
+            let entries = vec![None; PLACES];
             Box::new(Origins { entries, roots: (0, 0), root_changed: None, last: None })
         });
         self.forget_shortcuts();
@@ -48,19 +48,15 @@ impl Tlb {
 
     /// The place for the origin of the entry for `linear`.
     pub(crate) fn origin_mut(&mut self, tag: Tag, linear: Linear) -> Option<&mut Option<Origin>> {
-        let first = Self::set(linear.page_number()) * WAYS;
-        let matches = |entry: &Option<super::Entry>| {
-            entry.is_some_and(|entry| entry.page == linear.page_number() && entry.matches(tag))
-        };
-        let way = self.entries[first..first + WAYS].iter().position(matches)?;
-        self.origins.as_mut().map(|origins| &mut origins.entries[first + way])
+        let at = self.place(tag, linear.page_number())?;
+        self.origins.as_mut().map(|origins| &mut origins.entries[at])
     }
 
     /// Evicts what is cached in the `way`th place (modulo their number) among those where `linear` could be.
     pub fn evict(&mut self, linear: Linear, way: usize) {
-        let at = Self::set(linear.page_number()) * WAYS + way % WAYS;
-        if let Some(entry) = self.clear(at) {
-            self.micro.drop_page(entry.page);
+        let page = self.clear(Self::first(linear.page_number()) + way % WAYS);
+        if page != NO_PAGE {
+            self.micro.drop_page(page);
         }
     }
 }

@@ -62,7 +62,23 @@ pub struct SecondRights {
     pub dirty: bool,
 }
 
+impl GuestRights {
+    /// Of a page that nobody may write, and only the supervisor read.
+    pub(crate) const NONE: Self = Self {
+        write: false,
+        user: false,
+        no_execute: true,
+        dirty: false,
+        shadow_stack: false,
+        global: false,
+        key: 0,
+    };
+}
+
 impl SecondRights {
+    /// Nothing.
+    pub(crate) const NONE: Self = Self { bits: 0, dirty: false };
+
     /// Without a second stage: everything.
     pub const ALL: Self = Self { bits: 0xf, dirty: true };
 

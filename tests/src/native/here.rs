@@ -29,7 +29,6 @@ const FRAMES: u64 = 0x10_0000;
 const KERNEL: u64 = 0xffff_ff00_0000_0000;
 
 /// A processor that runs cases.
-#[derive(Clone)]
 pub struct Here {
     processor: Processor,
     memory: PhysicalMemory,

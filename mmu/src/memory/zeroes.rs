@@ -1,0 +1,40 @@
+//! [`Zeroes`]: a large array of bytes that costs nothing until it is written.
+
+use memmap2::MmapMut;
+
+/// From here on the host is asked for its large pages: a guest that jumps about in much RAM misses the host's own TLB else.
+#[cfg(target_os = "linux")]
+const LARGE: usize = 64 << 20;
+
+/// An array of bytes, zero until written, of pages that the host gives when they are touched.
+#[derive(Debug, Default)]
+pub(super) struct Zeroes(Option<MmapMut>);
+
+impl Zeroes {
+    /// `bytes` zeroes. `None`: the host has no room for them.
+    pub(super) fn new(bytes: usize) -> Option<Self> {
+        let map = MmapMut::map_anon(bytes).ok()?;
+        #[cfg(target_os = "linux")]
+        if bytes >= LARGE {
+            // Only a hint: a host without large pages is slower, not wrong.
+            let _ = map.advise(memmap2::Advice::HugePage);
+        }
+        Some(Self(Some(map)))
+    }
+}
+
+impl std::ops::Deref for Zeroes {
+    type Target = [u8];
+
+    #[inline(always)]
+    fn deref(&self) -> &[u8] {
+        self.0.as_deref().unwrap_or(&[])
+    }
+}
+
+impl std::ops::DerefMut for Zeroes {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.0.as_deref_mut().unwrap_or(&mut [])
+    }
+}
