@@ -48,6 +48,8 @@ const PROOFS: &[Proof] = &[
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     Proof { name: "native", run: crate::native::proofs::rows },
     Proof { name: "speed", run: speed::rows },
+    #[cfg(target_os = "linux")]
+    Proof { name: "bench", run: crate::bench::rows },
 ];
 
 /// Runs the chosen proofs and writes docs/full.md; true if every promise is kept.

@@ -1,5 +1,7 @@
 //! What crosses crates: scenarios, properties, oracles, conformance.
 
+#[cfg(target_os = "linux")]
+pub mod bench;
 pub mod documents;
 pub mod dump_fuzz;
 pub mod explained;

@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+#[cfg(target_os = "linux")]
+use rootmode_tests::bench;
 use rootmode_tests::{documents, full, judges, mutation};
 
 /// Full-size proofs of rootmode, and the documents that quote them.
@@ -21,6 +23,9 @@ enum Command {
     Documents(documents::Arguments),
     /// Compare the entry rules with independent machines over nearly valid VMCSs and VMCBs.
     Judge(judges::command::JudgeArguments),
+    /// Measure the speed payload here and on Debian's QEMU.
+    #[cfg(target_os = "linux")]
+    Bench(bench::Arguments),
     /// Change every table mechanically and say which changes nobody notices.
     Mutation(mutation::command::Arguments),
     /// Compare every instruction form with the host's processor.
@@ -33,6 +38,8 @@ fn main() -> ExitCode {
         Command::Full(arguments) => full::run(&arguments),
         Command::Documents(arguments) => documents::run(&arguments),
         Command::Judge(arguments) => arguments.run(),
+        #[cfg(target_os = "linux")]
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Mutation(arguments) => mutation::command::run(&arguments),
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         Command::Native(arguments) => rootmode_tests::native::command::run(&arguments),
