@@ -86,7 +86,7 @@ const COMMON: &[Feature] = &[
 ];
 
 /// What only the Intel model has.
-const INTEL: &[Feature] = &[Feature::Vmx, Feature::TscDeadline];
+const INTEL: &[Feature] = &[Feature::Vmx, Feature::TscDeadline, Feature::Pks];
 
 /// What only the AMD model has.
 const AMD: &[Feature] = &[

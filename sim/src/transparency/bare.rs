@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use rootmode_arch::choices::Choices;
 use rootmode_arch::record::Level;
-use rootmode_arch::{AccessRights, Cr4, Hardware, HostPhysical, Segment, SegmentName, Selector, Vendor};
+use rootmode_arch::{
+    AccessRights, Cr4, Feature, FeatureSet, Hardware, HostPhysical, Segment, SegmentName, Selector, Vendor,
+};
 use rootmode_cpu::board::Board;
 use rootmode_cpu::{Cpu, Model, Virtualization};
 use rootmode_models::devices::TestPorts;
@@ -15,18 +17,23 @@ use super::run::{Recorder, Run};
 use crate::guests::GuestImage;
 use crate::guests::layout::TSS_SELECTOR;
 
-/// The processor model on which both ways run L1: everything that this simulator has.
+/// What the model of KVM does not give to its VMs.
+const NOT_HOSTED: [Feature; 1] = [Feature::Pks];
+
+/// The processor model on which both ways run L1: what this simulator has and the model of KVM virtualizes.
 pub fn model(vendor: Vendor) -> Model {
-    match vendor {
+    let model = match vendor {
         Vendor::Intel => Model::max_intel(),
         Vendor::Amd => Model::max_amd(),
-    }
+    };
+    let features = NOT_HOSTED.into_iter().fold(*model.features(), FeatureSet::without);
+    Model::new(vendor, features)
 }
 
 /// The extension of a processor of `model` whose host-mode software is at `level`.
 pub fn extension(model: &Model, level: Level) -> Box<dyn Virtualization> {
     match model.vendor() {
-        Vendor::Intel => Box::new(Vmx::new(model.cr4_bits(), level)),
+        Vendor::Intel => Box::new(Vmx::new(model.features(), model.cr4_bits(), level)),
         Vendor::Amd => {
             let processor =
                 rootmode_svm::Processor::new("max-amd", *model.features(), model.physical_width());

@@ -27,7 +27,7 @@ use crate::decide::{Controls, PauseLoop, View, decide};
 use crate::{Capabilities, Field, FieldSet, SecondaryControls, Vmcs};
 use entry::Classes;
 use rootmode_arch::record::Level;
-use rootmode_arch::{Cr4, Efer, Event, HostPhysical, Reaction, Stage, Vendor, msr};
+use rootmode_arch::{Cr4, Efer, Event, FeatureSet, HostPhysical, Reaction, Stage, Vendor, msr};
 use rootmode_cpu::{Context, Cpu, Fault, Instruction, Opcode, Outcome, Result, Slot, Virtualization};
 use rootmode_mmu::Digest;
 
@@ -57,10 +57,10 @@ pub struct Vmx {
 }
 
 impl Vmx {
-    /// VMX of a processor whose CR4 can have the bits `cr4`, outside VMX operation. `host_level` is what records say
+    /// VMX of a processor with `features` whose CR4 can have the bits `cr4`, outside VMX operation. `host_level` is what records say
     /// about software in VMX root operation.
-    pub fn new(cr4: Cr4, host_level: Level) -> Self {
-        let capabilities = offered::capabilities(cr4);
+    pub fn new(features: &FeatureSet, cr4: Cr4, host_level: Level) -> Self {
+        let capabilities = offered::capabilities(features, cr4);
         Self {
             fields: offered::fields(&capabilities),
             capabilities,

@@ -1,12 +1,12 @@
 //! What this processor offers: the capability MSRs, made from the controls that the driving half implements.
 
 use crate::definitions::capabilities::{Basic, EptVpid, Misc};
-use crate::definitions::controls::Word;
+use crate::definitions::controls::{Control, Word};
 use crate::{
     Capabilities, EntryControls, ExitControls, Field, FieldSet, PinControls, PrimaryControls,
     SecondaryControls,
 };
-use rootmode_arch::{Cr0, Cr4, msr};
+use rootmode_arch::{Cr0, Cr4, FeatureSet, msr};
 
 /// VMCS revision identifier.
 pub const REVISION: u32 = 0x0072_6d01;
@@ -62,21 +62,25 @@ const EXIT: ExitControls = ExitControls(
         | ExitControls::LOAD_PAT.0
         | ExitControls::SAVE_EFER.0
         | ExitControls::LOAD_EFER.0
-        | ExitControls::SAVE_PREEMPTION_TIMER.0,
+        | ExitControls::SAVE_PREEMPTION_TIMER.0
+        | ExitControls::LOAD_CET.0
+        | ExitControls::LOAD_PKRS.0,
 );
 
 const ENTRY: EntryControls = EntryControls(
     EntryControls::LOAD_DEBUG_CONTROLS.0
         | EntryControls::IA32E_MODE_GUEST.0
         | EntryControls::LOAD_PAT.0
-        | EntryControls::LOAD_EFER.0,
+        | EntryControls::LOAD_EFER.0
+        | EntryControls::LOAD_CET.0
+        | EntryControls::LOAD_PKRS.0,
 );
 
 /// The bits that CR0 may have in VMX operation beyond those that must be 1.
 const CR0_FIXED0: u64 = Cr0::PE.0 | Cr0::NE.0 | Cr0::PG.0;
 
-/// The capability MSRs of a processor whose CR4 can have the bits `cr4`.
-pub fn capabilities(cr4: Cr4) -> Capabilities {
+/// The capability MSRs of a processor with `features`, whose CR4 can have the bits `cr4`.
+pub fn capabilities(features: &FeatureSet, cr4: Cr4) -> Capabilities {
     let mut all = Capabilities::unknown();
     for index in msr::IA32_VMX_BASIC..=msr::IA32_VMX_EXIT_CTLS2 {
         all.set(index, 0);
@@ -94,7 +98,12 @@ pub fn capabilities(cr4: Cr4) -> Capabilities {
     ];
     for (word, offered) in words {
         let Some((plain, exact)) = word.capability() else { continue };
-        let permitted = u64::from(offered | word.default1()) << 32;
+        let possible = word
+            .rows()
+            .iter()
+            .filter(|row| Control { word, bit: row.bit }.is_possible(features))
+            .fold(0, |bits, row| bits | 1 << row.bit);
+        let permitted = u64::from(offered & possible | word.default1()) << 32;
         all.set(plain, permitted | u64::from(word.default1()));
         if let Some(exact) = exact {
             all.set(exact, permitted | u64::from(word.default1() & !word.released()));
@@ -143,10 +152,11 @@ pub fn fields(capabilities: &Capabilities) -> FieldSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rootmode_arch::Feature;
 
     #[test]
     fn every_offered_control_is_permitted_and_no_reserved_one_is() {
-        let caps = capabilities(Cr4::PAE);
+        let caps = capabilities(&FeatureSet::all(), Cr4::PAE);
         assert!(caps.is_complete());
         for word in [Word::Pin, Word::Primary, Word::Secondary, Word::Exit, Word::Entry] {
             let allowed = caps.allowed(word).unwrap();
@@ -156,5 +166,21 @@ mod tests {
         }
         let fields = fields(&caps);
         assert!(fields.has(Field::Eptp) && fields.has(Field::Vpid) && !fields.has(Field::PmlAddress));
+    }
+
+    #[test]
+    fn a_control_and_its_field_come_with_their_feature_only() {
+        for (feature, exit, field) in [
+            (Feature::Pks, ExitControls::LOAD_PKRS, Field::HostPkrs),
+            (Feature::Ibt, ExitControls::LOAD_CET, Field::HostSsp),
+        ] {
+            for has in [false, true] {
+                let base = FeatureSet::none().with(Feature::LongMode);
+                let caps = capabilities(&if has { base.with(feature) } else { base }, Cr4::PAE);
+                let permitted = caps.allowed(Word::Exit).unwrap().permitted;
+                assert_eq!(permitted & u64::from(exit.0) != 0, has, "{feature:?}");
+                assert_eq!(fields(&caps).has(field), has, "{feature:?}");
+            }
+        }
     }
 }

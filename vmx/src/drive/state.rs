@@ -4,7 +4,7 @@
 use crate::information::Interruptibility;
 use crate::{EntryControls, ExitControls, Field, Vmcs};
 use rootmode_arch::{
-    AccessRights, Cr0, Cr3, Cr4, DescriptorTable, Efer, Gpr, RFlags, Segment, SegmentName, Selector,
+    AccessRights, Cr0, Cr3, Cr4, DescriptorTable, Efer, Feature, Gpr, RFlags, Segment, SegmentName, Selector,
 };
 use rootmode_cpu::{Activity, Cpu};
 
@@ -56,6 +56,15 @@ pub(super) fn load_guest(cpu: &mut Cpu, vmcs: &Vmcs) {
     };
     if entry.contains(EntryControls::LOAD_PAT) {
         cpu.msrs.pat = vmcs.value(Field::GuestPat);
+    }
+    if entry.contains(EntryControls::LOAD_PKRS) {
+        cpu.pkrs = vmcs.value(Field::GuestPkrs) as u32;
+    }
+    if entry.contains(EntryControls::LOAD_CET) {
+        let flow = &mut cpu.control_flow;
+        flow.supervisor = vmcs.value(Field::GuestSCet);
+        flow.ssp = vmcs.value(Field::GuestSsp);
+        flow.table = vmcs.value(Field::GuestSspTable);
     }
     cpu.msrs.sysenter_cs = vmcs.value(Field::GuestSysenterCs);
     cpu.msrs.sysenter_esp = vmcs.value(Field::GuestSysenterEsp);
@@ -117,6 +126,16 @@ pub(super) fn save_guest(
     if exit.contains(ExitControls::SAVE_PAT) {
         write(Field::GuestPat, cpu.msrs.pat);
     }
+    // These are saved whatever the controls say, by processors that have the fields.
+    if cpu.model.has(Feature::Pks) {
+        write(Field::GuestPkrs, cpu.pkrs.into());
+    }
+    if cpu.model.has(Feature::Shstk) || cpu.model.has(Feature::Ibt) {
+        let flow = &cpu.control_flow;
+        write(Field::GuestSCet, flow.supervisor);
+        write(Field::GuestSsp, flow.ssp);
+        write(Field::GuestSspTable, flow.table);
+    }
     write(Field::GuestSysenterCs, cpu.msrs.sysenter_cs);
     write(Field::GuestSysenterEsp, cpu.msrs.sysenter_esp);
     write(Field::GuestSysenterEip, cpu.msrs.sysenter_eip);
@@ -163,6 +182,15 @@ pub(super) fn load_host(cpu: &mut Cpu, vmcs: &Vmcs) {
     if exit.contains(ExitControls::LOAD_PAT) {
         cpu.msrs.pat = vmcs.value(Field::HostPat);
     }
+    if exit.contains(ExitControls::LOAD_PKRS) {
+        cpu.pkrs = vmcs.value(Field::HostPkrs) as u32;
+    }
+    if exit.contains(ExitControls::LOAD_CET) {
+        let flow = &mut cpu.control_flow;
+        flow.supervisor = vmcs.value(Field::HostSCet);
+        flow.ssp = vmcs.value(Field::HostSsp);
+        flow.table = vmcs.value(Field::HostSspTable);
+    }
     cpu.msrs.sysenter_cs = vmcs.value(Field::HostSysenterCs);
     cpu.msrs.sysenter_esp = vmcs.value(Field::HostSysenterEsp);
     cpu.msrs.sysenter_eip = vmcs.value(Field::HostSysenterEip);
@@ -207,4 +235,69 @@ fn load_host_segments(cpu: &mut Cpu, vmcs: &Vmcs, long: bool) {
     };
     *cpu.segment_mut(SegmentName::Ldtr) =
         Segment { rights: AccessRights(0x82).with(AccessRights::UNUSABLE), ..Segment::default() };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rootmode_cpu::Model;
+    use std::sync::Arc;
+    use std::vec::Vec;
+
+    const ENTRY: EntryControls = EntryControls(EntryControls::LOAD_PKRS.0 | EntryControls::LOAD_CET.0);
+    const EXIT: ExitControls = ExitControls(ExitControls::LOAD_PKRS.0 | ExitControls::LOAD_CET.0);
+
+    /// IA32_PKRS, IA32_S_CET, SSP and IA32_INTERRUPT_SSP_TABLE_ADDR.
+    fn guarded(cpu: &Cpu) -> [u64; 4] {
+        let flow = &cpu.control_flow;
+        [cpu.pkrs.into(), flow.supervisor, flow.ssp, flow.table]
+    }
+
+    fn processor() -> Cpu {
+        let intel = Model::max_intel();
+        let features = intel.features().with(Feature::Pks).with(Feature::Shstk);
+        let mut cpu = Cpu::new(0, Arc::new(Model::new(intel.vendor(), features)));
+        cpu.pkrs = 1;
+        (cpu.control_flow.supervisor, cpu.control_flow.ssp, cpu.control_flow.table) = (2, 8, 0x10);
+        cpu
+    }
+
+    #[test]
+    fn supervisor_keys_and_shadow_stacks_are_loaded_under_their_controls_only() {
+        for on in [false, true] {
+            let mut vmcs = Vmcs::zeroed();
+            vmcs.set(Field::EntryControls, if on { ENTRY.0.into() } else { 0 });
+            vmcs.set(Field::ExitControls, if on { EXIT.0.into() } else { 0 });
+            let guest = [Field::GuestPkrs, Field::GuestSCet, Field::GuestSsp, Field::GuestSspTable];
+            let host = [Field::HostPkrs, Field::HostSCet, Field::HostSsp, Field::HostSspTable];
+            for (index, (guest, host)) in guest.into_iter().zip(host).enumerate() {
+                vmcs.set(guest, 0x100 + index as u64);
+                vmcs.set(host, 0x200 + index as u64);
+            }
+            let mut cpu = processor();
+            let before = guarded(&cpu);
+            load_guest(&mut cpu, &vmcs);
+            assert_eq!(guarded(&cpu), if on { [0x100, 0x101, 0x102, 0x103] } else { before });
+            load_host(&mut cpu, &vmcs);
+            assert_eq!(guarded(&cpu), if on { [0x200, 0x201, 0x202, 0x203] } else { before });
+        }
+    }
+
+    #[test]
+    fn an_exit_saves_supervisor_keys_and_shadow_stacks_whatever_the_controls_say() {
+        let mut saved = Vec::new();
+        save_guest(&processor(), ExitControls(0), EntryControls(0), |field, value| {
+            saved.push((field, value))
+        });
+        for expected in
+            [(Field::GuestPkrs, 1), (Field::GuestSCet, 2), (Field::GuestSsp, 8), (Field::GuestSspTable, 0x10)]
+        {
+            assert!(saved.contains(&expected), "{expected:?}");
+        }
+        let mut plain = processor();
+        plain.model = Arc::new(Model::new(plain.model.vendor(), rootmode_arch::FeatureSet::none()));
+        save_guest(&plain, ExitControls(0), EntryControls(0), |field, _| {
+            assert!(!matches!(field, Field::GuestPkrs | Field::GuestSsp), "{field:?}");
+        });
+    }
 }

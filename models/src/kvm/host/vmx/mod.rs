@@ -105,7 +105,7 @@ impl VmxVcpu {
             machine,
             tasks,
             mmu,
-            capabilities: offered::capabilities(model.cr4_bits()),
+            capabilities: offered::capabilities(model.features(), model.cr4_bits()),
             model,
             config,
             filter,
