@@ -86,7 +86,7 @@ const COMMON: &[Feature] = &[
 ];
 
 /// What only the Intel model has.
-const INTEL: &[Feature] = &[Feature::Vmx, Feature::TscDeadline, Feature::Pks];
+const INTEL: &[Feature] = &[Feature::Vmx, Feature::TscDeadline, Feature::Pks, Feature::Lam];
 
 /// What only the AMD model has.
 const AMD: &[Feature] = &[
@@ -272,6 +272,7 @@ impl Model {
             (Feature::Smap, Cr4::SMAP),
             (Feature::Pku, Cr4::PKE),
             (Feature::Pks, Cr4::PKS),
+            (Feature::Lam, Cr4::LAM_SUP),
             (Feature::Shstk, Cr4::CET),
             (Feature::Ibt, Cr4::CET),
         ];

@@ -327,6 +327,8 @@ pub struct Cpu {
     pub published: Published,
     /// Derived by [`Cpu::refresh`]: the registers that govern paging.
     pub(crate) paging: Paging,
+    /// Derived by [`Cpu::refresh`]: some pointers of 64-bit mode carry metadata (LAM).
+    pub(crate) masks_pointers: bool,
     /// Derived by [`Cpu::refresh`]: the tag of translations.
     pub(crate) tag: Tag,
     /// [`Published::second_stage`] and [`Published::apic_access`] for which the TLB's shortcuts were made.
@@ -411,6 +413,7 @@ impl Cpu {
             current: Current::default(),
             published: Published::default(),
             paging: Paging::default(),
+            masks_pointers: false,
             tag: Tag::default(),
             shortcuts_under: (SecondStage::None, None),
             index,

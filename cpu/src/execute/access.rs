@@ -39,6 +39,10 @@ impl Exec<'_, '_> {
         if at.kind != PageKind::Ram || self.cpu.published.apic_access == Some(at.host.page_base()) {
             return;
         }
+        // An address of a system register may have bits that would be masked in a program's pointer.
+        if self.cpu.masks_pointers && self.cpu.paging.untag(linear) != linear {
+            return;
+        }
         let bank = self.bank_of(access);
         if let Some(offset) = self.ctx.memory.offset(at.host.page_base()) {
             self.cpu.tlb.keep(bank, access.kind, linear, offset);
@@ -315,7 +319,8 @@ impl Exec<'_, '_> {
         self.segmented(op.memory.segment, offset, bytes, kind)
     }
 
-    /// The linear address of `bytes` bytes at `offset` in `segment`, for an access of `kind`.
+    /// The linear address of `bytes` bytes at `offset` in `segment`, for an access of `kind`, without metadata
+    /// (SDM Vol. 3A "Linear-Address Masking").
     ///
     /// # Errors
     /// #SS(0) through the stack segment, else #GP(0): not canonical in 64-bit mode; elsewhere an unusable segment, one
@@ -342,7 +347,10 @@ impl Exec<'_, '_> {
             }
             _ => 0,
         };
-        let linear = Linear(base.wrapping_add(offset));
+        let mut linear = Linear(base.wrapping_add(offset));
+        if self.cpu.masks_pointers {
+            linear = self.cpu.paging.untag(linear);
+        }
         if linear.is_canonical(width) && linear.offset(bytes - 1).is_canonical(width) {
             Ok(linear)
         } else {

@@ -3,7 +3,7 @@
 use super::{Activity, Attention, Cpu, Gate};
 use crate::breakpoints::Condition;
 use crate::counters::{Counters, Occupation};
-use rootmode_arch::{Cr0, Cr4, Efer, RFlags, Vendor};
+use rootmode_arch::{Cr0, Cr3, Cr4, Efer, RFlags, Vendor};
 use rootmode_mmu::{Paging, PagingMode, PdpteFault, PhysicalMemory, SecondStage, Tag, load_pdptes};
 
 impl Cpu {
@@ -34,6 +34,7 @@ impl Cpu {
             pkrs: self.pkrs,
             physical_width: self.model.physical_width(),
         };
+        self.masks_pointers = cr4.contains(Cr4::LAM_SUP) || self.cr3.0 & (Cr3::LAM_U48 | Cr3::LAM_U57).0 != 0;
         self.tag = Tag {
             space: self.published.space,
             pcid: self.paging.pcid(),

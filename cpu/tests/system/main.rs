@@ -13,6 +13,7 @@ mod fast_calls;
 mod gates;
 mod invpcid;
 mod legacy;
+mod masking;
 mod real;
 mod segments;
 mod smm;

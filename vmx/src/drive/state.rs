@@ -287,7 +287,7 @@ mod tests {
     fn an_exit_saves_supervisor_keys_and_shadow_stacks_whatever_the_controls_say() {
         let mut saved = Vec::new();
         save_guest(&processor(), ExitControls(0), EntryControls(0), |field, value| {
-            saved.push((field, value))
+            saved.push((field, value));
         });
         for expected in
             [(Field::GuestPkrs, 1), (Field::GuestSCet, 2), (Field::GuestSsp, 8), (Field::GuestSspTable, 0x10)]
