@@ -105,6 +105,7 @@ const AMD: &[Feature] = &[
     Feature::VirtualVmloadVmsave,
     Feature::VirtualGif,
     Feature::VirtualNmi,
+    Feature::Gmet,
 ];
 
 impl Model {

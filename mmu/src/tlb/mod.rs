@@ -111,7 +111,7 @@ impl Tlb {
         let entry = &self.entries[self.place(tag, linear.page_number())?];
         let write = access.kind.is_write();
         if write && !(entry.rights.dirty && entry.second.dirty)
-            || !entry.second.allows(access.kind, entry.rights.user)
+            || !entry.second.allows(access, entry.rights.user)
             || refusal(paging, &entry.rights, access).is_some()
         {
             return None;
