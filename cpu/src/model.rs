@@ -83,10 +83,11 @@ const COMMON: &[Feature] = &[
     Feature::XsaveC,
     Feature::Xgetbv1,
     Feature::Xsaves,
+    Feature::Shstk,
 ];
 
 /// What only the Intel model has.
-const INTEL: &[Feature] = &[Feature::Vmx, Feature::TscDeadline, Feature::Pks, Feature::Lam];
+const INTEL: &[Feature] = &[Feature::Vmx, Feature::TscDeadline, Feature::Pks, Feature::Lam, Feature::Ibt];
 
 /// What only the AMD model has.
 const AMD: &[Feature] = &[

@@ -42,7 +42,7 @@ impl Svm {
             cr4: Some(cpu.cr4),
             efer: Some(cpu.efer),
             in_64_bit_mode: Some(cpu.is_64_bit()),
-            u_cet: Some(0),
+            u_cet: Some(cpu.control_flow.user),
             smm_locked: Some(cpu.msrs.hwcr & 1 != 0),
             memory_encryption: Some(false),
             secure_nested_paging: Some(false),
