@@ -106,6 +106,7 @@ const AMD: &[Feature] = &[
     Feature::VirtualVmloadVmsave,
     Feature::VirtualGif,
     Feature::VirtualNmi,
+    Feature::Gmet,
 ];
 
 impl Model {

@@ -62,7 +62,7 @@ fn load_common(cpu: &mut Cpu, vmcb: &Vmcb) {
     cpu.cr0 = Cr0(value(vmcb, Field::Cr0)).with(Cr0::ET);
     cpu.cr3 = Cr3(value(vmcb, Field::Cr3));
     cpu.cr4 = Cr4(value(vmcb, Field::Cr4));
-    cpu.set_rflags(RFlags(value(vmcb, Field::Rflags)));
+    cpu.load_rflags(RFlags(value(vmcb, Field::Rflags)));
     cpu.rip = value(vmcb, Field::Rip);
     cpu.gpr[Gpr::Rsp as usize] = value(vmcb, Field::Rsp);
     cpu.gpr[Gpr::Rax as usize] = value(vmcb, Field::Rax);
@@ -84,7 +84,7 @@ pub(super) fn save_host(cpu: &Cpu, area: &mut Vmcb) {
 pub(super) fn load_host(cpu: &mut Cpu, area: &Vmcb) {
     load_common(cpu, area);
     cpu.cr0 = cpu.cr0.with(Cr0::PE);
-    cpu.set_rflags(cpu.rflags().without(RFlags::VM));
+    cpu.load_rflags(cpu.rflags().without(RFlags::VM));
     cpu.set_level(0);
     cpu.dr7 = 0x400;
     cpu.sti_shadow = false;

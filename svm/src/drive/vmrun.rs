@@ -137,6 +137,8 @@ impl Svm {
                 mode: PagingMode::of(cpu.cr0, cpu.cr4, cpu.efer),
                 no_execute: cpu.efer.contains(Efer::NXE),
                 smep: cpu.cr4.contains(Cr4::SMEP),
+                execute_trap: self.processor.has(Feature::Gmet)
+                    && controls.nested.contains(NestedControl::GMET_ENABLE),
                 huge_pages: cpu.model.has(Feature::Page1Gb),
                 physical_width: cpu.model.physical_width(),
             })
