@@ -11,6 +11,8 @@ pub enum Fault {
     Exception(Exception),
     /// The second stage refused an access; the engine offers it to the extension.
     SecondStage(GuestPhysicalAccess),
+    /// The page-modification log has no room for a page that the access would make dirty.
+    LogFull,
     /// The extension already left the guest: the processor is in host mode, nothing more happens.
     Left,
     /// The machine stops.
@@ -28,6 +30,13 @@ impl Fault {
     /// A hardware exception with an error code.
     pub const fn with_code(vector: u8, code: u32) -> Self {
         Self::Exception(hardware(vector, Some(code), 0))
+    }
+    /// A hardware exception that an extension wants: error code 0 if `vector` has one.
+    pub(crate) const fn instead(vector: u8) -> Self {
+        match vector {
+            vector::DF | vector::TS..=vector::GP | vector::AC => Self::with_code(vector, 0),
+            _ => Self::exception(vector),
+        }
     }
     /// #UD.
     pub const UD: Self = Self::exception(vector::UD);

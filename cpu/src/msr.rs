@@ -4,7 +4,7 @@
 use crate::counters::COUNTERS;
 use crate::execute::cet::bit;
 use crate::fault::{Fault, Result};
-use crate::{Cpu, Model};
+use crate::Cpu;
 use rootmode_arch::msr::*;
 use rootmode_arch::{Cr0, Efer, Feature, Linear, SegmentName, Vendor};
 
@@ -38,7 +38,7 @@ pub struct MsrFile {
     pub debugctl: u64,
     /// IA32_APIC_BASE.
     pub apic_base: u64,
-    /// IA32_FEATURE_CONTROL (Intel). Reset leaves it locked with VMX allowed outside SMX, as firmware does.
+    /// IA32_FEATURE_CONTROL (Intel). Reset leaves it unlocked and all clear: firmware or the system allows VMX.
     pub feature_control: u64,
     /// IA32_MISC_ENABLE (Intel).
     pub misc_enable: u64,
@@ -50,11 +50,10 @@ pub struct MsrFile {
 
 impl MsrFile {
     /// The values after reset of processor `index`.
-    pub fn reset(model: &Model, index: u8) -> Self {
+    pub fn reset(index: u8) -> Self {
         Self {
             pat: 0x0007_0406_0007_0406,
             apic_base: 0xfee0_0800 | if index == 0 { 0x100 } else { 0 },
-            feature_control: if model.has(Feature::Vmx) { 5 } else { 1 },
             misc_enable: 1,
             ..Self::default()
         }
@@ -224,14 +223,20 @@ pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
             cpu.refresh();
         }
         IA32_U_CET | IA32_S_CET if has_cet(cpu) => {
-            check_cet(cpu, value)?;
+            let both = bit::SUPPRESS | bit::WAIT;
+            if value & bit::RESERVED != 0 || value & both == both {
+                return Err(Fault::GP0);
+            }
+            let value = canonical(value)?;
             let flow = &mut cpu.control_flow;
             *(if index == IA32_U_CET { &mut flow.user } else { &mut flow.supervisor }) = value;
             cpu.update_attention();
         }
         IA32_PL0_SSP..=IA32_PL3_SSP if cpu.model.has(Feature::Shstk) => {
-            check_shadow_pointer(cpu, value)?;
-            cpu.control_flow.levels[(index - IA32_PL0_SSP) as usize] = value;
+            if value & 3 != 0 {
+                return Err(Fault::GP0);
+            }
+            cpu.control_flow.levels[(index - IA32_PL0_SSP) as usize] = canonical(value)?;
         }
         IA32_INTERRUPT_SSP_TABLE_ADDR if cpu.model.has(Feature::Shstk) => {
             cpu.control_flow.table = canonical(value)?;
@@ -258,27 +263,6 @@ pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
 
 fn has_cet(cpu: &Cpu) -> bool {
     cpu.model.has(Feature::Shstk) || cpu.model.has(Feature::Ibt)
-}
-
-/// # Errors
-/// #GP(0) if IA32_U_CET and IA32_S_CET cannot have `value`.
-pub(crate) fn check_cet(cpu: &Cpu, value: u64) -> Result {
-    let (shadow, tracking) = (bit::SHADOW_STACK | bit::WRITE, bit::SUPPRESS | bit::WAIT);
-    let reserved = match (cpu.model.has(Feature::Shstk), cpu.model.has(Feature::Ibt)) {
-        (true, true) => bit::RESERVED,
-        (true, false) => !shadow,
-        (false, _) => bit::RESERVED | shadow,
-    };
-    let canonical = Linear(value).is_canonical(cpu.register_width());
-    let legal = value & reserved == 0 && value & tracking != tracking && canonical;
-    if legal { Ok(()) } else { Err(Fault::GP0) }
-}
-
-/// # Errors
-/// #GP(0) if IA32_PL0_SSP to IA32_PL3_SSP cannot have `value`.
-pub(crate) fn check_shadow_pointer(cpu: &Cpu, value: u64) -> Result {
-    let legal = value & 3 == 0 && Linear(value).is_canonical(cpu.register_width());
-    if legal { Ok(()) } else { Err(Fault::GP0) }
 }
 
 /// EFER: reserved bits, and LME may not change while paging is on. LMA is not writable.

@@ -231,6 +231,11 @@ impl Processor {
             Ok(at) => at,
             Err(fault) => return x.settle(fault).map(|()| Found::Settled),
         };
+        if x.cpu.published.apic_access == Some(at.host.page_base())
+            && let Err(fault) = x.fetch_from_apic_page(at, linear)
+        {
+            return x.settle(fault).map(|()| Found::Settled);
+        }
         if matches!(at.kind, PageKind::Mmio | PageKind::Apic) {
             return Err(Stop::Unmodelled(linear));
         }

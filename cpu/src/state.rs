@@ -21,10 +21,10 @@ use crate::vectors::Vectors;
 use rootmode_arch::event::ExceptionSource;
 use rootmode_arch::record::Level;
 use rootmode_arch::{
-    AccessRights, Cr0, Cr3, Cr4, DescriptorTable, Efer, EventClasses, Gpr, HostPhysical, RFlags, Segment,
-    SegmentName, Selector,
+    AccessRights, Cr0, Cr3, Cr4, DescriptorTable, Efer, EventClasses, Gpr, GuestPhysical, HostPhysical, RFlags,
+    Segment, SegmentName, Selector,
 };
-use rootmode_mmu::{Paging, SecondStage, Tag, Tlb};
+use rootmode_mmu::{Paging, PhysicalMemory, SecondStage, Tag, Tlb};
 use std::sync::Arc;
 
 /// What a processor is doing (SDM Vol. 3C "Guest Non-Register State", activity state).
@@ -147,6 +147,28 @@ impl Default for TscRatio {
     }
 }
 
+/// A log of pages that writes made dirty in the second stage (SDM Vol. 3C "Page-Modification Logging"). It fills downwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct ModificationLog {
+    /// The page that holds the log.
+    pub page: HostPhysical,
+    /// Which of its 512 entries is written next; a larger number: it is full.
+    pub index: u16,
+}
+
+impl ModificationLog {
+    /// Logs the page of `guest`. False: the log is full.
+    pub(crate) fn add(&mut self, memory: &mut PhysicalMemory, guest: GuestPhysical) -> bool {
+        if self.index > 511 {
+            return false;
+        }
+        memory.write_u64(self.page.offset(8 * u64::from(self.index)), guest.0 & !0xfff);
+        self.index = self.index.wrapping_sub(1);
+        true
+    }
+}
+
 /// What the extension publishes for handlers to test without calling it. The default is "not virtualized".
 /// After a change call [`Cpu::refresh`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,6 +190,8 @@ pub struct Published {
     pub tsc_ratio: TscRatio,
     /// Host-physical page of the APIC-access page.
     pub apic_access: Option<HostPhysical>,
+    /// Where pages are logged that become dirty in the second stage.
+    pub modification_log: Option<ModificationLog>,
     /// Gate of external interrupts.
     pub interrupt_gate: Gate,
     /// Gate of NMIs.
@@ -197,6 +221,7 @@ impl Default for Published {
             tsc_offset: 0,
             tsc_ratio: TscRatio::default(),
             apic_access: None,
+            modification_log: None,
             interrupt_gate: Gate::Normal,
             nmi_gate: Gate::Normal,
             iret_keeps_nmi_blocked: false,
@@ -333,8 +358,6 @@ pub struct Cpu {
     pub(crate) tag: Tag,
     /// [`Published::second_stage`] and [`Published::apic_access`] for which the TLB's shortcuts were made.
     shortcuts_under: (SecondStage, Option<HostPhysical>),
-    /// CR0, CR4 and EFER, as [`Self::paging`] was last made from them.
-    paging_from: Option<(Cr0, Cr4, Efer)>,
     /// Number of this processor in its machine.
     pub index: u8,
     /// Which processor this is.
@@ -403,7 +426,7 @@ impl Cpu {
             matched_breakpoints: 0,
             trap_inhibited: false,
             checks_data: false,
-            msrs: MsrFile::reset(&model, index),
+            msrs: MsrFile::reset(index),
             apic: LocalApic::new(OwnPage::default(), Abilities::of(&model), index.into()),
             branches: BranchRecords::default(),
             counters: Counters::default(),
@@ -418,7 +441,6 @@ impl Cpu {
             masks_pointers: false,
             tag: Tag::default(),
             shortcuts_under: (SecondStage::None, None),
-            paging_from: None,
             index,
             model,
             vectors: Vectors::RESET,

@@ -35,8 +35,9 @@
 //!
 //! | event | `Done(value)` means |
 //! | --- | --- |
-//! | `CrRead`, `Smsw`, `Rdmsr`, `Rdtsc`, `Rdtscp`, `Rdpmc`, `DrRead`, VMREAD, an APIC read | the result is `value` |
-//! | `CrWrite`, `Clts`, `Lmsw` | write `value` to the whole register instead, with the usual checks |
+//! | `CrRead`, `Smsw`, `Rdmsr`, `Rdtsc`, `Rdtscp`, `Rdpmc`, `DrRead`, VMREAD | the result is `value` |
+//! | `CrWrite` except CR8, `Clts`, `Lmsw` | write `value` to the whole register instead, with the usual checks |
+//! | `ApicAccess` | the access goes to host-physical address `value` instead |
 //! | anything else | the instruction is complete |
 
 use crate::fault::{Fault, Result};

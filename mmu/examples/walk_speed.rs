@@ -65,7 +65,6 @@ fn main() {
         mode: PagingMode::Level4,
         no_execute: true,
         smep: false,
-        execute_trap: false,
         huge_pages: true,
         physical_width: 46,
     });

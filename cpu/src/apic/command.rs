@@ -83,6 +83,11 @@ impl<P: ApicPage> LocalApic<P> {
         self.outgoing.push(Outgoing::Ipi(Ipi { shorthand, wide, message }));
     }
 
+    /// Sends `ipi` although nobody wrote the interrupt command.
+    pub(super) fn send(&mut self, ipi: Ipi) {
+        self.outgoing.push(Outgoing::Ipi(ipi));
+    }
+
     /// SELF IPI: a fixed edge-triggered interrupt to itself.
     pub(super) fn self_ipi(&mut self, vector: u8) {
         if vector < 16 {

@@ -1,8 +1,8 @@
 //! How a processor is wired to its APIC: CR8, IA32_APIC_BASE, the register page, messages, and what it takes next.
 
 use super::mode::{BASE_BSP, BASE_X2APIC};
-use super::{Clock, Local, Mode, Signal};
-use crate::context::Message;
+use super::{Clock, Ipi, Local, Mode, Shorthand, Signal};
+use crate::context::{DeliveryMode, InterruptMessage, Message};
 use crate::fault::{Fault, Result};
 use crate::state::Attention;
 use crate::{Context, Cpu, time};
@@ -126,6 +126,28 @@ impl Cpu {
     pub(crate) fn apic_changed(&mut self) {
         self.update_attention();
         self.attention.0 |= Attention::EFFECTS;
+    }
+
+    /// Ends the interrupt in service, as a write to the EOI register does.
+    pub fn end_of_interrupt(&mut self) {
+        self.apic.end_of_interrupt();
+        self.apic_changed();
+    }
+
+    /// Sends a fixed, edge-triggered interrupt to the physical destination `destination`, which has 8 bits outside x2APIC
+    /// mode.
+    pub fn send_fixed(&mut self, destination: u32, vector: u8) {
+        let message = InterruptMessage {
+            destination,
+            logical: false,
+            mode: DeliveryMode::Fixed,
+            vector,
+            level_triggered: false,
+            asserted: true,
+        };
+        let wide = self.apic.mode() == Mode::X2Apic;
+        self.apic.send(Ipi { shorthand: Shorthand::None, wide, message });
+        self.apic_changed();
     }
 
     /// The time that the APIC's deadline stands for has come, or may have.

@@ -117,7 +117,8 @@ impl Board {
             }
             let index = (self.first + next) % count;
             let processor = &mut self.processors[index];
-            if !processor.may_run() || processor.cpu.activity == Activity::Shutdown {
+            let shut_down = processor.cpu.activity == Activity::Shutdown && !processor.cpu.published.guest;
+            if !processor.may_run() || shut_down {
                 self.slice = Some(Slice { end, next: next + 1 });
                 continue;
             }
@@ -167,8 +168,13 @@ impl Board {
     /// The slice's end, earlier if a deadline was added within it; never before what some processor already reached.
     fn cut(&self, end: u64) -> u64 {
         let reached = self.processors.iter().map(|p| p.cpu.tick).max().unwrap_or(self.now);
+        let soonest = reached.max(self.now + 1);
+        if !self.messages.is_empty() {
+            // Who is sent a message gets it before the sender's later stores.
+            return end.min(soonest);
+        }
         match self.deadlines.next() {
-            Some(deadline) => end.min(deadline.tick.max(reached).max(self.now + 1)),
+            Some(deadline) => end.min(deadline.tick.max(soonest)),
             None => end,
         }
     }

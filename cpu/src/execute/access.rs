@@ -1,15 +1,17 @@
 //! Operands: registers, and memory through translation. Faults come before any commit.
 
 use super::Exec;
+use super::watched::Watched;
 use super::flags::mask;
 use crate::decode::{Decoded, NO_REGISTER, Operand, RIP_BASE};
 use crate::fault::{Fault, Result};
 use crate::state::Attention;
 use rootmode_arch::event::{GuestPhysicalAccess, MemoryOperand};
 use rootmode_arch::{
-    AccessRights, Event, EventClass, Gpr, Linear, RFlags, Segment, SegmentName, Stage, Vendor, vector,
+    AccessRights, Event, EventClass, Gpr, HostPhysical, Linear, RFlags, Segment, SegmentName, Stage, Vendor,
+    vector,
 };
-use rootmode_mmu::{Access, AccessKind, Bank, Lookup, PageKind, WalkFault, translate};
+use rootmode_mmu::{Access, AccessKind, Bank, Lookup, PageKind, Translation, WalkFault, translate};
 
 impl Exec<'_, '_> {
     /// An explicit data access at the current privilege level.
@@ -102,10 +104,9 @@ impl Exec<'_, '_> {
     #[cold]
     #[inline(never)]
     fn translate_slowly(&mut self, linear: Linear, access: Access) -> Result<Lookup> {
-        let cpu = &mut *self.cpu;
-        let second = &cpu.published.second_stage;
-        match translate(self.ctx.memory, &cpu.paging, second, linear, access) {
+        match self.walk(linear, access)? {
             Ok(translation) => {
+                let cpu = &mut *self.cpu;
                 let is_apic = cpu.apic_page() == Some(translation.host.page_base());
                 let kind = if is_apic { PageKind::Apic } else { self.ctx.memory.kind(translation.host) };
                 let origins = cpu.tlb.remembers_origins();
@@ -120,14 +121,42 @@ impl Exec<'_, '_> {
                 Ok(Lookup { host: translation.host, guest: translation.guest, kind })
             }
             Err(fault) => {
+                let cpu = &mut *self.cpu;
                 // A refused access drops what was cached for the page.
                 cpu.tlb.drop_entry(cpu.tag, linear);
                 Err(match fault {
                     WalkFault::Page(code) => Fault::page(linear, code),
                     WalkFault::SecondStage(refused) => Fault::SecondStage(refused),
+                    WalkFault::LogFull => Fault::LogFull,
                 })
             }
         }
+    }
+
+    /// Walks the tables for `linear`. Under an extension that wants it, pages that become dirty are logged, and entries on
+    /// the APIC-access page are accesses to that.
+    fn walk(&mut self, linear: Linear, access: Access) -> Result<core::result::Result<Translation, WalkFault>> {
+        let cpu = &mut *self.cpu;
+        let second = cpu.published.second_stage;
+        let (apic, log) = (cpu.published.apic_access, cpu.published.modification_log.as_mut());
+        if apic.is_none() && log.is_none() {
+            return Ok(translate(self.ctx.memory, &cpu.paging, &second, linear, access));
+        }
+        let mut watched = Watched { memory: self.ctx.memory, apic, log, met: false };
+        let answer = translate(&mut watched, &cpu.paging, &second, linear, access);
+        if watched.met {
+            let walk = GuestPhysicalAccess {
+                linear: Some(linear),
+                read: true,
+                table_walk: true,
+                permissions: 7,
+                ..Default::default()
+            };
+            let in_delivery = self.cpu.delivering.is_some();
+            let event = Event::ApicAccess { access: walk, size: 8, in_delivery };
+            self.offer(EventClass::ApicAccess, Stage::AfterOperands, |_| event)?;
+        }
+        Ok(answer)
     }
 
     /// Reads 1 to 8 bytes.
@@ -154,15 +183,15 @@ impl Exec<'_, '_> {
                     }
                 });
             }
-            return self.read_special(at, linear, size);
+            return self.read_special(at, linear, size, access);
         }
         let low_size = (4096 - linear.page_offset()) as u8;
         let high = Linear(linear.0.wrapping_add(u64::from(low_size)));
         // Both pages are translated before a device sees anything.
         let at_low = self.translate(linear, access)?;
         let at_high = self.translate(high, access)?;
-        let low = self.read_special(at_low, linear, low_size)?;
-        let high = self.read_special(at_high, high, size - low_size)?;
+        let low = self.read_special(at_low, linear, low_size, access)?;
+        let high = self.read_special(at_high, high, size - low_size, access)?;
         Ok(low | high << (8 * low_size))
     }
 
@@ -233,28 +262,34 @@ impl Exec<'_, '_> {
         Ok(())
     }
 
-    fn apic_access(&mut self, at: Lookup, linear: Linear, size: u8, write: bool) -> Result<Option<u64>> {
+    /// Offers an access to the APIC-access page, and answers where it goes instead.
+    fn apic_access(&mut self, at: Lookup, access: GuestPhysicalAccess, size: u8) -> Result<Lookup> {
         if self.cpu.published.apic_access != Some(at.host.page_base()) {
-            return Ok(None);
+            return Ok(at);
         }
-        let access = GuestPhysicalAccess {
-            address: at.guest,
-            linear: Some(linear),
-            read: !write,
-            write,
-            permissions: 7,
-            ..GuestPhysicalAccess::default()
-        };
+        let access = GuestPhysicalAccess { address: at.guest, permissions: 7, ..access };
         let in_delivery = self.cpu.delivering.is_some();
         let event = Event::ApicAccess { access, size, in_delivery };
-        self.offer(EventClass::ApicAccess, Stage::AfterOperands, |_| event)
+        let instead = self.offer(EventClass::ApicAccess, Stage::AfterOperands, |_| event)?;
+        Ok(instead.map_or(at, |address| {
+            let host = HostPhysical(address);
+            Lookup { host, kind: self.ctx.memory.kind(host), ..at }
+        }))
+    }
+
+    /// A fetch from the APIC-access page, which always exits.
+    #[cold]
+    pub(crate) fn fetch_from_apic_page(&mut self, at: Lookup, linear: Linear) -> Result {
+        let fetch = GuestPhysicalAccess { linear: Some(linear), fetch: true, ..Default::default() };
+        self.apic_access(at, fetch, 1).map(drop)
     }
 
     #[cold]
-    fn read_special(&mut self, at: Lookup, linear: Linear, size: u8) -> Result<u64> {
-        if let Some(value) = self.apic_access(at, linear, size, false)? {
-            return Ok(value & mask(size));
-        }
+    fn read_special(&mut self, at: Lookup, linear: Linear, size: u8, access: Access) -> Result<u64> {
+        // The read of a read-modify-write is decided with the write.
+        let write = access.kind.is_write();
+        let read = GuestPhysicalAccess { linear: Some(linear), read: true, write, ..Default::default() };
+        let at = self.apic_access(at, read, size)?;
         if at.kind == PageKind::Mmio {
             let tick = self.cpu.tick;
             let value = self.ctx.bus.read_mmio(at.host, size, tick, self.ctx.effects);
@@ -271,9 +306,8 @@ impl Exec<'_, '_> {
 
     #[cold]
     fn write_special(&mut self, at: Lookup, linear: Linear, size: u8, value: u64) -> Result {
-        if self.apic_access(at, linear, size, true)?.is_some() {
-            return Ok(());
-        }
+        let write = GuestPhysicalAccess { linear: Some(linear), write: true, ..Default::default() };
+        let at = self.apic_access(at, write, size)?;
         if at.kind == PageKind::Mmio {
             let tick = self.cpu.tick;
             self.ctx.bus.write_mmio(at.host, size, value & mask(size), tick, self.ctx.effects);

@@ -37,6 +37,11 @@ impl Exec<'_, '_> {
                     return Ok(());
                 }
                 Fault::Stop(stop) => return Err(stop),
+                Fault::LogFull => match self.raise(&Event::PageModificationLogFull, Stage::AfterOperands) {
+                    Err(next) => fault = next,
+                    // Nobody made room: only an extension without a log could answer that.
+                    Ok(_) => return Err(Stop::NoProgress),
+                },
                 Fault::SecondStage(access) => {
                     match self.raise(&Event::SecondStage(access), Stage::AfterOperands) {
                         Err(next) => fault = next,
@@ -169,7 +174,7 @@ impl Exec<'_, '_> {
         if calls && self.visit(Slot::BeforeDebug)? {
             return Ok(Boundary::Again);
         }
-        if self.cpu.pending_debug != 0 && !self.cpu.mov_ss_shadow {
+        if self.cpu.pending_debug != 0 && !self.cpu.mov_ss_shadow && self.accepts_interrupts() {
             let detail = std::mem::take(&mut self.cpu.pending_debug);
             self.cpu.update_attention();
             return Err(debug_exception(detail));
@@ -191,7 +196,10 @@ impl Exec<'_, '_> {
             // Whoever acknowledges learns the vector of ExtINT, here or in an extension; until then it is 0.
             let vector = if let Pending::Vector(vector) = pending { vector } else { 0 };
             let event = Event::ExternalInterrupt { vector };
-            self.offer(EventClass::ExternalInterrupt, Stage::AfterOperands, |_| event)?;
+            if self.offer(EventClass::ExternalInterrupt, Stage::AfterOperands, |_| event)?.is_some() {
+                // The extension has acknowledged it, and dealt with it.
+                return Ok(Boundary::Again);
+            }
             let vector = self.cpu.acknowledge_interrupt(self.ctx);
             self.deliver_counted(interruption(DeliveryKind::External, vector))?;
             return Ok(Boundary::Again);
@@ -225,6 +233,7 @@ impl Exec<'_, '_> {
         let Some(extension) = self.extension.as_deref_mut() else { return Ok(false) };
         match extension.boundary(self.cpu, self.ctx, slot) {
             Reaction::Exit => Err(Fault::Left),
+            Reaction::Exception(vector) => Err(Fault::instead(vector)),
             Reaction::Proceed | Reaction::Done(_) => {
                 self.cpu.update_attention();
                 Ok(self.cpu.injected.is_some())
@@ -272,7 +281,8 @@ impl Exec<'_, '_> {
             Gate::Closed => false,
         };
         // STI may or may not hold NMIs for one instruction; here it does.
-        open && !self.cpu.sti_shadow && !self.cpu.mov_ss_shadow && self.accepts_events()
+        let awake = self.cpu.activity != Activity::WaitForSipi;
+        open && !self.cpu.sti_shadow && !self.cpu.mov_ss_shadow && awake
     }
 
     /// The maskable interrupt that the processor would accept now.
@@ -284,10 +294,12 @@ impl Exec<'_, '_> {
         };
         let shadow = self.cpu.sti_shadow || self.cpu.mov_ss_shadow;
         let pending = self.cpu.pending_interrupt()?;
-        (open && !shadow && self.accepts_events()).then_some(pending)
+        (open && !shadow && self.accepts_interrupts()).then_some(pending)
     }
 
-    fn accepts_events(&self) -> bool {
+    /// Shutdown and wait-for-SIPI block maskable interrupts and debug exceptions; shutdown lets NMIs through
+    /// (SDM Vol. 3C "Activity State").
+    fn accepts_interrupts(&self) -> bool {
         matches!(self.cpu.activity, Activity::Active | Activity::Halted)
     }
 

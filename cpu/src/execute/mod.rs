@@ -30,6 +30,7 @@ pub(crate) mod smm;
 pub(crate) mod string;
 pub(crate) mod system;
 pub(crate) mod transfer;
+mod watched;
 pub(crate) mod x87;
 
 use crate::decode::Decoded;
@@ -92,6 +93,7 @@ impl Exec<'_, '_> {
             Reaction::Exit => Err(Fault::Left),
             Reaction::Proceed => Ok(None),
             Reaction::Done(value) => Ok(Some(value)),
+            Reaction::Exception(vector) => Err(Fault::instead(vector)),
         }
     }
 

@@ -258,8 +258,11 @@ pub(crate) fn mov_to_cr(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let (cr, gpr) = (special(op.operands[0])?, register(op.operands[1])?);
     x.read_cr(cr)?;
     let value = x.cpu.register(gpr) & x.register_mask();
-    let value = x.privileged(Event::CrWrite { cr, gpr, value })?.unwrap_or(value);
-    x.write_cr(cr, value)?;
+    let done = x.privileged(Event::CrWrite { cr, gpr, value })?;
+    // A virtual CR8 has taken the value already.
+    if cr != 8 || done.is_none() {
+        x.write_cr(cr, done.unwrap_or(value))?;
+    }
     Ok(Flow::Next)
 }
 

@@ -65,6 +65,9 @@ impl Cpu {
         let tag = self.tag;
         digest.all(&[u64::from(tag.space), u64::from(tag.pcid), tag.root]);
         digest.all(&[self.published.tsc_offset, u64::from(self.published.guest)]);
+        if let Some(log) = self.published.modification_log {
+            digest.u64(log.index.into());
+        }
         self.tlb.digest(digest);
     }
 }

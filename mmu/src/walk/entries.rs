@@ -2,7 +2,7 @@
 
 use super::{Access, Paging, SecondStage, Translation, WalkFault, translate};
 use crate::PhysicalMemory;
-use rootmode_arch::{HostPhysical, Linear};
+use rootmode_arch::{GuestPhysical, HostPhysical, Linear};
 
 /// Memory that holds paging-structure entries.
 pub trait EntryMemory {
@@ -14,6 +14,12 @@ pub trait EntryMemory {
     fn set_entry_u32(&mut self, at: HostPhysical, entry: u32);
     /// Updates an 8-byte entry.
     fn set_entry_u64(&mut self, at: HostPhysical, entry: u64);
+    /// A write is about to make the EPT entry of `guest`'s page dirty. False: it must not, the page-modification log is
+    /// full.
+    fn log_modification(&mut self, guest: GuestPhysical) -> bool {
+        let _ = guest;
+        true
+    }
 }
 
 impl EntryMemory for PhysicalMemory {

@@ -2,6 +2,7 @@
 
 use super::EntryMemory;
 use super::SecondRights;
+use super::WalkFault;
 use super::second::{Mapped, Purpose};
 use super::tables::{ADDRESS, beyond};
 use rootmode_arch::event::GuestPhysicalAccess;
@@ -55,14 +56,14 @@ impl Ept {
 /// Translates `guest` and sets accessed and dirty flags.
 ///
 /// # Errors
-/// The violation or misconfiguration. `entry` is the one at which the walk ended, present or not; `permissions` are ANDed
+/// The violation or misconfiguration, or a full page-modification log. `entry` is the one at which the walk ended, present or not; `permissions` are ANDed
 /// over all entries used.
 pub(super) fn walk<M: EntryMemory>(
     memory: &mut M,
     ept: &Ept,
     guest: GuestPhysical,
     purpose: Purpose,
-) -> Result<Mapped, GuestPhysicalAccess> {
+) -> Result<Mapped, WalkFault> {
     if ept.five_level {
         walk_from::<5, M>(memory, ept, guest, purpose)
     } else {
@@ -75,11 +76,11 @@ fn walk_from<const TOP: u8, M: EntryMemory>(
     ept: &Ept,
     guest: GuestPhysical,
     purpose: Purpose,
-) -> Result<Mapped, GuestPhysicalAccess> {
+) -> Result<Mapped, WalkFault> {
     // With accessed and dirty flags on, every access to a guest paging-structure entry counts as a write.
     let table_is_write = ept.accessed_dirty;
     if guest.0 >> (12 + 9 * u32::from(TOP)) != 0 {
-        return Err(purpose.describe(guest, table_is_write));
+        return Err(WalkFault::SecondStage(purpose.describe(guest, table_is_write)));
     }
     let present = if ept.mode_based_execute { 7 | USER_EXECUTE } else { 7 };
     let user_execute = if ept.mode_based_execute { 10 } else { 2 };
@@ -90,12 +91,12 @@ fn walk_from<const TOP: u8, M: EntryMemory>(
         let entry = memory.entry_u64(place(table, level, guest));
         if entry & present == 0 {
             let access = purpose.describe(guest, table_is_write);
-            return Err(GuestPhysicalAccess { entry, ..access });
+            return Err(WalkFault::SecondStage(GuestPhysicalAccess { entry, ..access }));
         }
         let leaf = level == 1 || entry & PAGE_SIZE != 0;
         if ept.is_misconfigured(entry, level, leaf) {
             let access = purpose.describe(guest, table_is_write);
-            return Err(GuestPhysicalAccess { entry, misconfigured: true, ..access });
+            return Err(WalkFault::SecondStage(GuestPhysicalAccess { entry, misconfigured: true, ..access }));
         }
         all &= entry;
         if leaf {
@@ -107,10 +108,13 @@ fn walk_from<const TOP: u8, M: EntryMemory>(
     let rights = (all & 7) as u8 | ((all >> user_execute & 1) as u8) << 3;
     if purpose.needs(table_is_write) & !rights != 0 {
         let access = purpose.describe(guest, table_is_write);
-        return Err(GuestPhysicalAccess { permissions: rights, entry: leaf, ..access });
+        return Err(WalkFault::SecondStage(GuestPhysicalAccess { permissions: rights, entry: leaf, ..access }));
     }
     let write = purpose.is_write(table_is_write);
     if ept.accessed_dirty && (all & ACCESSED == 0 || write && leaf & DIRTY == 0) {
+        if write && leaf & DIRTY == 0 && !memory.log_modification(guest) {
+            return Err(WalkFault::LogFull);
+        }
         mark(memory, ept, guest, (TOP, level), write);
     }
     let shift = 12 + 9 * (level - 1);

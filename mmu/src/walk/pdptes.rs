@@ -40,7 +40,8 @@ pub fn load_pdptes<M: EntryMemory>(
         let host =
             translate_guest_physical(memory, second, at, AccessKind::Read).map_err(|fault| match fault {
                 WalkFault::SecondStage(access) => PdpteFault::SecondStage(access),
-                WalkFault::Page(_) => PdpteFault::Reserved,
+                // Reads are neither refused by the first stage nor logged.
+                WalkFault::Page(_) | WalkFault::LogFull => PdpteFault::Reserved,
             })?;
         *entry = memory.entry_u64(host);
     }

@@ -36,8 +36,7 @@ impl SecondStage {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Purpose {
     /// The page that a linear address maps to.
-    /// `user`: an access at CPL 3, whatever page it is to.
-    Final { linear: Linear, kind: AccessKind, rights: GuestRights, user: bool },
+    Final { linear: Linear, kind: AccessKind, rights: GuestRights },
     /// A guest paging-structure entry, to read it or to `update` its accessed and dirty flags.
     Table { linear: Linear, update: bool },
     /// Neither: an access that has no linear address (PDPTE loads, APIC pages).
@@ -74,7 +73,7 @@ pub(super) fn translate_for<M: EntryMemory>(
 ) -> Result<Mapped, WalkFault> {
     match second {
         SecondStage::None => Ok(Mapped { host: guest.identity(), rights: SecondRights::ALL, shift: 48 }),
-        SecondStage::Ept(ept) => ept::walk(memory, ept, guest, purpose).map_err(WalkFault::SecondStage),
+        SecondStage::Ept(ept) => ept::walk(memory, ept, guest, purpose),
         SecondStage::Npt(npt) => npt::walk(memory, npt, guest, purpose).map_err(WalkFault::SecondStage),
     }
 }

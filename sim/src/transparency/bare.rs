@@ -18,7 +18,7 @@ use crate::guests::GuestImage;
 use crate::guests::layout::TSS_SELECTOR;
 
 /// What the model of KVM does not give to its VMs.
-const NOT_HOSTED: [Feature; 5] = [Feature::Pks, Feature::Lam, Feature::Shstk, Feature::Ibt, Feature::Gmet];
+const NOT_HOSTED: [Feature; 2] = [Feature::Pks, Feature::Lam];
 
 /// The processor model on which both ways run L1: what this simulator has and the model of KVM virtualizes.
 pub fn model(vendor: Vendor) -> Model {
@@ -33,7 +33,7 @@ pub fn model(vendor: Vendor) -> Model {
 /// The extension of a processor of `model` whose host-mode software is at `level`.
 pub fn extension(model: &Model, level: Level) -> Box<dyn Virtualization> {
     match model.vendor() {
-        Vendor::Intel => Box::new(Vmx::new(model.features(), model.cr4_bits(), level)),
+        Vendor::Intel => Box::new(Vmx::new(model, level)),
         Vendor::Amd => {
             let processor =
                 rootmode_svm::Processor::new("max-amd", *model.features(), model.physical_width());

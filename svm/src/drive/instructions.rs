@@ -48,7 +48,8 @@ impl Svm {
         translate_guest_physical(ctx.memory, &cpu.published.second_stage, guest, kind).map_err(|fault| {
             match fault {
                 WalkFault::SecondStage(access) => Fault::SecondStage(access),
-                WalkFault::Page(_) => Fault::GP0,
+                // Without a linear address there is no page fault, and nested paging keeps no log.
+                WalkFault::Page(_) | WalkFault::LogFull => Fault::GP0,
             }
         })
     }

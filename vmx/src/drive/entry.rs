@@ -10,7 +10,7 @@ use crate::rules::{Report, check_entry};
 use crate::{ExitReason, Field, PinControls, PrimaryControls, SecondaryControls};
 use rootmode_arch::record::Payload;
 use rootmode_arch::{Efer, EventClass, EventClasses, Feature, HostPhysical, Vendor};
-use rootmode_cpu::{Context, Cpu, Delivery, DeliveryKind, Fault, Gate, Outcome, Published, Result, TscRatio};
+use rootmode_cpu::{Activity, Context, Cpu, Delivery, DeliveryKind, Fault, Gate, ModificationLog, Outcome, Published, Result, TscRatio};
 use rootmode_mmu::{Ept, PhysicalMemory, SecondStage};
 
 struct SimulatedMemory<'a>(&'a PhysicalMemory);
@@ -74,6 +74,7 @@ impl Vmx {
         self.inject(cpu);
         cpu.published = self.publish(cpu, &before);
         cpu.published.deadline = self.timer_deadline(cpu);
+        self.start_virtual_apic(cpu, ctx);
         self.load_pdptes(cpu, ctx);
         cpu.refresh();
         let injection = self.vmcs.value(Field::EntryInterruptionInfo);
@@ -166,6 +167,8 @@ impl Vmx {
         let error_code = event.error_code.then(|| self.vmcs.value(Field::EntryErrorCode) as u32);
         // An injected #PF does not write CR2: it has its value.
         let detail = if event.vector == rootmode_arch::vector::PF { cpu.cr2 } else { 0 };
+        // A vectoring entry leaves the processor active, whatever the activity state says.
+        cpu.activity = Activity::Active;
         cpu.injected =
             Some(Delivery { kind, vector: event.vector, error_code, length, return_rip: None, detail });
     }
@@ -196,6 +199,13 @@ impl Vmx {
             iret_keeps_nmi_blocked: pin.contains(PinControls::NMI_EXITING)
                 && !pin.contains(PinControls::VIRTUAL_NMIS),
             undefined: self.classes.undefined,
+            apic_access: controls
+                .has_secondary(SecondaryControls::VIRTUALIZE_APIC_ACCESSES)
+                .then(|| HostPhysical(self.vmcs.value(Field::ApicAccessAddress))),
+            modification_log: controls.has_secondary(SecondaryControls::ENABLE_PML).then(|| ModificationLog {
+                page: HostPhysical(self.vmcs.value(Field::PmlAddress)),
+                index: self.vmcs.value(Field::PmlIndex) as u16,
+            }),
             boundary: self.wants_boundaries(),
             ..*before
         }
@@ -220,7 +230,7 @@ impl Vmx {
         }
     }
 
-    fn ept(&self, cpu: &Cpu) -> Ept {
+    pub(super) fn ept(&self, cpu: &Cpu) -> Ept {
         let eptp = self.vmcs.value(Field::Eptp);
         let supported = self.capabilities.ept_vpid().unwrap_or(EptVpid(0));
         Ept {

@@ -43,8 +43,9 @@ impl Vmx {
         let nmi = exit.reason == ExitReason::EXCEPTION_OR_NMI && matches!(event, Some(Event::Nmi));
         // What the guest saw with virtual NMIs was virtual blocking.
         let blocked = cpu.nmi_blocked && !self.controls.pin.contains(PinControls::VIRTUAL_NMIS);
-        cpu.nmi_blocked = blocked || nmi;
         self.go_to_host(cpu, ctx);
+        cpu.nmi_blocked = blocked || nmi;
+        cpu.update_attention();
     }
 
     /// The VM-exit information fields. Those that the manual leaves undefined for an exit keep their values.
@@ -96,6 +97,9 @@ impl Vmx {
             let value = self.timer_value(cpu);
             self.write(ctx, Field::PreemptionTimer, value);
         }
+        if let Some(log) = cpu.published.modification_log {
+            self.write(ctx, Field::PmlIndex, log.index.into());
+        }
         let injected = self.vmcs.value(Field::EntryInterruptionInfo);
         self.write(ctx, Field::EntryInterruptionInfo, injected & !u64::from(Interruption::VALID));
         if self.store_msrs(cpu, ctx).is_err() {
@@ -112,6 +116,7 @@ impl Vmx {
         }
         self.guest = false;
         self.pending_mtf = false;
+        self.apic = Default::default();
         cpu.published = Published { level: self.host_level, ..Published::default() };
         cpu.injected = None;
         cpu.delivering = None;

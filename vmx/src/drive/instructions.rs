@@ -3,22 +3,24 @@
 
 use super::{Vmx, region};
 use crate::definitions::capabilities::{EptVpid, Misc};
+use crate::definitions::controls::Word;
 use crate::definitions::field::{Access, Kind};
-use crate::{Field, InstructionError};
+use crate::{Control, Field, InstructionError};
 use rootmode_arch::record::Payload;
 use rootmode_arch::{EventClass, HostPhysical, Linear, RFlags, msr};
 use rootmode_cpu::{Context, Cpu, Fault, Instruction, Outcome, Result};
+use rootmode_mmu::PhysicalMemory;
 
 const STATUS: u64 = RFlags::CF.0 | RFlags::PF.0 | RFlags::AF.0 | RFlags::ZF.0 | RFlags::SF.0 | RFlags::OF.0;
 
 /// VMsucceed: all status flags clear.
 fn succeed(cpu: &mut Cpu) {
-    cpu.set_status(STATUS, 0);
+    cpu.set_rflags(RFlags(cpu.rflags().0 & !STATUS));
 }
 
 /// VMfailInvalid: CF set.
 pub(super) fn fail_invalid(cpu: &mut Cpu) {
-    cpu.set_status(STATUS, RFlags::CF.0);
+    cpu.set_rflags(RFlags(cpu.rflags().0 & !STATUS | RFlags::CF.0));
 }
 
 /// What an instruction that cannot fault ends with.
@@ -39,9 +41,9 @@ impl From<InstructionError> for Failure {
 impl Vmx {
     /// VMfailValid with `error`; VMfailInvalid if there is no current VMCS.
     pub(super) fn fail_valid(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, error: InstructionError) {
-        if self.current.is_some() {
-            self.write(ctx, Field::InstructionError, error.0.into());
-            cpu.set_status(STATUS, RFlags::ZF.0);
+        if self.accessed().is_some() {
+            self.note_error(ctx, error);
+            cpu.set_rflags(RFlags(cpu.rflags().0 & !STATUS | RFlags::ZF.0));
         } else {
             fail_invalid(cpu);
         }
@@ -66,8 +68,9 @@ impl Vmx {
             I::Vmclear { region } => self.vmclear(cpu, ctx, HostPhysical(region)),
             I::Vmptrld { region } => self.vmptrld(cpu, ctx, HostPhysical(region)),
             I::Vmptrst => Ok(Outcome::Value(self.current.map_or(u64::MAX, |current| current.0))),
-            I::Vmread { encoding } => self.vmread(encoding),
+            I::Vmread { encoding } => self.vmread(ctx.memory, encoding),
             I::Vmwrite { encoding, value } => self.vmwrite(ctx, encoding, value),
+            I::Vmfunc { function, index } => return self.vm_function(cpu, ctx, function, index),
             I::Vmcall => Err(InstructionError::VMCALL_IN_ROOT.into()),
             I::Invept { kind, descriptor } => self.invept(cpu, ctx, kind, descriptor),
             I::Invvpid { kind, descriptor } => self.invvpid(cpu, ctx, kind, descriptor),
@@ -132,8 +135,11 @@ impl Vmx {
         if self.vmxon == Some(region) {
             return Err(InstructionError::VMPTRLD_VMXON_POINTER.into());
         }
-        // Bit 31, the shadow-VMCS indicator, needs VMCS shadowing, which is not offered.
-        if region::revision(ctx.memory, region) != self.revision() {
+        // Bit 31, the shadow-VMCS indicator, needs VMCS shadowing.
+        let shadowing = Control { word: Word::Secondary, bit: 14 };
+        let shadows = self.capabilities.supports(shadowing) == Some(true);
+        let legal = if shadows { 0x7fff_ffff } else { u32::MAX };
+        if region::revision(ctx.memory, region) & legal != self.revision() {
             return Err(InstructionError::VMPTRLD_REVISION.into());
         }
         if self.current != Some(region) {
@@ -145,7 +151,7 @@ impl Vmx {
 
     /// The field behind an encoding, if this processor has it.
     fn field(&self, encoding: u64) -> core::result::Result<(Field, Access), Failure> {
-        if self.current.is_none() {
+        if self.accessed().is_none() {
             return Err(Failure::Invalid);
         }
         u32::try_from(encoding)
@@ -155,9 +161,9 @@ impl Vmx {
             .ok_or(Failure::Valid(InstructionError::UNSUPPORTED_FIELD))
     }
 
-    fn vmread(&self, encoding: u64) -> End {
+    fn vmread(&self, memory: &PhysicalMemory, encoding: u64) -> End {
         let (field, access) = self.field(encoding)?;
-        let value = self.vmcs.value(field);
+        let value = self.accessed_field(memory, field);
         Ok(Outcome::Value(if access == Access::High { value >> 32 } else { value }))
     }
 
@@ -169,13 +175,13 @@ impl Vmx {
         }
         let value = match access {
             Access::Full => value,
-            Access::High => self.vmcs.value(field) & 0xffff_ffff | value << 32,
+            Access::High => self.accessed_field(ctx.memory, field) & 0xffff_ffff | value << 32,
         };
-        self.write(ctx, field, value);
+        self.write_accessed(ctx, field, value);
         Ok(Outcome::Done)
     }
 
-    fn ept_vpid(&self) -> EptVpid {
+    pub(super) fn ept_vpid(&self) -> EptVpid {
         EptVpid(self.capabilities.value(msr::IA32_VMX_EPT_VPID_CAP))
     }
 
@@ -189,11 +195,8 @@ impl Vmx {
             return Err(InstructionError::INVEPT_INVVPID_OPERAND.into());
         }
         if kind == 1 {
-            // The EPTP must be one that VM entry would accept: memory type, walk length, reserved bits.
             let eptp = descriptor[0];
-            let reserved = 0xf80 | !0_u64 << cpu.model.physical_width();
-            let five = self.ept_vpid().contains(EptVpid::WALK_5) && eptp >> 3 & 7 == 4;
-            if !matches!(eptp & 7, 0 | 6) || eptp >> 3 & 7 != 3 && !five || eptp & reserved != 0 {
+            if !self.is_eptp(cpu, eptp) {
                 return Err(InstructionError::INVEPT_INVVPID_OPERAND.into());
             }
             cpu.tlb.flush_root(HostPhysical(eptp & 0x000f_ffff_ffff_f000));

@@ -8,28 +8,38 @@
 //! - [`offered`]: the capability MSRs of this processor.
 //! - `instructions`: the VMX instructions with their VMsucceed and VMfail; `entry`, `exit`, `state`, `lists`: the
 //!   transitions; `timers`: what happens at instruction boundaries; `registers`: control registers as the guest
-//!   sees them; `view`: what decisions read.
+//!   sees them; `apic`: the virtual APIC; `exceptions`: violations that become #VE; `shadow`: shadow VMCSs; `view`: what
+//!   decisions read.
 
+mod apic;
 mod entry;
+mod exceptions;
 mod exit;
 mod instructions;
 mod lists;
 pub mod offered;
 pub mod region;
 mod registers;
+mod shadow;
 mod state;
 mod timers;
 mod view;
 
 pub use state::segment_fields;
 
-use crate::decide::{Controls, PauseLoop, Table, View, decide};
+use crate::decide::{Controls, PauseLoop, View, decide};
 use crate::{Capabilities, Field, FieldSet, SecondaryControls, Vmcs};
 use entry::Classes;
 use rootmode_arch::record::Level;
-use rootmode_arch::{Cr4, Efer, Event, FeatureSet, HostPhysical, Reaction, Stage, Vendor, msr};
-use rootmode_cpu::{Context, Cpu, Fault, Instruction, Opcode, Outcome, Result, Slot, Virtualization};
+use rootmode_arch::{Cr0, Efer, Event, HostPhysical, RFlags, Reaction, Stage, Vendor, msr};
+use rootmode_cpu::{Context, Cpu, Fault, Instruction, Model, Opcode, Outcome, Result, Slot, Virtualization};
 use rootmode_mmu::Digest;
+
+/// Whether the mode is one that has VMX instructions: protected, and 64-bit if long.
+fn is_vmx_mode(cpu: &Cpu) -> bool {
+    let compatibility = cpu.efer.contains(Efer::LMA) && !cpu.is_64_bit();
+    cpu.cr0.contains(Cr0::PE) && !cpu.rflags().contains(RFlags::VM) && !compatibility
+}
 
 /// VMX of one logical processor.
 #[derive(Clone, Debug)]
@@ -52,15 +62,16 @@ pub struct Vmx {
     classes: Classes,
     pause_loop: PauseLoop,
     pending_mtf: bool,
+    apic: apic::Virtual,
     /// [`Cpu::tick`] at the last entry: whatever completes in the guest takes at least one tick.
     entry_tick: u64,
 }
 
 impl Vmx {
-    /// VMX of a processor with `features` whose CR4 can have the bits `cr4`, outside VMX operation. `host_level` is what records say
-    /// about software in VMX root operation.
-    pub fn new(features: &FeatureSet, cr4: Cr4, host_level: Level) -> Self {
-        let capabilities = offered::capabilities(features, cr4);
+    /// VMX of a processor of `model`, outside VMX operation. `host_level` is what records say about software in VMX root
+    /// operation.
+    pub fn new(model: &Model, host_level: Level) -> Self {
+        let capabilities = offered::capabilities(&offered::Offer::FULL, model);
         Self {
             fields: offered::fields(&capabilities),
             capabilities,
@@ -73,6 +84,7 @@ impl Vmx {
             classes: Classes::of(&Controls::default()),
             pause_loop: PauseLoop::default(),
             pending_mtf: false,
+            apic: apic::Virtual::default(),
             entry_tick: 0,
         }
     }
@@ -121,13 +133,10 @@ impl Virtualization for Vmx {
     }
 
     fn raise(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, event: &Event, stage: Stage) -> Reaction {
-        if stage != Stage::AfterOperands && !Table::BUILT_IN.may_exit_at(stage, event) {
-            return Reaction::Proceed;
-        }
-        let processor = view::processor(self, cpu);
+        let processor = view::processor(self, cpu, ctx.memory);
         let bitmaps = view::MemoryBitmaps { memory: ctx.memory, vmcs: &self.vmcs };
         let view = View { controls: &self.controls, processor: &processor, bitmaps: &bitmaps };
-        if let Some(exit) = Table::BUILT_IN.decide_at(stage, &view, event) {
+        if let Some(exit) = crate::decide::Table::BUILT_IN.decide_at(stage, &view, event) {
             self.leave(cpu, ctx, &exit, Some(event));
             return Reaction::Exit;
         }
@@ -138,20 +147,29 @@ impl Virtualization for Vmx {
         if let Event::Pause { cpl: 0, tsc } = *event {
             self.pause_loop = self.pause_loop.after(self.controls.ple_gap, tsc);
         }
-        registers::virtualize(&self.controls, cpu, event)
+        if let Event::SecondStage(access) = event {
+            return self.virtualization_exception(ctx, &processor, access);
+        }
+        match self.virtualize_apic(cpu, ctx, &processor, event) {
+            Some(reaction) => reaction,
+            None => registers::virtualize(&self.controls, cpu, event),
+        }
     }
 
     fn permit(&self, cpu: &Cpu, opcode: Opcode) -> Result {
         if self.guest {
+            // What else has not exited is in a mode that makes it undefined.
+            let shadowing = self.controls.has_secondary(SecondaryControls::VMCS_SHADOWING);
             return match opcode {
-                Opcode::Vmfunc if !self.controls.has_secondary(SecondaryControls::ENABLE_VM_FUNCTIONS) => {
-                    Err(Fault::UD)
-                }
-                _ => Ok(()),
+                Opcode::Vmfunc if self.controls.has_secondary(SecondaryControls::ENABLE_VM_FUNCTIONS) => Ok(()),
+                Opcode::Vmread | Opcode::Vmwrite if shadowing && is_vmx_mode(cpu) => match cpu.cpl {
+                    0 => Ok(()),
+                    _ => Err(Fault::GP0),
+                },
+                _ => Err(Fault::UD),
             };
         }
-        let compatibility = cpu.efer.contains(Efer::LMA) && !cpu.is_64_bit();
-        if compatibility || opcode == Opcode::Vmfunc {
+        if !is_vmx_mode(cpu) || opcode == Opcode::Vmfunc {
             return Err(Fault::UD);
         }
         if opcode == Opcode::Vmxon {
@@ -174,8 +192,11 @@ impl Virtualization for Vmx {
     }
 
     fn boundary(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, slot: Slot) -> Reaction {
+        if slot == Slot::BeforeDebug {
+            self.emulate_apic_write(cpu, ctx);
+        }
         for event in self.due(cpu, slot).into_iter().flatten() {
-            let processor = view::processor(self, cpu);
+            let processor = view::processor(self, cpu, ctx.memory);
             let bitmaps = view::MemoryBitmaps { memory: ctx.memory, vmcs: &self.vmcs };
             let view = View { controls: &self.controls, processor: &processor, bitmaps: &bitmaps };
             if let Some(exit) = decide(&view, &event) {
@@ -183,14 +204,14 @@ impl Virtualization for Vmx {
                 return Reaction::Exit;
             }
         }
+        if slot == Slot::BeforeInterrupt {
+            self.deliver_virtual_interrupt(cpu, ctx);
+        }
         Reaction::Proceed
     }
 
     fn read_msr(&mut self, _: &Cpu, index: u32) -> Option<Result<u64>> {
         match index {
-            msr::IA32_VMX_VMFUNC | msr::IA32_VMX_PROCBASED_CTLS3 | msr::IA32_VMX_EXIT_CTLS2 => {
-                Some(Err(Fault::GP0))
-            }
             msr::IA32_VMX_BASIC..=msr::IA32_VMX_EXIT_CTLS2 => {
                 Some(self.capabilities.get(index).ok_or(Fault::GP0))
             }
@@ -219,6 +240,7 @@ impl Virtualization for Vmx {
         digest.all(&[pointer(self.vmxon), pointer(self.current), self.guest.into(), self.pending_mtf.into()]);
         let time = |t: Option<u64>| t.map_or(u64::MAX, |t| t);
         digest.all(&[time(self.pause_loop.first), time(self.pause_loop.last)]);
+        self.apic.digest(digest);
         for field in Field::ALL {
             digest.u64(self.vmcs.value(field));
         }

@@ -1,137 +1,205 @@
 //! What this processor offers: the capability MSRs, made from the controls that the driving half implements.
 
 use crate::definitions::capabilities::{Basic, EptVpid, Misc};
-use crate::definitions::controls::{Control, Word};
+use crate::definitions::controls::Word;
 use crate::{
-    Capabilities, EntryControls, ExitControls, Field, FieldSet, PinControls, PrimaryControls,
-    SecondaryControls,
+    Capabilities, Control, EntryControls, ExitControls, Field, FieldSet, PinControls, PrimaryControls,
+    SecondaryControls, TertiaryControls, VmFunctions,
 };
-use rootmode_arch::{Cr0, Cr4, FeatureSet, msr};
+use rootmode_arch::{Cr0, Cr4, Feature, FeatureSet, msr};
+use rootmode_cpu::Model;
 
 /// VMCS revision identifier.
 pub const REVISION: u32 = 0x0072_6d01;
 
-const PIN: PinControls = PinControls(
-    PinControls::EXTERNAL_INTERRUPT_EXITING.0
-        | PinControls::NMI_EXITING.0
-        | PinControls::VIRTUAL_NMIS.0
-        | PinControls::PREEMPTION_TIMER.0,
-);
+/// What a processor offers beyond what every one must: single controls, and bits of the other capability MSRs. Whoever
+/// shows VMX to a guest (the processor here, a hypervisor elsewhere) has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Pin-based VM-execution controls.
+    pub pin: PinControls,
+    /// Primary processor-based VM-execution controls.
+    pub primary: PrimaryControls,
+    /// Secondary processor-based VM-execution controls.
+    pub secondary: SecondaryControls,
+    /// Tertiary processor-based VM-execution controls.
+    pub tertiary: TertiaryControls,
+    /// VM functions.
+    pub vm_functions: VmFunctions,
+    /// VM-exit controls.
+    pub exit: ExitControls,
+    /// VM-entry controls.
+    pub entry: EntryControls,
+    /// IA32_VMX_MISC beside the timer's rate and the number of CR3-target values.
+    pub misc: Misc,
+    /// IA32_VMX_EPT_VPID_CAP.
+    pub ept_vpid: EptVpid,
+}
 
-const PRIMARY: PrimaryControls = PrimaryControls(
-    PrimaryControls::INTERRUPT_WINDOW_EXITING.0
-        | PrimaryControls::USE_TSC_OFFSETTING.0
-        | PrimaryControls::HLT_EXITING.0
-        | PrimaryControls::INVLPG_EXITING.0
-        | PrimaryControls::MWAIT_EXITING.0
-        | PrimaryControls::RDPMC_EXITING.0
-        | PrimaryControls::RDTSC_EXITING.0
-        | PrimaryControls::CR3_LOAD_EXITING.0
-        | PrimaryControls::CR3_STORE_EXITING.0
-        | PrimaryControls::CR8_LOAD_EXITING.0
-        | PrimaryControls::CR8_STORE_EXITING.0
-        | PrimaryControls::NMI_WINDOW_EXITING.0
-        | PrimaryControls::MOV_DR_EXITING.0
-        | PrimaryControls::UNCONDITIONAL_IO_EXITING.0
-        | PrimaryControls::USE_IO_BITMAPS.0
-        | PrimaryControls::MONITOR_TRAP_FLAG.0
-        | PrimaryControls::USE_MSR_BITMAPS.0
-        | PrimaryControls::MONITOR_EXITING.0
-        | PrimaryControls::PAUSE_EXITING.0
-        | PrimaryControls::ACTIVATE_SECONDARY.0,
-);
+impl Offer {
+    /// Everything that the driving half implements.
+    pub const FULL: Self = Self {
+        pin: PinControls(
+            PinControls::EXTERNAL_INTERRUPT_EXITING.0
+                | PinControls::NMI_EXITING.0
+                | PinControls::VIRTUAL_NMIS.0
+                | PinControls::PREEMPTION_TIMER.0
+                | PinControls::POSTED_INTERRUPTS.0,
+        ),
+        primary: PrimaryControls(
+            PrimaryControls::INTERRUPT_WINDOW_EXITING.0
+                | PrimaryControls::USE_TSC_OFFSETTING.0
+                | PrimaryControls::HLT_EXITING.0
+                | PrimaryControls::INVLPG_EXITING.0
+                | PrimaryControls::MWAIT_EXITING.0
+                | PrimaryControls::RDPMC_EXITING.0
+                | PrimaryControls::RDTSC_EXITING.0
+                | PrimaryControls::CR3_LOAD_EXITING.0
+                | PrimaryControls::CR3_STORE_EXITING.0
+                | PrimaryControls::ACTIVATE_TERTIARY.0
+                | PrimaryControls::CR8_LOAD_EXITING.0
+                | PrimaryControls::CR8_STORE_EXITING.0
+                | PrimaryControls::USE_TPR_SHADOW.0
+                | PrimaryControls::NMI_WINDOW_EXITING.0
+                | PrimaryControls::MOV_DR_EXITING.0
+                | PrimaryControls::UNCONDITIONAL_IO_EXITING.0
+                | PrimaryControls::USE_IO_BITMAPS.0
+                | PrimaryControls::MONITOR_TRAP_FLAG.0
+                | PrimaryControls::USE_MSR_BITMAPS.0
+                | PrimaryControls::MONITOR_EXITING.0
+                | PrimaryControls::PAUSE_EXITING.0
+                | PrimaryControls::ACTIVATE_SECONDARY.0,
+        ),
+        secondary: SecondaryControls(
+            SecondaryControls::VIRTUALIZE_APIC_ACCESSES.0
+                | SecondaryControls::ENABLE_EPT.0
+                | SecondaryControls::DESCRIPTOR_TABLE_EXITING.0
+                | SecondaryControls::ENABLE_RDTSCP.0
+                | SecondaryControls::VIRTUALIZE_X2APIC.0
+                | SecondaryControls::ENABLE_VPID.0
+                | SecondaryControls::WBINVD_EXITING.0
+                | SecondaryControls::UNRESTRICTED_GUEST.0
+                | SecondaryControls::APIC_REGISTER_VIRTUALIZATION.0
+                | SecondaryControls::VIRTUAL_INTERRUPT_DELIVERY.0
+                | SecondaryControls::PAUSE_LOOP_EXITING.0
+                | SecondaryControls::RDRAND_EXITING.0
+                | SecondaryControls::ENABLE_INVPCID.0
+                | SecondaryControls::ENABLE_VM_FUNCTIONS.0
+                | SecondaryControls::VMCS_SHADOWING.0
+                | SecondaryControls::RDSEED_EXITING.0
+                | SecondaryControls::ENABLE_PML.0
+                | SecondaryControls::EPT_VIOLATION_VE.0
+                | SecondaryControls::ENABLE_XSAVES.0
+                | SecondaryControls::MODE_BASED_EXECUTE.0
+                | SecondaryControls::USE_TSC_SCALING.0,
+        ),
+        tertiary: TertiaryControls::IPI_VIRTUALIZATION,
+        vm_functions: VmFunctions::EPTP_SWITCHING,
+        exit: ExitControls(
+            ExitControls::SAVE_DEBUG_CONTROLS.0
+                | ExitControls::HOST_ADDRESS_SPACE_SIZE.0
+                | ExitControls::ACKNOWLEDGE_INTERRUPT.0
+                | ExitControls::SAVE_PAT.0
+                | ExitControls::LOAD_PAT.0
+                | ExitControls::SAVE_EFER.0
+                | ExitControls::LOAD_EFER.0
+                | ExitControls::SAVE_PREEMPTION_TIMER.0
+                | ExitControls::LOAD_CET.0
+                | ExitControls::LOAD_PKRS.0,
+        ),
+        entry: EntryControls(
+            EntryControls::LOAD_DEBUG_CONTROLS.0
+                | EntryControls::IA32E_MODE_GUEST.0
+                | EntryControls::LOAD_PAT.0
+                | EntryControls::LOAD_EFER.0
+                | EntryControls::LOAD_CET.0
+                | EntryControls::LOAD_PKRS.0,
+        ),
+        misc: Misc(
+            Misc::STORE_LMA.0
+                | Misc::ACTIVITY_HLT.0
+                | Misc::ACTIVITY_SHUTDOWN.0
+                | Misc::ACTIVITY_SIPI.0
+                | Misc::WRITE_ANY.0
+                | Misc::ZERO_LENGTH_INJECTION.0,
+        ),
+        ept_vpid: EptVpid(
+            EptVpid::EXECUTE_ONLY.0
+                | EptVpid::WALK_4.0
+                | EptVpid::WALK_5.0
+                | EptVpid::MEMORY_UC.0
+                | EptVpid::MEMORY_WB.0
+                | EptVpid::PAGE_2M.0
+                | EptVpid::PAGE_1G.0
+                | EptVpid::INVEPT.0
+                | EptVpid::ACCESSED_DIRTY.0
+                | EptVpid::ADVANCED_EXIT.0
+                | EptVpid::INVEPT_SINGLE.0
+                | EptVpid::INVEPT_ALL.0
+                | EptVpid::INVVPID.0
+                | EptVpid::INVVPID_ADDRESS.0
+                | EptVpid::INVVPID_SINGLE.0
+                | EptVpid::INVVPID_ALL.0
+                | EptVpid::INVVPID_SINGLE_GLOBALS.0,
+        ),
+    };
 
-const SECONDARY: SecondaryControls = SecondaryControls(
-    SecondaryControls::ENABLE_EPT.0
-        | SecondaryControls::DESCRIPTOR_TABLE_EXITING.0
-        | SecondaryControls::ENABLE_RDTSCP.0
-        | SecondaryControls::ENABLE_VPID.0
-        | SecondaryControls::WBINVD_EXITING.0
-        | SecondaryControls::UNRESTRICTED_GUEST.0
-        | SecondaryControls::RDRAND_EXITING.0
-        | SecondaryControls::ENABLE_INVPCID.0
-        | SecondaryControls::RDSEED_EXITING.0
-        | SecondaryControls::USE_TSC_SCALING.0,
-);
+    /// The controls of `word`.
+    const fn word(&self, word: Word) -> u64 {
+        match word {
+            Word::Pin => self.pin.0 as u64,
+            Word::Primary => self.primary.0 as u64,
+            Word::Secondary => self.secondary.0 as u64,
+            Word::Exit => self.exit.0 as u64,
+            Word::Entry => self.entry.0 as u64,
+            Word::Tertiary => self.tertiary.0,
+            Word::VmFunction => self.vm_functions.0,
+            Word::SecondaryExit | Word::Seam => 0,
+        }
+    }
 
-const EXIT: ExitControls = ExitControls(
-    ExitControls::SAVE_DEBUG_CONTROLS.0
-        | ExitControls::HOST_ADDRESS_SPACE_SIZE.0
-        | ExitControls::ACKNOWLEDGE_INTERRUPT.0
-        | ExitControls::SAVE_PAT.0
-        | ExitControls::LOAD_PAT.0
-        | ExitControls::SAVE_EFER.0
-        | ExitControls::LOAD_EFER.0
-        | ExitControls::SAVE_PREEMPTION_TIMER.0
-        | ExitControls::LOAD_CET.0
-        | ExitControls::LOAD_PKRS.0,
-);
-
-const ENTRY: EntryControls = EntryControls(
-    EntryControls::LOAD_DEBUG_CONTROLS.0
-        | EntryControls::IA32E_MODE_GUEST.0
-        | EntryControls::LOAD_PAT.0
-        | EntryControls::LOAD_EFER.0
-        | EntryControls::LOAD_CET.0
-        | EntryControls::LOAD_PKRS.0,
-);
+    /// The controls of `word` that a processor with `features` can have.
+    fn possible(&self, word: Word, features: &FeatureSet) -> u64 {
+        let rows = word.rows().iter().filter(|row| Control { word, bit: row.bit }.is_possible(features));
+        self.word(word) & rows.fold(0, |all, row| all | 1 << row.bit)
+    }
+}
 
 /// The bits that CR0 may have in VMX operation beyond those that must be 1.
 const CR0_FIXED0: u64 = Cr0::PE.0 | Cr0::NE.0 | Cr0::PG.0;
 
-/// The capability MSRs of a processor with `features`, whose CR4 can have the bits `cr4`.
-pub fn capabilities(features: &FeatureSet, cr4: Cr4) -> Capabilities {
+/// The capability MSRs of a processor of `model` that offers `offer`, as far as the model has what the controls are about.
+/// MSRs that such a processor does not have are unknown.
+pub fn capabilities(offer: &Offer, model: &Model) -> Capabilities {
     let mut all = Capabilities::unknown();
-    for index in msr::IA32_VMX_BASIC..=msr::IA32_VMX_EXIT_CTLS2 {
-        all.set(index, 0);
-    }
     // Region size 4096, write-back, TRUE capability MSRs.
     let basic =
         u64::from(REVISION) | 0x1000 << 32 | 6 << 50 | Basic::INS_OUTS_INFORMATION.0 | Basic::TRUE_CONTROLS.0;
     all.set(msr::IA32_VMX_BASIC, basic);
-    let words = [
-        (Word::Pin, PIN.0),
-        (Word::Primary, PRIMARY.0),
-        (Word::Secondary, SECONDARY.0),
-        (Word::Exit, EXIT.0),
-        (Word::Entry, ENTRY.0),
-    ];
-    for (word, offered) in words {
+    for word in [Word::Pin, Word::Primary, Word::Secondary, Word::Exit, Word::Entry] {
         let Some((plain, exact)) = word.capability() else { continue };
-        let possible = word
-            .rows()
-            .iter()
-            .filter(|row| Control { word, bit: row.bit }.is_possible(features))
-            .fold(0, |bits, row| bits | 1 << row.bit);
-        let permitted = u64::from(offered & possible | word.default1()) << 32;
+        let offered = offer.possible(word, model.features());
+        let permitted = (offered | u64::from(word.default1())) << 32;
         all.set(plain, permitted | u64::from(word.default1()));
         if let Some(exact) = exact {
             all.set(exact, permitted | u64::from(word.default1() & !word.released()));
         }
     }
-    // The preemption timer counts every 2^5 ticks of the TSC; four CR3-target values; activity state HLT.
-    let misc = 5 | 4 << 16 | Misc::STORE_LMA.0 | Misc::ACTIVITY_HLT.0 | Misc::WRITE_ANY.0;
-    all.set(msr::IA32_VMX_MISC, misc);
+    // The words that every control of the word before activates have no MSR on a processor without that control.
+    for word in [Word::Tertiary, Word::VmFunction] {
+        let (Some((index, _)), Some(by)) = (word.capability(), word.activated_by()) else { continue };
+        if all.supports(by) == Some(true) {
+            all.set(index, offer.possible(word, model.features()));
+        }
+    }
+    // The preemption timer counts every 2^5 ticks of the TSC; four CR3-target values.
+    all.set(msr::IA32_VMX_MISC, 5 | 4 << 16 | offer.misc.0);
     all.set(msr::IA32_VMX_CR0_FIXED0, CR0_FIXED0);
     all.set(msr::IA32_VMX_CR0_FIXED1, 0xffff_ffff);
     all.set(msr::IA32_VMX_CR4_FIXED0, Cr4::VMXE.0);
-    all.set(msr::IA32_VMX_CR4_FIXED1, cr4.0 | Cr4::VMXE.0);
-    let ept = EptVpid::EXECUTE_ONLY.0
-        | EptVpid::WALK_4.0
-        | EptVpid::MEMORY_UC.0
-        | EptVpid::MEMORY_WB.0
-        | EptVpid::PAGE_2M.0
-        | EptVpid::PAGE_1G.0
-        | EptVpid::INVEPT.0
-        | EptVpid::ACCESSED_DIRTY.0
-        | EptVpid::INVEPT_SINGLE.0
-        | EptVpid::INVEPT_ALL.0;
-    let vpid = EptVpid::INVVPID.0
-        | EptVpid::INVVPID_ADDRESS.0
-        | EptVpid::INVVPID_SINGLE.0
-        | EptVpid::INVVPID_ALL.0
-        | EptVpid::INVVPID_SINGLE_GLOBALS.0;
-    all.set(msr::IA32_VMX_EPT_VPID_CAP, ept | vpid);
+    all.set(msr::IA32_VMX_CR4_FIXED1, (model.cr4_bits() | Cr4::VMXE).0);
+    let walk_5 = if model.has(Feature::La57) { EptVpid(0) } else { EptVpid::WALK_5 };
+    all.set(msr::IA32_VMX_EPT_VPID_CAP, offer.ept_vpid.without(walk_5).0);
     let fields = fields(&all);
     all.set(msr::IA32_VMX_VMCS_ENUM, crate::definitions::field::vmcs_enum(|field| fields.has(field)));
     all
@@ -152,12 +220,11 @@ pub fn fields(capabilities: &Capabilities) -> FieldSet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rootmode_arch::Feature;
+    use rootmode_arch::Vendor;
 
     #[test]
     fn every_offered_control_is_permitted_and_no_reserved_one_is() {
-        let caps = capabilities(&FeatureSet::all(), Cr4::PAE);
-        assert!(caps.is_complete());
+        let caps = capabilities(&Offer::FULL, &Model::max_intel());
         for word in [Word::Pin, Word::Primary, Word::Secondary, Word::Exit, Word::Entry] {
             let allowed = caps.allowed(word).unwrap();
             let named: u64 = word.rows().iter().map(|row| 1 << row.bit).sum();
@@ -165,22 +232,30 @@ mod tests {
             assert_eq!(allowed.required & !allowed.permitted, 0, "{word:?}");
         }
         let fields = fields(&caps);
-        assert!(fields.has(Field::Eptp) && fields.has(Field::Vpid) && !fields.has(Field::PmlAddress));
+        assert!(fields.has(Field::Eptp) && fields.has(Field::Vpid) && !fields.has(Field::GuestBndcfgs));
     }
 
     #[test]
-    fn a_control_and_its_field_come_with_their_feature_only() {
-        for (feature, exit, field) in [
-            (Feature::Pks, ExitControls::LOAD_PKRS, Field::HostPkrs),
-            (Feature::Ibt, ExitControls::LOAD_CET, Field::HostSsp),
+    fn a_control_without_its_cpuid_feature_cannot_be_set() {
+        let with = Model::max_intel();
+        for (feature, word, bit, field) in [
+            (Feature::Rdseed, Word::Secondary, SecondaryControls::RDSEED_EXITING.0, None),
+            (Feature::Xsaves, Word::Secondary, SecondaryControls::ENABLE_XSAVES.0, Some(Field::XssExitingBitmap)),
+            (Feature::Pks, Word::Exit, ExitControls::LOAD_PKRS.0, Some(Field::HostPkrs)),
+            (Feature::Ibt, Word::Exit, ExitControls::LOAD_CET.0, Some(Field::HostSsp)),
         ] {
+            let base = with.features().without(Feature::Shstk);
             for has in [false, true] {
-                let base = FeatureSet::none().with(Feature::LongMode);
-                let caps = capabilities(&if has { base.with(feature) } else { base }, Cr4::PAE);
-                let permitted = caps.allowed(Word::Exit).unwrap().permitted;
-                assert_eq!(permitted & u64::from(exit.0) != 0, has, "{feature:?}");
-                assert_eq!(fields(&caps).has(field), has, "{feature:?}");
+                let features = if has { base.with(feature) } else { base.without(feature) };
+                let caps = capabilities(&Offer::FULL, &Model::new(Vendor::Intel, features));
+                assert_eq!(caps.allowed(word).unwrap().permitted & u64::from(bit) != 0, has, "{feature:?}");
+                assert!(field.is_none_or(|field| fields(&caps).has(field) == has), "{feature:?}");
             }
+        }
+        let narrow = Model::new(Vendor::Intel, with.features().without(Feature::La57));
+        for (model, has) in [(with, true), (narrow, false)] {
+            let caps = capabilities(&Offer::FULL, &model);
+            assert_eq!(caps.ept_vpid().unwrap().contains(EptVpid::WALK_5), has);
         }
     }
 }

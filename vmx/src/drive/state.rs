@@ -84,7 +84,7 @@ pub(super) fn load_guest(cpu: &mut Cpu, vmcs: &Vmcs) {
     cpu.idtr = table(Field::GuestIdtrBase, Field::GuestIdtrLimit);
     cpu.gpr[Gpr::Rsp as usize] = vmcs.value(Field::GuestRsp);
     cpu.rip = vmcs.value(Field::GuestRip);
-    cpu.load_rflags(RFlags(vmcs.value(Field::GuestRflags)));
+    cpu.set_rflags(RFlags(vmcs.value(Field::GuestRflags)));
     let blocking = Interruptibility(vmcs.value(Field::GuestInterruptibility) as u32);
     cpu.sti_shadow = blocking.contains(Interruptibility::STI);
     cpu.mov_ss_shadow = blocking.contains(Interruptibility::MOV_SS);
@@ -95,7 +95,10 @@ pub(super) fn load_guest(cpu: &mut Cpu, vmcs: &Vmcs) {
         3 => Activity::WaitForSipi,
         _ => Activity::Active,
     };
-    cpu.pending_debug = vmcs.value(Field::GuestPendingDebug);
+    // Shutdown and wait-for-SIPI make pending debug exceptions invalid ("Delivery of Pending Debug Exceptions after VM
+    // Entry").
+    let awake = matches!(cpu.activity, Activity::Active | Activity::Halted);
+    cpu.pending_debug = if awake { vmcs.value(Field::GuestPendingDebug) } else { 0 };
 }
 
 /// The interruptibility state as the guest-state area and decisions have it.
@@ -199,7 +202,7 @@ pub(super) fn load_host(cpu: &mut Cpu, vmcs: &Vmcs) {
     cpu.idtr = DescriptorTable { base: vmcs.value(Field::HostIdtrBase), limit: 0xffff };
     cpu.gpr[Gpr::Rsp as usize] = vmcs.value(Field::HostRsp);
     cpu.rip = vmcs.value(Field::HostRip);
-    cpu.load_rflags(RFlags::ONE);
+    cpu.set_rflags(RFlags::ONE);
     cpu.sti_shadow = false;
     cpu.mov_ss_shadow = false;
     cpu.pending_debug = 0;

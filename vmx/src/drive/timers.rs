@@ -6,7 +6,7 @@ use crate::definitions::capabilities::Misc;
 use crate::{Field, PinControls, PrimaryControls};
 use rootmode_arch::{Event, RFlags, msr};
 use rootmode_cpu::time::TSC;
-use rootmode_cpu::{Cpu, Slot};
+use rootmode_cpu::{Activity, Cpu, Slot};
 
 /// How often bit `shift` of the time-stamp counter changes on its way from `from` to `to`, also past the counter's end: a guest
 /// can write the counter while the timer runs.
@@ -46,28 +46,36 @@ impl Vmx {
         let windows = PrimaryControls::INTERRUPT_WINDOW_EXITING
             | PrimaryControls::NMI_WINDOW_EXITING
             | PrimaryControls::MONITOR_TRAP_FLAG;
-        self.controls.primary.intersects(windows) || self.pending_mtf
+        let apic = self.apic.recognized || self.apic.written.is_some() || self.apic.trap.is_some();
+        self.controls.primary.intersects(windows) || self.pending_mtf || apic
     }
 
     /// What may exit at this place of the boundary. Whether it does is the table's decision.
     pub(super) fn due(&self, cpu: &Cpu, slot: Slot) -> [Option<Event>; 2] {
         let primary = self.controls.primary;
         let pick = |on: bool, event| if on { Some(event) } else { None };
+        // Inactive states block some of these exits (SDM Vol. 3C "Special Features of VM Entry").
+        let awake = matches!(cpu.activity, Activity::Active | Activity::Halted);
+        let waits_for_sipi = cpu.activity == Activity::WaitForSipi;
         match slot {
             Slot::BeforeDebug => {
                 let stepped =
                     primary.contains(PrimaryControls::MONITOR_TRAP_FLAG) && cpu.tick > self.entry_tick;
-                [pick(stepped || self.pending_mtf, Event::MonitorTrap), None]
+                let trap = self.apic.trap.filter(|_| awake);
+                [trap, pick(awake && (stepped || self.pending_mtf), Event::MonitorTrap)]
             }
             Slot::BeforeNmi => {
-                let expired = cpu.published.deadline.is_some_and(|deadline| cpu.tick >= deadline);
+                let expired =
+                    !waits_for_sipi && cpu.published.deadline.is_some_and(|deadline| cpu.tick >= deadline);
                 let window = primary.contains(PrimaryControls::NMI_WINDOW_EXITING)
+                    && !waits_for_sipi
                     && !cpu.nmi_blocked
                     && !cpu.mov_ss_shadow;
                 [pick(expired, Event::PreemptionTimer), pick(window, Event::NmiWindow)]
             }
             Slot::BeforeInterrupt => {
-                let open = cpu.rflags().contains(RFlags::IF) && !cpu.sti_shadow && !cpu.mov_ss_shadow;
+                let open =
+                    awake && cpu.rflags().contains(RFlags::IF) && !cpu.sti_shadow && !cpu.mov_ss_shadow;
                 let window = primary.contains(PrimaryControls::INTERRUPT_WINDOW_EXITING) && open;
                 [pick(window, Event::InterruptWindow), None]
             }

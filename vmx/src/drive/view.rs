@@ -45,7 +45,7 @@ pub(super) fn controls(vmx: &Vmx) -> Controls {
 }
 
 /// The processor as decisions see it now.
-pub(super) fn processor(vmx: &Vmx, cpu: &Cpu) -> Processor {
+pub(super) fn processor(vmx: &Vmx, cpu: &Cpu, memory: &PhysicalMemory) -> Processor {
     Processor {
         cr0: cpu.cr0,
         cr4: cpu.cr4,
@@ -59,6 +59,9 @@ pub(super) fn processor(vmx: &Vmx, cpu: &Cpu) -> Processor {
         in_delivery: cpu.delivering.is_some(),
         iret_unblocks_nmi: cpu.unblocked_by_iret,
         xss: cpu.xss,
+        vtpr: vmx.virtual_tpr(memory),
+        apic_write_virtualized: vmx.apic.written,
+        virtualization_exception_busy: vmx.virtualization_exception_busy(memory),
         ..Processor::default()
     }
 }

@@ -5,6 +5,7 @@
 //! instructions point to, `nested` is L1's VMX operation, `entry` and `exit` are the transitions to and from L2, `msrs`
 //! the MSRs.
 
+mod capabilities;
 mod entry;
 mod exit;
 mod exits;
@@ -105,7 +106,7 @@ impl VmxVcpu {
             machine,
             tasks,
             mmu,
-            capabilities: offered::capabilities(model.features(), model.cr4_bits()),
+            capabilities: offered::capabilities(&capabilities::OFFER, &model),
             model,
             config,
             filter,

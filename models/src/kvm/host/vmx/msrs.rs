@@ -33,7 +33,6 @@ impl VmxVcpu {
                 Some(self.m().cpu().host_tsc().wrapping_add(offset))
             }
             msr::IA32_FEATURE_CONTROL => Some(self.feature_control),
-            msr::IA32_VMX_VMFUNC | msr::IA32_VMX_PROCBASED_CTLS3 | msr::IA32_VMX_EXIT_CTLS2 => None,
             msr::IA32_VMX_BASIC..=msr::IA32_VMX_EXIT_CTLS2 => self.capabilities.get(index),
             _ => self.processor_msr(Instruction::Rdmsr { index }).and_then(|outcome| match outcome {
                 Outcome::Value(value) => Some(value),

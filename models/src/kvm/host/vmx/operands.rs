@@ -124,6 +124,8 @@ impl VmxVcpu {
                         return Ok(Err(general));
                     }
                 }
+                // These tables have no log.
+                Err(WalkFault::LogFull) => return Ok(Err(general)),
             }
         }
     }

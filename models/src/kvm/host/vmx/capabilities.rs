@@ -1,0 +1,87 @@
+//! What L1 sees of VMX: the controls that this model of KVM can give to L2, whatever the processor offers beyond them.
+
+use rootmode_vmx::definitions::capabilities::{EptVpid, Misc};
+use rootmode_vmx::drive::offered::Offer;
+use rootmode_vmx::{
+    EntryControls, ExitControls, PinControls, PrimaryControls, SecondaryControls, TertiaryControls, VmFunctions,
+};
+
+/// The list. Entry and exit controls come in pairs, as KVM itself wants them.
+pub(super) const OFFER: Offer = Offer {
+    pin: PinControls(
+        PinControls::EXTERNAL_INTERRUPT_EXITING.0
+            | PinControls::NMI_EXITING.0
+            | PinControls::VIRTUAL_NMIS.0
+            | PinControls::PREEMPTION_TIMER.0,
+    ),
+    primary: PrimaryControls(
+        PrimaryControls::INTERRUPT_WINDOW_EXITING.0
+            | PrimaryControls::USE_TSC_OFFSETTING.0
+            | PrimaryControls::HLT_EXITING.0
+            | PrimaryControls::INVLPG_EXITING.0
+            | PrimaryControls::MWAIT_EXITING.0
+            | PrimaryControls::RDPMC_EXITING.0
+            | PrimaryControls::RDTSC_EXITING.0
+            | PrimaryControls::CR3_LOAD_EXITING.0
+            | PrimaryControls::CR3_STORE_EXITING.0
+            | PrimaryControls::CR8_LOAD_EXITING.0
+            | PrimaryControls::CR8_STORE_EXITING.0
+            | PrimaryControls::NMI_WINDOW_EXITING.0
+            | PrimaryControls::MOV_DR_EXITING.0
+            | PrimaryControls::UNCONDITIONAL_IO_EXITING.0
+            | PrimaryControls::USE_IO_BITMAPS.0
+            | PrimaryControls::MONITOR_TRAP_FLAG.0
+            | PrimaryControls::USE_MSR_BITMAPS.0
+            | PrimaryControls::MONITOR_EXITING.0
+            | PrimaryControls::PAUSE_EXITING.0
+            | PrimaryControls::ACTIVATE_SECONDARY.0,
+    ),
+    secondary: SecondaryControls(
+        SecondaryControls::ENABLE_EPT.0
+            | SecondaryControls::DESCRIPTOR_TABLE_EXITING.0
+            | SecondaryControls::ENABLE_RDTSCP.0
+            | SecondaryControls::ENABLE_VPID.0
+            | SecondaryControls::WBINVD_EXITING.0
+            | SecondaryControls::UNRESTRICTED_GUEST.0
+            | SecondaryControls::RDRAND_EXITING.0
+            | SecondaryControls::ENABLE_INVPCID.0
+            | SecondaryControls::RDSEED_EXITING.0
+            | SecondaryControls::USE_TSC_SCALING.0,
+    ),
+    tertiary: TertiaryControls(0),
+    vm_functions: VmFunctions(0),
+    exit: ExitControls(
+        ExitControls::SAVE_DEBUG_CONTROLS.0
+            | ExitControls::HOST_ADDRESS_SPACE_SIZE.0
+            | ExitControls::ACKNOWLEDGE_INTERRUPT.0
+            | ExitControls::SAVE_PAT.0
+            | ExitControls::LOAD_PAT.0
+            | ExitControls::SAVE_EFER.0
+            | ExitControls::LOAD_EFER.0
+            | ExitControls::SAVE_PREEMPTION_TIMER.0,
+    ),
+    entry: EntryControls(
+        EntryControls::LOAD_DEBUG_CONTROLS.0
+            | EntryControls::IA32E_MODE_GUEST.0
+            | EntryControls::LOAD_PAT.0
+            | EntryControls::LOAD_EFER.0,
+    ),
+    misc: Misc(Misc::STORE_LMA.0 | Misc::ACTIVITY_HLT.0 | Misc::WRITE_ANY.0),
+    ept_vpid: EptVpid(
+        EptVpid::EXECUTE_ONLY.0
+            | EptVpid::WALK_4.0
+            | EptVpid::MEMORY_UC.0
+            | EptVpid::MEMORY_WB.0
+            | EptVpid::PAGE_2M.0
+            | EptVpid::PAGE_1G.0
+            | EptVpid::INVEPT.0
+            | EptVpid::ACCESSED_DIRTY.0
+            | EptVpid::INVEPT_SINGLE.0
+            | EptVpid::INVEPT_ALL.0
+            | EptVpid::INVVPID.0
+            | EptVpid::INVVPID_ADDRESS.0
+            | EptVpid::INVVPID_SINGLE.0
+            | EptVpid::INVVPID_ALL.0
+            | EptVpid::INVVPID_SINGLE_GLOBALS.0,
+    ),
+};
