@@ -47,5 +47,7 @@ pub use interrupts::Interrupts;
 pub use machine_check::MachineCheck;
 pub use model::Model;
 pub use processor::{Processor, RunEnd, STALL_BOUND};
-pub use state::{Activity, Attention, Cpu, Current, Delivery, DeliveryKind, Gate, ModificationLog, Published, TscRatio};
+pub use state::{
+    Activity, Attention, Cpu, Current, Delivery, DeliveryKind, Gate, ModificationLog, Published, TscRatio,
+};
 pub use virtualization::{Opcode, Slot, Virtualization};

@@ -1,10 +1,10 @@
 //! The MSRs that the core owns (SDM Vol. 4 "Architectural MSRs", APM Vol. 2 "MSR Cross-Reference").
 //! An extension is asked first; what neither knows is #GP(0).
 
+use crate::Cpu;
 use crate::counters::COUNTERS;
 use crate::execute::cet::bit;
 use crate::fault::{Fault, Result};
-use crate::Cpu;
 use rootmode_arch::msr::*;
 use rootmode_arch::{Cr0, Efer, Feature, Linear, SegmentName, Vendor};
 

@@ -21,8 +21,8 @@ use crate::vectors::Vectors;
 use rootmode_arch::event::ExceptionSource;
 use rootmode_arch::record::Level;
 use rootmode_arch::{
-    AccessRights, Cr0, Cr3, Cr4, DescriptorTable, Efer, EventClasses, Gpr, GuestPhysical, HostPhysical, RFlags,
-    Segment, SegmentName, Selector,
+    AccessRights, Cr0, Cr3, Cr4, DescriptorTable, Efer, EventClasses, Gpr, GuestPhysical, HostPhysical,
+    RFlags, Segment, SegmentName, Selector,
 };
 use rootmode_mmu::{Paging, PhysicalMemory, SecondStage, Tag, Tlb};
 use std::sync::Arc;

@@ -27,6 +27,6 @@ pub use digest::Digest;
 pub use memory::{LayoutError, MemorySnapshot, PageKind, PhysicalMemory, Watch};
 pub use tlb::{Bank, Lookup, Tag, Tlb};
 pub use walk::{
-    Access, AccessKind, EntryMemory, Ept, Npt, Paging, PagingMode, PdpteFault, SecondStage, Translation, WalkFault,
-    load_pdptes, look, translate, translate_guest_physical,
+    Access, AccessKind, EntryMemory, Ept, Npt, Paging, PagingMode, PdpteFault, SecondStage, Translation,
+    WalkFault, load_pdptes, look, translate, translate_guest_physical,
 };

@@ -1,8 +1,8 @@
 //! Operands: registers, and memory through translation. Faults come before any commit.
 
 use super::Exec;
-use super::watched::Watched;
 use super::flags::mask;
+use super::watched::Watched;
 use crate::decode::{Decoded, NO_REGISTER, Operand, RIP_BASE};
 use crate::fault::{Fault, Result};
 use crate::state::Attention;
@@ -135,7 +135,11 @@ impl Exec<'_, '_> {
 
     /// Walks the tables for `linear`. Under an extension that wants it, pages that become dirty are logged, and entries on
     /// the APIC-access page are accesses to that.
-    fn walk(&mut self, linear: Linear, access: Access) -> Result<core::result::Result<Translation, WalkFault>> {
+    fn walk(
+        &mut self,
+        linear: Linear,
+        access: Access,
+    ) -> Result<core::result::Result<Translation, WalkFault>> {
         let cpu = &mut *self.cpu;
         let second = cpu.published.second_stage;
         let (apic, log) = (cpu.published.apic_access, cpu.published.modification_log.as_mut());

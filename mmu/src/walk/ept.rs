@@ -108,7 +108,11 @@ fn walk_from<const TOP: u8, M: EntryMemory>(
     let rights = (all & 7) as u8 | ((all >> user_execute & 1) as u8) << 3;
     if purpose.needs(table_is_write) & !rights != 0 {
         let access = purpose.describe(guest, table_is_write);
-        return Err(WalkFault::SecondStage(GuestPhysicalAccess { permissions: rights, entry: leaf, ..access }));
+        return Err(WalkFault::SecondStage(GuestPhysicalAccess {
+            permissions: rights,
+            entry: leaf,
+            ..access
+        }));
     }
     let write = purpose.is_write(table_is_write);
     if ept.accessed_dirty && (all & ACCESSED == 0 || write && leaf & DIRTY == 0) {

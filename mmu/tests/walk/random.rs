@@ -52,6 +52,7 @@ impl Outcomes {
             Err(WalkFault::Page(code)) if code & 8 != 0 => self.reserved += 1,
             Err(WalkFault::Page(code)) if code & 32 != 0 => self.keyed += 1,
             Err(WalkFault::Page(_)) => self.protected += 1,
+            Err(WalkFault::LogFull) => unreachable!("plain memory has no log"),
             Err(WalkFault::SecondStage(access)) => {
                 self.refused += u32::from(!access.misconfigured);
                 self.misconfigured += u32::from(access.misconfigured);

@@ -25,7 +25,8 @@ pub(super) struct Virtual {
 impl Virtual {
     /// Adds the state to `digest`.
     pub(super) fn digest(&self, digest: &mut Digest) {
-        let written = self.written.map_or(0, |(offset, size)| 1 << 32 | u64::from(offset) << 8 | u64::from(size));
+        let written =
+            self.written.map_or(0, |(offset, size)| 1 << 32 | u64::from(offset) << 8 | u64::from(size));
         let trap = match self.trap {
             None => 0,
             Some(Event::ApicWrite { offset }) => 1 << 16 | u64::from(offset),

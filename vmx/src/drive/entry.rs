@@ -10,7 +10,10 @@ use crate::rules::{Report, check_entry};
 use crate::{ExitReason, Field, PinControls, PrimaryControls, SecondaryControls};
 use rootmode_arch::record::Payload;
 use rootmode_arch::{Efer, EventClass, EventClasses, Feature, HostPhysical, Vendor};
-use rootmode_cpu::{Activity, Context, Cpu, Delivery, DeliveryKind, Fault, Gate, ModificationLog, Outcome, Published, Result, TscRatio};
+use rootmode_cpu::{
+    Activity, Context, Cpu, Delivery, DeliveryKind, Fault, Gate, ModificationLog, Outcome, Published, Result,
+    TscRatio,
+};
 use rootmode_mmu::{Ept, PhysicalMemory, SecondStage};
 
 struct SimulatedMemory<'a>(&'a PhysicalMemory);
@@ -202,9 +205,11 @@ impl Vmx {
             apic_access: controls
                 .has_secondary(SecondaryControls::VIRTUALIZE_APIC_ACCESSES)
                 .then(|| HostPhysical(self.vmcs.value(Field::ApicAccessAddress))),
-            modification_log: controls.has_secondary(SecondaryControls::ENABLE_PML).then(|| ModificationLog {
-                page: HostPhysical(self.vmcs.value(Field::PmlAddress)),
-                index: self.vmcs.value(Field::PmlIndex) as u16,
+            modification_log: controls.has_secondary(SecondaryControls::ENABLE_PML).then(|| {
+                ModificationLog {
+                    page: HostPhysical(self.vmcs.value(Field::PmlAddress)),
+                    index: self.vmcs.value(Field::PmlIndex) as u16,
+                }
             }),
             boundary: self.wants_boundaries(),
             ..*before

@@ -44,6 +44,10 @@ impl Vmx {
         // What the guest saw with virtual NMIs was virtual blocking.
         let blocked = cpu.nmi_blocked && !self.controls.pin.contains(PinControls::VIRTUAL_NMIS);
         self.go_to_host(cpu, ctx);
+        if nmi {
+            // The exit takes the NMI.
+            cpu.interrupts.take_nmi();
+        }
         cpu.nmi_blocked = blocked || nmi;
         cpu.update_attention();
     }

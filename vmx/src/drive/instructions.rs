@@ -41,8 +41,9 @@ impl From<InstructionError> for Failure {
 impl Vmx {
     /// VMfailValid with `error`; VMfailInvalid if there is no current VMCS.
     pub(super) fn fail_valid(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, error: InstructionError) {
-        if self.accessed().is_some() {
-            self.note_error(ctx, error);
+        // In a guest, too, the number goes into the current VMCS, not into the shadow.
+        if self.current.is_some() {
+            self.write(ctx, Field::InstructionError, error.0.into());
             cpu.set_rflags(RFlags(cpu.rflags().0 & !STATUS | RFlags::ZF.0));
         } else {
             fail_invalid(cpu);

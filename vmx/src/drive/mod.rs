@@ -161,7 +161,9 @@ impl Virtualization for Vmx {
             // What else has not exited is in a mode that makes it undefined.
             let shadowing = self.controls.has_secondary(SecondaryControls::VMCS_SHADOWING);
             return match opcode {
-                Opcode::Vmfunc if self.controls.has_secondary(SecondaryControls::ENABLE_VM_FUNCTIONS) => Ok(()),
+                Opcode::Vmfunc if self.controls.has_secondary(SecondaryControls::ENABLE_VM_FUNCTIONS) => {
+                    Ok(())
+                }
                 Opcode::Vmread | Opcode::Vmwrite if shadowing && is_vmx_mode(cpu) => match cpu.cpl {
                     0 => Ok(()),
                     _ => Err(Fault::GP0),

@@ -240,7 +240,12 @@ mod tests {
         let with = Model::max_intel();
         for (feature, word, bit, field) in [
             (Feature::Rdseed, Word::Secondary, SecondaryControls::RDSEED_EXITING.0, None),
-            (Feature::Xsaves, Word::Secondary, SecondaryControls::ENABLE_XSAVES.0, Some(Field::XssExitingBitmap)),
+            (
+                Feature::Xsaves,
+                Word::Secondary,
+                SecondaryControls::ENABLE_XSAVES.0,
+                Some(Field::XssExitingBitmap),
+            ),
             (Feature::Pks, Word::Exit, ExitControls::LOAD_PKRS.0, Some(Field::HostPkrs)),
             (Feature::Ibt, Word::Exit, ExitControls::LOAD_CET.0, Some(Field::HostSsp)),
         ] {

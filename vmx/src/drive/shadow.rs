@@ -2,7 +2,7 @@
 //! (SDM Vol. 3C (325384-083, Mar 2024) "VMREAD", "VMWRITE", "VMCS Shadowing").
 
 use super::{Vmx, region};
-use crate::{Field, InstructionError};
+use crate::Field;
 use rootmode_arch::HostPhysical;
 use rootmode_cpu::Context;
 use rootmode_mmu::PhysicalMemory;
@@ -33,10 +33,5 @@ impl Vmx {
             Some(shadow) => region::store(ctx.memory, shadow, field, value & field.width().mask()),
             None => self.write(ctx, field, value),
         }
-    }
-
-    /// The number of an error goes into the VMCS that the instruction meant.
-    pub(super) fn note_error(&mut self, ctx: &mut Context<'_>, error: InstructionError) {
-        self.write_accessed(ctx, Field::InstructionError, error.0.into());
     }
 }

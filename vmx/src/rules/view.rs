@@ -311,10 +311,11 @@ impl<'a, const PARTIAL: bool> View<'a, PARTIAL> {
         let high = (self.get(field)? as i64) >> if self.item(Item::LinearWidth)? >= 57 { 57 } else { 48 };
         Ok(high == 0 || high == -1)
     }
-    /// Whether CR3 has no bit that is reserved: beyond the physical-address width, except LAM bits where there is LAM.
+    /// Whether CR3 has no bit that is reserved: beyond the physical-address width, except LAM bits where there is LAM and
+    /// the CR3 is that of `long` mode.
     #[inline(always)]
-    pub(in crate::rules) fn cr3_valid(&self, field: Field) -> Known<bool> {
-        let lam = if self.feature(Feature::Lam)? { 3 << 61 } else { 0 };
+    pub(in crate::rules) fn cr3_valid(&self, field: Field, long: bool) -> Known<bool> {
+        let lam = if long && self.feature(Feature::Lam)? { 3 << 61 } else { 0 };
         self.fits(self.get(field)? & !lam)
     }
     /// Whether each byte of a PAT value is a memory type (0, 1, 4, 5, 6 or 7).

@@ -3,7 +3,8 @@
 use rootmode_vmx::definitions::capabilities::{EptVpid, Misc};
 use rootmode_vmx::drive::offered::Offer;
 use rootmode_vmx::{
-    EntryControls, ExitControls, PinControls, PrimaryControls, SecondaryControls, TertiaryControls, VmFunctions,
+    EntryControls, ExitControls, PinControls, PrimaryControls, SecondaryControls, TertiaryControls,
+    VmFunctions,
 };
 
 /// The list. Entry and exit controls come in pairs, as KVM itself wants them.
