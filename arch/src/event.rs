@@ -173,6 +173,8 @@ pub struct GuestPhysicalAccess {
     pub table_walk: bool,
     /// The access is by a user-mode linear address (CPL 3 or implicit supervisor excluded).
     pub user: bool,
+    /// A fetch at CPL 0 to 2 under AMD's guest mode execute trap: the one access that nested paging takes as a supervisor's.
+    pub supervisor_fetch: bool,
     /// Not `table_walk`: the guest's own paging lets `linear` be written (R/W = 1 at every level). For EPT's advanced information.
     pub linear_writable: bool,
     /// Not `table_walk`: the guest's own paging forbids execution at `linear` (XD = 1 at some level). For EPT's advanced information.

@@ -8,8 +8,12 @@ use rootmode_arch::{Feature, FeatureSet, Vendor};
 pub(crate) const X87: u64 = 1;
 /// XMM registers and MXCSR.
 pub(crate) const SSE: u64 = 1 << 1;
-/// PKRU.
-pub(crate) const PKRU: u64 = 1 << 9;
+/// Number of PKRU.
+pub(crate) const PKRU: u32 = 9;
+/// Number of IA32_U_CET and IA32_PL3_SSP.
+pub(crate) const CET_U: u32 = 11;
+/// Number of IA32_PL0_SSP to IA32_PL2_SSP.
+pub(crate) const CET_S: u32 = 12;
 /// The legacy region.
 pub(crate) const LEGACY: u64 = 512;
 /// The legacy region and the header: where the extended region starts.
@@ -20,9 +24,9 @@ pub(crate) const EXTENDED: u64 = 576;
 pub(crate) struct Component {
     /// Bit of XCR0 or IA32_XSS.
     pub(crate) number: u32,
-    /// What a processor must have.
-    pub(crate) feature: Feature,
-    /// Bytes.
+    /// What a processor must have one of.
+    pub(crate) features: &'static [Feature],
+    /// Bytes, at most [`LARGEST`].
     pub(crate) size: u64,
     /// Offset in the standard format, Intel and AMD; 0 for supervisor components.
     pub(crate) offset: [u64; 2],
@@ -32,15 +36,36 @@ pub(crate) struct Component {
     pub(crate) aligned: bool,
 }
 
+/// 8-byte words of the largest component.
+pub(crate) const LARGEST: usize = 3;
+
 /// Every component of the extended region that is modelled, by number.
-pub(crate) const TABLE: &[Component] = &[Component {
-    number: 9,
-    feature: Feature::Pku,
-    size: 8,
-    offset: [0xa80, 0x980],
-    supervisor: false,
-    aligned: false,
-}];
+pub(crate) const TABLE: &[Component] = &[
+    Component {
+        number: PKRU,
+        features: &[Feature::Pku],
+        size: 8,
+        offset: [0xa80, 0x980],
+        supervisor: false,
+        aligned: false,
+    },
+    Component {
+        number: CET_U,
+        features: &[Feature::Shstk, Feature::Ibt],
+        size: 16,
+        offset: [0; 2],
+        supervisor: true,
+        aligned: false,
+    },
+    Component {
+        number: CET_S,
+        features: &[Feature::Shstk, Feature::Ibt],
+        size: 24,
+        offset: [0; 2],
+        supervisor: true,
+        aligned: false,
+    },
+];
 
 impl Component {
     /// The offset in the standard format.
@@ -54,7 +79,7 @@ impl Component {
 
 /// The components of the extended region that `features` has.
 pub(crate) fn present(features: &FeatureSet) -> impl Iterator<Item = &'static Component> {
-    TABLE.iter().filter(|component| features.has(component.feature))
+    TABLE.iter().filter(|component| component.features.iter().any(|feature| features.has(*feature)))
 }
 
 /// Bits that XCR0 may have, or IA32_XSS.

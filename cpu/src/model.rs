@@ -83,10 +83,11 @@ const COMMON: &[Feature] = &[
     Feature::XsaveC,
     Feature::Xgetbv1,
     Feature::Xsaves,
+    Feature::Shstk,
 ];
 
 /// What only the Intel model has.
-const INTEL: &[Feature] = &[Feature::Vmx, Feature::TscDeadline, Feature::Pks, Feature::Lam];
+const INTEL: &[Feature] = &[Feature::Vmx, Feature::TscDeadline, Feature::Pks, Feature::Lam, Feature::Ibt];
 
 /// What only the AMD model has.
 const AMD: &[Feature] = &[
@@ -105,6 +106,7 @@ const AMD: &[Feature] = &[
     Feature::VirtualVmloadVmsave,
     Feature::VirtualGif,
     Feature::VirtualNmi,
+    Feature::Gmet,
 ];
 
 impl Model {
@@ -120,11 +122,19 @@ impl Model {
 
     /// A model with exactly `features`.
     pub fn new(vendor: Vendor, features: FeatureSet) -> Self {
-        let (signature, name): (u32, &[u8; 12]) = match vendor {
-            Vendor::Intel => (0x000c_06f2, b"GenuineIntel"),
-            Vendor::Amd => (0x00a1_0f11, b"AuthenticAMD"),
+        let signature = match vendor {
+            Vendor::Intel => 0x000c_06f2,
+            Vendor::Amd => 0x00a1_0f11,
         };
-        let physical_width = 46;
+        Self::part(vendor, signature, 46, features)
+    }
+
+    /// A model with exactly `features`, this CPUID.1:EAX and this MAXPHYADDR.
+    pub fn part(vendor: Vendor, signature: u32, physical_width: u8, features: FeatureSet) -> Self {
+        let name: &[u8; 12] = match vendor {
+            Vendor::Intel => b"GenuineIntel",
+            Vendor::Amd => b"AuthenticAMD",
+        };
         let word = |at: usize| u32::from_le_bytes([name[at], name[at + 1], name[at + 2], name[at + 3]]);
         let identity = |highest| [highest, word(0), word(8), word(4)];
         let mut leaves = BTreeMap::new();

@@ -223,20 +223,14 @@ pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
             cpu.refresh();
         }
         IA32_U_CET | IA32_S_CET if has_cet(cpu) => {
-            let both = bit::SUPPRESS | bit::WAIT;
-            if value & bit::RESERVED != 0 || value & both == both {
-                return Err(Fault::GP0);
-            }
-            let value = canonical(value)?;
+            check_cet(cpu, value)?;
             let flow = &mut cpu.control_flow;
             *(if index == IA32_U_CET { &mut flow.user } else { &mut flow.supervisor }) = value;
             cpu.update_attention();
         }
         IA32_PL0_SSP..=IA32_PL3_SSP if cpu.model.has(Feature::Shstk) => {
-            if value & 3 != 0 {
-                return Err(Fault::GP0);
-            }
-            cpu.control_flow.levels[(index - IA32_PL0_SSP) as usize] = canonical(value)?;
+            check_shadow_pointer(cpu, value)?;
+            cpu.control_flow.levels[(index - IA32_PL0_SSP) as usize] = value;
         }
         IA32_INTERRUPT_SSP_TABLE_ADDR if cpu.model.has(Feature::Shstk) => {
             cpu.control_flow.table = canonical(value)?;
@@ -263,6 +257,27 @@ pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
 
 fn has_cet(cpu: &Cpu) -> bool {
     cpu.model.has(Feature::Shstk) || cpu.model.has(Feature::Ibt)
+}
+
+/// # Errors
+/// #GP(0) if IA32_U_CET and IA32_S_CET cannot have `value`.
+pub(crate) fn check_cet(cpu: &Cpu, value: u64) -> Result {
+    let (shadow, tracking) = (bit::SHADOW_STACK | bit::WRITE, bit::SUPPRESS | bit::WAIT);
+    let reserved = match (cpu.model.has(Feature::Shstk), cpu.model.has(Feature::Ibt)) {
+        (true, true) => bit::RESERVED,
+        (true, false) => !shadow,
+        (false, _) => bit::RESERVED | shadow,
+    };
+    let canonical = Linear(value).is_canonical(cpu.register_width());
+    let legal = value & reserved == 0 && value & tracking != tracking && canonical;
+    if legal { Ok(()) } else { Err(Fault::GP0) }
+}
+
+/// # Errors
+/// #GP(0) if IA32_PL0_SSP to IA32_PL3_SSP cannot have `value`.
+pub(crate) fn check_shadow_pointer(cpu: &Cpu, value: u64) -> Result {
+    let legal = value & 3 == 0 && Linear(value).is_canonical(cpu.register_width());
+    if legal { Ok(()) } else { Err(Fault::GP0) }
 }
 
 /// EFER: reserved bits, and LME may not change while paging is on. LMA is not writable.

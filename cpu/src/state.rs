@@ -358,6 +358,8 @@ pub struct Cpu {
     pub(crate) tag: Tag,
     /// [`Published::second_stage`] and [`Published::apic_access`] for which the TLB's shortcuts were made.
     shortcuts_under: (SecondStage, Option<HostPhysical>),
+    /// CR0, CR4 and EFER, as [`Self::paging`] was last made from them.
+    paging_from: Option<(Cr0, Cr4, Efer)>,
     /// Number of this processor in its machine.
     pub index: u8,
     /// Which processor this is.
@@ -441,6 +443,7 @@ impl Cpu {
             masks_pointers: false,
             tag: Tag::default(),
             shortcuts_under: (SecondStage::None, None),
+            paging_from: None,
             index,
             model,
             vectors: Vectors::RESET,

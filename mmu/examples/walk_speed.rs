@@ -65,6 +65,7 @@ fn main() {
         mode: PagingMode::Level4,
         no_execute: true,
         smep: false,
+        execute_trap: false,
         huge_pages: true,
         physical_width: 46,
     });

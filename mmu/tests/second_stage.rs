@@ -5,7 +5,8 @@ use rootmode_arch::event::GuestPhysicalAccess;
 use rootmode_arch::{Cr3, GuestPhysical, HostPhysical, Linear};
 use rootmode_mmu::walk::translate_guest_physical;
 use rootmode_mmu::{
-    Access, AccessKind, Ept, Npt, Paging, PagingMode, PhysicalMemory, SecondStage, WalkFault, translate,
+    Access, AccessKind, Ept, Npt, PageKind, Paging, PagingMode, PhysicalMemory, SecondStage, Tag, Tlb,
+    WalkFault, translate,
 };
 
 const READ: Access = Access::data(AccessKind::Read, 0, false);
@@ -58,6 +59,7 @@ fn npt(no_execute: bool) -> SecondStage {
         mode: PagingMode::Level4,
         no_execute,
         smep: false,
+        execute_trap: false,
         huge_pages: true,
         physical_width: 46,
     })
@@ -161,6 +163,50 @@ fn nested_no_execute_follows_the_host() {
     assert!(access.fetch && !access.misconfigured);
     let access = refused(translate(&mut memory, &paging(), &npt(false), Linear(0x9_0000), READ));
     assert!(access.misconfigured, "with the host's EFER.NXE = 0 bit 63 is reserved");
+}
+
+/// Guest mode execute trap: who may fetch, from pages with U/S and without; and nothing else changes.
+#[test]
+fn the_execute_trap_lets_each_privilege_level_fetch_from_its_own_pages_and_limits_nothing_else() {
+    let SecondStage::Npt(plain) = npt(true) else { unreachable!("nested paging was asked for") };
+    let trap = SecondStage::Npt(Npt { execute_trap: true, ..plain });
+    for (user_page, no_execute) in [(false, false), (true, false), (false, true), (true, true)] {
+        for cpl in [0, 3] {
+            let mut memory = machine(7, 7);
+            let flags = if user_page { 7 } else { 3 } | u64::from(no_execute) << 63;
+            memory.write_u64(HostPhysical(0x4000 + 0x90 * 8), 0x19_0000 | flags);
+            let found = translate(&mut memory, &paging(), &trap, Linear(0x9_0000), Access::fetch(cpl));
+            if !no_execute && user_page == (cpl == 3) {
+                assert_eq!(found.unwrap().host, HostPhysical(0x19_0000));
+            } else {
+                let access = refused(found);
+                assert!(access.fetch && access.permissions & 1 != 0 && !access.misconfigured);
+                assert_eq!(access.supervisor_fetch, cpl == 0);
+            }
+            for kind in [AccessKind::Read, AccessKind::Write] {
+                let data = Access::data(kind, cpl, false);
+                translate(&mut memory, &paging(), &trap, Linear(0x9_0000), data).unwrap();
+            }
+        }
+    }
+    // Guest page tables in pages without U/S are walked all the same.
+    let mut memory = machine(3, 7);
+    translate(&mut memory, &paging(), &trap, Linear(0x9_0000), Access::fetch(0)).unwrap();
+}
+
+/// A translation that one privilege level filled does not let the other one fetch.
+#[test]
+fn cached_translations_keep_the_execute_trap() {
+    let SecondStage::Npt(plain) = npt(true) else { unreachable!("nested paging was asked for") };
+    let trap = SecondStage::Npt(Npt { execute_trap: true, ..plain });
+    let mut memory = machine(7, 7);
+    let (linear, tag) = (Linear(0x9_0000), Tag::default());
+    let found = translate(&mut memory, &paging(), &trap, linear, Access::fetch(3)).unwrap();
+    let mut tlb = Tlb::new();
+    tlb.fill(tag, linear, &found, PageKind::Ram);
+    assert!(tlb.lookup(&paging(), tag, linear, Access::fetch(3)).is_some());
+    assert!(tlb.lookup(&paging(), tag, linear, Access::fetch(0)).is_none());
+    assert!(tlb.lookup(&paging(), tag, linear, READ).is_some());
 }
 
 #[test]

@@ -18,6 +18,7 @@ pub mod demo;
 pub mod explain;
 pub mod guests;
 pub mod machine;
+pub mod processor;
 #[cfg(feature = "tools")]
 pub mod strategies;
 #[cfg(feature = "tools")]

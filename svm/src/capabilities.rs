@@ -22,6 +22,8 @@ pub struct SevCapabilities {
 pub struct Processor {
     /// What the command line calls it.
     pub name: &'static str,
+    /// What the name means.
+    pub text: &'static str,
     /// Physical address bits (MAXPHYADDR), 32 to 52.
     pub physical_address_bits: u8,
     /// CPUID 0x8000000a EAX bits 7:0.
@@ -32,6 +34,12 @@ pub struct Processor {
     pub x2avic_extended: bool,
     /// Numbers of SEV; they count only with [`Feature::Sev`].
     pub sev: SevCapabilities,
+    /// CPUID.1:EAX: family, model and stepping.
+    pub signature: u32,
+    /// What the part has and `features` leaves out.
+    pub beyond: &'static [Feature],
+    /// CPUID leaves of the part that are more than feature bits.
+    pub leaves: &'static [u32],
     features: FeatureSet,
     cr4_allowed: u64,
     efer_allowed: u64,
@@ -42,6 +50,7 @@ impl Processor {
     pub const fn new(name: &'static str, features: FeatureSet, physical_address_bits: u8) -> Self {
         Self {
             name,
+            text: "",
             physical_address_bits,
             revision: 1,
             asids: 0x8000,
@@ -52,6 +61,9 @@ impl Processor {
                 host_64_bit_only: false,
                 c_bit: 51,
             },
+            signature: 0x00a1_0f11,
+            beyond: &[],
+            leaves: &[],
             features,
             cr4_allowed: cr4_allowed(&features),
             efer_allowed: efer_allowed(&features),
@@ -199,6 +211,43 @@ const INTEL_ONLY: &[Feature] = &[
     Feature::Fred,
     Feature::Lam,
     Feature::Xfd,
+    Feature::Dtes64,
+    Feature::DsCpl,
+    Feature::SpeedStep,
+    Feature::ThermalMonitor2,
+    Feature::Sdbg,
+    Feature::Xtpr,
+    Feature::DirectCacheAccess,
+    Feature::DebugStore,
+    Feature::ThermalClock,
+    Feature::SelfSnoop,
+    Feature::ThermalMonitor,
+    Feature::PendingBreak,
+    Feature::ThermalSensor,
+    Feature::TurboBoost,
+    Feature::PowerLimitNotification,
+    Feature::PackageThermal,
+    Feature::HardwarePstates,
+    Feature::EnergyBias,
+    Feature::Hle,
+    Feature::ZeroFcsFds,
+    Feature::MemoryEncryption,
+    Feature::SgxLaunch,
+    Feature::MdClear,
+    Feature::TsxLoadTracking,
+    Feature::AmxBf16,
+    Feature::Avx512fp16,
+    Feature::AmxTile,
+    Feature::AmxInt8,
+    Feature::CoreCapability,
+    Feature::FastZeroRepMovsb,
+    Feature::FastShortRepStosb,
+    Feature::FastShortRepCmpsb,
+    Feature::Msrlist,
+    Feature::ArchLbr,
+    Feature::SpecCtrl,
+    Feature::Stibp,
+    Feature::Ssbd,
 ];
 
 /// Features of the table that came after Zen 4, or that this model leaves out: memory encryption needs a security
@@ -219,6 +268,7 @@ const NOT_IN_GENOA: &[Feature] = &[
     Feature::SevEs,
     Feature::SevSnp,
     Feature::VirtualTscAux,
+    Feature::AvxVnni,
 ];
 
 const fn all_but(lists: &[&[Feature]]) -> FeatureSet {
@@ -236,7 +286,26 @@ const fn all_but(lists: &[&[Feature]]) -> FeatureSet {
 }
 
 /// EPYC 9004 (Zen 4), memory encryption left out.
-pub const GENOA: Processor = Processor::new("amd-genoa", all_but(&[INTEL_ONLY, NOT_IN_GENOA]), 52);
+pub const GENOA: Processor = Processor {
+    text: "EPYC 9004 (Zen 4)",
+    beyond: &[Feature::Sme, Feature::Sev, Feature::SevEs, Feature::SevSnp],
+    leaves: &[
+        5,
+        0xf,
+        0x10,
+        0x8000_0005,
+        0x8000_0006,
+        0x8000_0019,
+        0x8000_001a,
+        0x8000_001b,
+        0x8000_001d,
+        0x8000_001e,
+        0x8000_0020,
+        0x8000_0022,
+        0x8000_0026,
+    ],
+    ..Processor::new("amd-genoa", all_but(&[INTEL_ONLY, NOT_IN_GENOA]), 52)
+};
 
 /// Every feature that the table has for AMD; 48 physical address bits, so that every address can be out of range.
 pub const MAX_AMD: Processor = Processor {

@@ -106,12 +106,12 @@ pub(crate) fn vmx_plain(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
         }
         _ => (VmxInstruction::Vmxoff, Instruction::Vmxoff),
     };
-    let event = vmx_event(x, op, which, None);
-    if x.offer(EventClass::Vmx, Stage::BeforeExceptions, |_| event)?.is_some() {
+    let offer = |x: &mut Exec<'_, '_>, stage| offer_vmx(x, op, which, None, stage);
+    if offer(x, Stage::BeforeExceptions)?.is_some() {
         return Ok(Flow::Next);
     }
     x.permit(opcode(op))?;
-    if x.offer_rest(event)?.is_some() {
+    if offer(x, Stage::AfterPrivilege)?.is_some() || offer(x, Stage::AfterOperands)?.is_some() {
         return Ok(Flow::Next);
     }
     x.finish(op, &instruction)
@@ -149,14 +149,29 @@ fn register(operand: Operand) -> Result<Gpr> {
     if let Operand::Register(number) = operand { Ok(Gpr::from_number(number)) } else { Err(Fault::UD) }
 }
 
+/// Offers the event of a VMX instruction, if somebody wants to see it.
+#[inline]
+fn offer_vmx(
+    x: &mut Exec<'_, '_>,
+    op: &Decoded,
+    which: VmxInstruction,
+    register: Option<Gpr>,
+    stage: Stage,
+) -> Result<Option<u64>> {
+    x.offer(EventClass::Vmx, stage, |x| vmx_event(x, op, which, register))
+}
+
 /// VMREAD r/m64, r64.
 pub(crate) fn vmread(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let encoding = register(op.operands[1])?;
-    let event = vmx_event(x, op, VmxInstruction::Vmread, Some(encoding));
-    let mut done = x.offer(EventClass::Vmx, Stage::BeforeExceptions, |_| event)?;
+    let offer = |x: &mut Exec<'_, '_>, stage| offer_vmx(x, op, VmxInstruction::Vmread, Some(encoding), stage);
+    let mut done = offer(x, Stage::BeforeExceptions)?;
     if done.is_none() {
         x.permit(Opcode::Vmread)?;
-        done = x.offer_rest(event)?;
+        done = offer(x, Stage::AfterPrivilege)?;
+    }
+    if done.is_none() {
+        done = offer(x, Stage::AfterOperands)?;
     }
     if let Some(value) = done {
         x.put(op, 0, 8, value)?;
@@ -173,16 +188,17 @@ pub(crate) fn vmread(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
 /// VMWRITE r64, r/m64.
 pub(crate) fn vmwrite(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let encoding = register(op.operands[0])?;
-    let event = vmx_event(x, op, VmxInstruction::Vmwrite, Some(encoding));
-    if x.offer(EventClass::Vmx, Stage::BeforeExceptions, |_| event)?.is_some() {
+    let offer =
+        |x: &mut Exec<'_, '_>, stage| offer_vmx(x, op, VmxInstruction::Vmwrite, Some(encoding), stage);
+    if offer(x, Stage::BeforeExceptions)?.is_some() {
         return Ok(Flow::Next);
     }
     x.permit(Opcode::Vmwrite)?;
-    if x.offer(EventClass::Vmx, Stage::AfterPrivilege, |_| event)?.is_some() {
+    if offer(x, Stage::AfterPrivilege)?.is_some() {
         return Ok(Flow::Next);
     }
     let value = x.get(op, 1, 8)?;
-    if x.offer(EventClass::Vmx, Stage::AfterOperands, |_| event)?.is_some() {
+    if offer(x, Stage::AfterOperands)?.is_some() {
         return Ok(Flow::Next);
     }
     let encoding = x.cpu.register(encoding);

@@ -13,9 +13,39 @@ impl Cpu {
         if self.counters.are_enabled() {
             self.settle_counters();
         }
-        let cr4 = self.cr4;
         let before = (self.paging, self.tag);
-        self.paging = Paging {
+        let from = (self.cr0, self.cr4, self.efer);
+        if self.paging_from != Some(from) {
+            self.paging_from = Some(from);
+            self.paging = self.paging_registers();
+        }
+        self.paging.cr3 = self.cr3;
+        self.paging.pdptes = self.pdptes;
+        self.paging.pkru = self.pkru;
+        self.paging.pkrs = self.pkrs;
+        self.masks_pointers =
+            self.cr4.contains(Cr4::LAM_SUP) || self.cr3.0 & (Cr3::LAM_U48 | Cr3::LAM_U57).0 != 0;
+        self.tag = Tag {
+            space: self.published.space,
+            pcid: self.paging.pcid(),
+            root: match self.published.second_stage {
+                // What AMD documents as the tag is the ASID alone; a tame machine tells roots apart as well.
+                SecondStage::Npt(_) if self.tlb.remembers_origins() => 1,
+                second => second.root_tag(),
+            },
+        };
+        let published = (self.published.second_stage, self.published.apic_access);
+        if before != (self.paging, self.tag) || published != self.shortcuts_under {
+            self.shortcuts_under = published;
+            self.tlb.forget_shortcuts();
+        }
+        self.update_attention();
+    }
+
+    /// What governs translation, from the registers.
+    fn paging_registers(&self) -> Paging {
+        let cr4 = self.cr4;
+        Paging {
             cr3: self.cr3,
             pdptes: self.pdptes,
             mode: PagingMode::of(self.cr0, cr4, self.efer),
@@ -33,23 +63,7 @@ impl Cpu {
             pkru: self.pkru,
             pkrs: self.pkrs,
             physical_width: self.model.physical_width(),
-        };
-        self.masks_pointers = cr4.contains(Cr4::LAM_SUP) || self.cr3.0 & (Cr3::LAM_U48 | Cr3::LAM_U57).0 != 0;
-        self.tag = Tag {
-            space: self.published.space,
-            pcid: self.paging.pcid(),
-            root: match self.published.second_stage {
-                // What AMD documents as the tag is the ASID alone; a tame machine tells roots apart as well.
-                SecondStage::Npt(_) if self.tlb.remembers_origins() => 1,
-                second => second.root_tag(),
-            },
-        };
-        let published = (self.published.second_stage, self.published.apic_access);
-        if before != (self.paging, self.tag) || published != self.shortcuts_under {
-            self.shortcuts_under = published;
-            self.tlb.forget_shortcuts();
         }
-        self.update_attention();
     }
 
     /// Reloads the PDPTE registers from the table at CR3 if CR0, CR4 and EFER mean PAE paging, through

@@ -32,9 +32,14 @@ impl Cpu {
 
     /// Replaces RFLAGS (bit 1 is set, reserved bits are cleared) and recomputes [`Cpu::attention`].
     pub fn set_rflags(&mut self, flags: RFlags) {
+        self.load_rflags(flags);
+        self.update_attention();
+    }
+
+    /// [`Self::set_rflags`] for extensions amid a transition, which call [`Cpu::refresh`] at its end.
+    pub const fn load_rflags(&mut self, flags: RFlags) {
         self.pending = false;
         self.flags = flags.0 & !RFlags::RESERVED_ZERO | RFlags::ONE.0;
-        self.update_attention();
     }
 
     /// Clears RFLAGS.RF behind the instruction that it was for.
@@ -44,8 +49,8 @@ impl Cpu {
         self.attention.0 &= !Attention::RESUME;
     }
 
-    /// Replaces the status flags in `mask` only: no effect on interruptibility.
-    pub(crate) const fn set_status(&mut self, mask: u64, flags: u64) {
+    /// Replaces the status flags in `mask` (of CF, PF, AF, ZF, SF and OF) only: no effect on interruptibility.
+    pub const fn set_status(&mut self, mask: u64, flags: u64) {
         self.flags = self.rflags().0 & !mask | flags & mask;
         self.pending = false;
     }

@@ -4,7 +4,7 @@
 use crate::support::{CODE, CR3, Rig, STACK, TSS, USER_CS, USER_SS};
 use iced_x86::code_asm::*;
 use rootmode_arch::{Cr4, Feature, HostPhysical, RFlags, SegmentName, vector};
-use rootmode_cpu::{Model, RunEnd};
+use rootmode_cpu::{Activity, Model, RunEnd};
 
 const HANDLER: u64 = 0x1_8000;
 /// Shadow-stack pages of the supervisor and of the user, the same memory as at address 0.
@@ -338,4 +338,100 @@ fn registers_refuse_reserved_bits_and_write_protection_is_a_condition() {
     });
     assert_eq!(outcome(&mut rig), Some((vector::GP, 0)));
     assert_eq!(rig.cpu().cr3.0, CR3);
+}
+
+/// An area of the XSAVE family, 64-byte aligned.
+const AREA: u64 = 0x2_8000;
+const XSS: u32 = 0xda0;
+
+/// Runs XSAVES or XRSTORS of the CET components, with IA32_XSS enabling them.
+fn xsaves(rig: &mut Rig, restores: bool) -> Option<(u8, u64)> {
+    let cpu = rig.cpu();
+    cpu.cr4 = cpu.cr4 | Cr4::OSXSAVE;
+    (cpu.rip, cpu.activity) = (CODE, Activity::Active);
+    cpu.refresh();
+    rig.code(|a| {
+        a.mov(ecx, XSS).unwrap();
+        a.mov(eax, 3 << 11).unwrap();
+        a.xor(edx, edx).unwrap();
+        a.wrmsr().unwrap();
+        a.mov(ebx, AREA as u32).unwrap();
+        if restores {
+            a.xrstors64(ptr(rbx)).unwrap();
+        } else {
+            a.xsaves64(ptr(rbx)).unwrap();
+        }
+        a.hlt().unwrap();
+    });
+    outcome(rig)
+}
+
+#[test]
+fn supervisor_components_hold_the_msrs_of_cet() {
+    let mut rig = rig(0);
+    let flow = &mut rig.cpu().control_flow;
+    (flow.user, flow.levels) = (ENABLE | WRITE, [0x10, 0x20, 0x30, 0x40]);
+    assert_eq!(xsaves(&mut rig, false), None);
+    // XSTATE_BV and XCOMP_BV; then U_CET and PL3_SSP; then PL0_SSP to PL2_SSP.
+    let saved: Vec<u64> = (0..7).map(|n| rig.read(AREA + [512, 520, 576, 584, 592, 600, 608][n])).collect();
+    assert_eq!(saved, [0x1800, 1 << 63 | 0x1800, 3, 0x40, 0x10, 0x20, 0x30]);
+
+    let mut other = self::rig(0);
+    other.memory = rig.memory;
+    assert_eq!(xsaves(&mut other, true), None);
+    let flow = &other.cpu().control_flow;
+    assert_eq!((flow.user, flow.levels), (ENABLE | WRITE, [0x10, 0x20, 0x30, 0x40]));
+
+    // A component that XSTATE_BV lacks goes to its initial values.
+    other.memory.write_u64(HostPhysical(AREA + 512), 0x1000);
+    assert_eq!(xsaves(&mut other, true), None);
+    let flow = &other.cpu().control_flow;
+    assert_eq!((flow.user, flow.levels), (0, [0x10, 0x20, 0x30, 0]));
+}
+
+#[test]
+fn xrstors_refuses_what_wrmsr_refuses() {
+    for (at, value) in [(576, 1 << 6), (576, 3 << 10), (584, 1), (592, 2), (608, 1 << 60)] {
+        let mut rig = rig(0);
+        rig.cpu().control_flow.user = ENABLE;
+        assert_eq!(xsaves(&mut rig, false), None);
+        rig.memory.write_u64(HostPhysical(AREA + 512), 0x1800);
+        rig.memory.write_u64(HostPhysical(AREA + at), value);
+        assert_eq!(xsaves(&mut rig, true), Some((vector::GP, 0)), "{at} {value:#x}");
+        assert_eq!((rig.cpu().control_flow.user, rig.cpu().control_flow.levels), (ENABLE, [0; 4]));
+    }
+}
+
+#[test]
+fn bits_of_what_a_processor_lacks_are_reserved() {
+    for (shadow_stacks, tracking, value, legal) in [
+        (true, true, ENABLE | WRITE | ENDBRANCH | NO_TRACK | WAIT, true),
+        (true, false, ENABLE | WRITE, true),
+        (true, false, ENDBRANCH, false),
+        (true, false, 0x1000, false),
+        (false, true, ENDBRANCH | 0x1000, true),
+        (false, true, ENABLE, false),
+    ] {
+        let model = Model::max_intel();
+        let mut features = model.features().without(Feature::Shstk).without(Feature::Ibt);
+        if shadow_stacks {
+            features = features.with(Feature::Shstk);
+        }
+        if tracking {
+            features = features.with(Feature::Ibt);
+        }
+        let mut rig = Rig::with_model(Model::new(model.vendor(), features));
+        rig.gate(vector::GP, HANDLER, 0xe, 0, 0);
+        rig.code_at(HANDLER, |a| a.hlt().unwrap());
+        rig.code(|a| {
+            a.mov(ecx, 0x6a0).unwrap();
+            a.mov(eax, value as u32).unwrap();
+            a.xor(edx, edx).unwrap();
+            a.wrmsr().unwrap();
+            a.hlt().unwrap();
+        });
+        assert_eq!(rig.run(100), RunEnd::Asleep);
+        assert_eq!(rig.cpu().rip < HANDLER, legal, "{shadow_stacks} {tracking} {value:#x}");
+        assert_eq!(rig.cpu().control_flow.user, if legal { value } else { 0 });
+    }
 }

@@ -6,32 +6,34 @@ use rootmode_arch::{HostPhysical, Linear};
 
 impl Tlb {
     fn drop_if(&mut self, stale: impl Fn(&Entry) -> bool) {
-        for word in 0..self.live.len() {
-            self.drop_in_word(word, self.live[word], |_, entry| stale(entry));
+        let mut from = 0;
+        while let Some(at) = self.live.next(from) {
+            if stale(&self.entries[at]) {
+                self.clear(at);
+            }
+            from = at + 1;
         }
         self.micro.clear();
     }
 
-    /// The places of `word` whose bits are set in `left`.
-    fn drop_in_word(&mut self, word: usize, mut left: u64, stale: impl Fn(u64, &Entry) -> bool) {
-        while left != 0 {
-            let at = word * 64 + left.trailing_zeros() as usize;
-            left &= left - 1;
-            if stale(self.pages[at], &self.entries[at]) {
-                let page = self.clear(at);
-                self.micro.drop_page(page);
-            }
-        }
-    }
-
     /// Of the translations of `linear`, in its set or split from a larger page around it.
     fn drop_page_if(&mut self, linear: Linear, stale: impl Fn(&Entry) -> bool) {
-        let first = Self::first(linear.page_number());
-        let here = ((1 << super::WAYS) - 1) << (first % 64) & self.live[first / 64];
-        let stale = |page: u64, entry: &Entry| stale(entry) && entry.covers(page, linear);
-        self.drop_in_word(first / 64, here, stale);
-        for word in 0..self.pieces.len() {
-            self.drop_in_word(word, self.pieces[word], stale);
+        let page = linear.page_number();
+        let first = Self::first(page);
+        for at in first..first + super::WAYS {
+            if self.pages[at] == page && stale(&self.entries[at]) {
+                self.clear(at);
+            }
+        }
+        self.micro.drop_page(page);
+        let mut from = 0;
+        while let Some(at) = self.pieces.next(from) {
+            let page = self.pages[at];
+            if stale(&self.entries[at]) && self.entries[at].covers(page, linear) {
+                self.clear(at);
+                self.micro.drop_page(page);
+            }
+            from = at + 1;
         }
         self.micro.code_lost = true;
     }

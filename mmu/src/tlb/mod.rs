@@ -7,11 +7,13 @@
 mod invalidate;
 mod micro;
 mod origins;
+mod places;
 
 pub use micro::Bank;
 
 use crate::walk::{Access, GuestRights, Paging, SecondRights, Translation, refusal};
 use crate::{Digest, PageKind};
+use places::PlaceSet;
 use rootmode_arch::{GuestPhysical, HostPhysical, Linear};
 
 const SETS: usize = 1024;
@@ -63,10 +65,10 @@ pub struct Tlb {
     pages: Vec<u64>,
     /// The rest of each place, [`Entry::EMPTY`] in an empty one.
     entries: Vec<Entry>,
-    /// Bit for bit, which places are taken: most flushes find few.
-    live: [u64; PLACES / 64],
-    /// Bit for bit, which places hold a piece of a larger page of the guest: INVLPG of any address in it drops them all.
-    pieces: [u64; PLACES / 64],
+    /// Which places are taken: most flushes find few.
+    live: PlaceSet,
+    /// Which places hold a piece of a larger page of the guest: INVLPG of any address in it drops them all.
+    pieces: PlaceSet,
     next: Vec<u8>,
     micro: micro::Micro,
     /// Where the entries come from, in machines that ask.
@@ -78,8 +80,8 @@ impl Default for Tlb {
         Self {
             pages: vec![NO_PAGE; PLACES],
             entries: vec![Entry::EMPTY; PLACES],
-            live: [0; PLACES / 64],
-            pieces: [0; PLACES / 64],
+            live: PlaceSet::default(),
+            pieces: PlaceSet::default(),
             next: vec![0; SETS],
             micro: micro::Micro::default(),
             origins: None,
@@ -111,7 +113,7 @@ impl Tlb {
         let entry = &self.entries[self.place(tag, linear.page_number())?];
         let write = access.kind.is_write();
         if write && !(entry.rights.dirty && entry.second.dirty)
-            || !entry.second.allows(access.kind, entry.rights.user)
+            || !entry.second.allows(access, entry.rights.user)
             || refusal(paging, &entry.rights, access).is_some()
         {
             return None;
@@ -138,36 +140,39 @@ impl Tlb {
             kind,
         };
         let first = Self::first(page);
+        let known = self.place(tag, page);
         let free = || (first..first + WAYS).find(|&at| self.pages[at] == NO_PAGE);
-        let at = self.place(tag, page).or_else(free).unwrap_or_else(|| {
+        let at = known.or_else(free).unwrap_or_else(|| {
             let next = &mut self.next[first / WAYS];
             let victim = first + *next as usize;
             *next = (*next + 1) % WAYS as u8;
             victim
         });
-        let old = self.clear(at);
+        // A page that was not cached has no shortcuts.
+        if self.pages[at] != NO_PAGE {
+            self.micro.drop_page(self.pages[at]);
+            self.pieces.remove(at);
+        }
         self.pages[at] = page;
         self.entries[at] = entry;
-        self.live[at / 64] |= 1 << (at % 64);
-        self.pieces[at / 64] |= u64::from(entry.is_piece()) << (at % 64);
-        self.micro.drop_page(page);
-        if old != NO_PAGE {
-            self.micro.drop_page(old);
+        self.live.insert(at);
+        if entry.is_piece() {
+            self.pieces.insert(at);
         }
     }
 
     /// Empties the place numbered `at`, and answers the page that it held, or [`NO_PAGE`].
     #[inline]
     fn clear(&mut self, at: usize) -> u64 {
-        self.live[at / 64] &= !(1 << (at % 64));
-        self.pieces[at / 64] &= !(1 << (at % 64));
+        self.live.remove(at);
+        self.pieces.remove(at);
         self.entries[at] = Entry::EMPTY;
         std::mem::replace(&mut self.pages[at], NO_PAGE)
     }
 
     /// Number of cached translations.
     pub fn len(&self) -> usize {
-        self.live.iter().map(|word| word.count_ones() as usize).sum()
+        self.live.len()
     }
 
     /// Whether nothing is cached.

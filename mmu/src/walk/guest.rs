@@ -165,7 +165,7 @@ fn finish<M: EntryMemory>(
     guest_shift: u8,
     rights: GuestRights,
 ) -> Result<Translation, WalkFault> {
-    let purpose = Purpose::Final { linear, kind: access.kind, rights };
+    let purpose = Purpose::Final { linear, kind: access.kind, rights, user: access.user };
     let mapped = translate_for(memory, second, guest, purpose)?;
     Ok(Translation {
         host: mapped.host,

@@ -56,7 +56,8 @@ pub struct GuestRights {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct SecondRights {
-    /// Bit 0 read, 1 write, 2 execute (supervisor), 3 execute by user-mode linear addresses.
+    /// Bit 0 read, 1 write, 2 execute (supervisor), 3 execute by user-mode linear addresses; bit 4: not the linear address
+    /// but the privilege level of a fetch tells bits 2 and 3 apart.
     pub bits: u8,
     /// A write needs no further update of a dirty flag.
     pub dirty: bool,
@@ -82,9 +83,14 @@ impl SecondRights {
     /// Without a second stage: everything.
     pub const ALL: Self = Self { bits: 0xf, dirty: true };
 
-    /// Whether `kind` by a user-mode linear address or not (`user`) is allowed.
-    pub const fn allows(self, kind: AccessKind, user: bool) -> bool {
-        let bit = match kind {
+    /// [`Self::bits`]: AMD's guest mode execute trap is on.
+    pub const BY_PRIVILEGE: u8 = 1 << 4;
+
+    /// Whether `access` to a page that user mode may reach or not (`user_page`) is allowed.
+    #[inline(always)]
+    pub const fn allows(self, access: Access, user_page: bool) -> bool {
+        let user = if self.bits & Self::BY_PRIVILEGE != 0 { access.user } else { user_page };
+        let bit = match access.kind {
             AccessKind::Read | AccessKind::ShadowStackRead => 1,
             AccessKind::Write | AccessKind::ShadowStackWrite => 2,
             AccessKind::Execute if user => 8,

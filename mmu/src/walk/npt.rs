@@ -3,7 +3,7 @@
 use super::EntryMemory;
 use super::second::{Mapped, Purpose};
 use super::tables::{ADDRESS, End, Format, Path, descend, mark, pdpte_reserved};
-use super::{PagingMode, SecondRights};
+use super::{AccessKind, PagingMode, SecondRights};
 use rootmode_arch::event::GuestPhysicalAccess;
 use rootmode_arch::{GuestPhysical, HostPhysical};
 use std::convert::Infallible;
@@ -20,6 +20,9 @@ pub struct Npt {
     pub no_execute: bool,
     /// The host's CR4.SMEP at VMRUN: faults say that an access was a fetch although `no_execute` is off.
     pub smep: bool,
+    /// Guest mode execute trap: U/S says who may fetch, CPL 3 or the others, and limits no other access
+    /// (APM Vol. 2 "Guest Mode Execute Trap Extension").
+    pub execute_trap: bool,
     /// 1-GByte pages are supported.
     pub huge_pages: bool,
     /// Physical-address width.
@@ -86,10 +89,8 @@ fn walk_from<const WIDE: bool, const TOP: u8, M: EntryMemory>(
         End::Reserved(entry) => npt.reserved(guest, purpose, entry),
         End::Fault(never) => match never {},
     })?;
-    // Accesses to guest page tables are user writes, and every other access is a user access: entries without U/S
-    // refuse it.
-    let rights = if path.user() { permissions(&path) } else { 0 };
-    if purpose.needs(TABLE_IS_WRITE) & !rights != 0 {
+    let rights = npt.rights(&path);
+    if npt.needs(purpose) & !rights != 0 {
         return Err(npt.fault(guest, purpose, permissions(&path), path.leaf));
     }
     let write = purpose.is_write(TABLE_IS_WRITE);
@@ -104,11 +105,41 @@ fn walk_from<const WIDE: bool, const TOP: u8, M: EntryMemory>(
 }
 
 /// Read, write, execute and execute by user mode, U/S left aside.
-fn permissions(path: &Path) -> u8 {
-    1 | u8::from(path.write()) << 1 | if path.no_execute { 0 } else { 0b1100 }
+const fn permissions(path: &Path) -> u8 {
+    1 | (path.write() as u8) << 1 | if path.no_execute { 0 } else { 0b1100 }
 }
 
 impl Npt {
+    /// What the entries allow: bits as in [`SecondRights`].
+    const fn rights(&self, path: &Path) -> u8 {
+        let bits = permissions(path);
+        if self.execute_trap {
+            // Fetches by CPL 3 need U/S, the others its absence.
+            let other = if path.user() { 0b0100 } else { 0b1000 };
+            bits & !other | SecondRights::BY_PRIVILEGE
+        } else if path.user() {
+            bits
+        } else {
+            // Accesses to guest page tables are user writes, and every other access is a user access: entries without
+            // U/S refuse it.
+            0
+        }
+    }
+
+    /// The rights that `purpose` needs.
+    fn needs(&self, purpose: Purpose) -> u8 {
+        match purpose {
+            Purpose::Final { kind: AccessKind::Execute, user, .. } if self.execute_trap => {
+                if user {
+                    0b1000
+                } else {
+                    0b0100
+                }
+            }
+            _ => purpose.needs(TABLE_IS_WRITE),
+        }
+    }
+
     /// The access as the fault reports it: that it was a fetch only if the host could refuse fetches.
     #[cold]
     fn fault(
@@ -120,8 +151,10 @@ impl Npt {
     ) -> GuestPhysicalAccess {
         let no_execute = self.no_execute && !matches!(self.mode, PagingMode::Bits32 { .. });
         let access = purpose.describe(guest, TABLE_IS_WRITE);
-        let fetch = access.fetch && (no_execute || self.smep);
-        GuestPhysicalAccess { fetch, permissions, entry, ..access }
+        let fetch = access.fetch && (no_execute || self.smep || self.execute_trap);
+        let supervisor = matches!(purpose, Purpose::Final { user: false, .. });
+        let supervisor_fetch = self.execute_trap && access.fetch && supervisor;
+        GuestPhysicalAccess { fetch, supervisor_fetch, permissions, entry, ..access }
     }
 
     #[cold]

@@ -36,7 +36,8 @@ impl SecondStage {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Purpose {
     /// The page that a linear address maps to.
-    Final { linear: Linear, kind: AccessKind, rights: GuestRights },
+    /// `user`: an access at CPL 3, whatever page it is to.
+    Final { linear: Linear, kind: AccessKind, rights: GuestRights, user: bool },
     /// A guest paging-structure entry, to read it or to `update` its accessed and dirty flags.
     Table { linear: Linear, update: bool },
     /// Neither: an access that has no linear address (PDPTE loads, APIC pages).

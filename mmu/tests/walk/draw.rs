@@ -272,6 +272,7 @@ impl Draw {
             mode,
             no_execute: !self.one_in(6),
             smep: self.flip(),
+            execute_trap: self.one_in(3),
             huge_pages: !self.one_in(4),
             physical_width: self.width(),
         })

@@ -226,7 +226,7 @@ pub(crate) fn translate(
             key: 0,
         };
         let guest = field(linear, 31, 0);
-        let (host, second, shift) = second::page(world, stage, guest, name, access.kind, everything)?;
+        let (host, second, shift) = second::page(world, stage, guest, name, access, everything)?;
         return Ok(found(guest, 12, everything, host, second, shift));
     }
     let size = if matches!(p.mode, PagingMode::Bits32 { .. }) { 4 } else { 8 };
@@ -294,6 +294,6 @@ pub(crate) fn translate(
         key: page.key,
     };
     let guest = frame(leaf.value, leaf.low, leaf.size) | field(linear, leaf.low - 1, 0);
-    let (host, second, shift) = second::page(world, stage, guest, name, access.kind, rights)?;
+    let (host, second, shift) = second::page(world, stage, guest, name, access, rights)?;
     Ok(found(guest, leaf.low, rights, host, second, shift))
 }

@@ -78,6 +78,7 @@ fn with_nested_paging_entries_are_walked_from_memory_and_reserved_bits_fault_at_
         mode: PagingMode::Level4,
         no_execute: true,
         smep: false,
+        execute_trap: false,
         huge_pages: true,
         physical_width: 46,
     });

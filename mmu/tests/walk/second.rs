@@ -6,7 +6,7 @@ use crate::world::{World, bit, field};
 use rootmode_arch::event::GuestPhysicalAccess;
 use rootmode_arch::{GuestPhysical, HostPhysical, Linear};
 use rootmode_mmu::walk::{GuestRights, SecondRights};
-use rootmode_mmu::{AccessKind, Ept, Npt, PagingMode, SecondStage, WalkFault};
+use rootmode_mmu::{Access, AccessKind, Ept, Npt, PagingMode, SecondStage, WalkFault};
 
 /// Where the guest-physical page of a linear address is, with rights and log2 of the page's size.
 pub(crate) fn page(
@@ -14,16 +14,20 @@ pub(crate) fn page(
     stage: &SecondStage,
     guest: u64,
     linear: Linear,
-    kind: AccessKind,
+    by: Access,
     rights: GuestRights,
 ) -> Result<(u64, SecondRights, u8), WalkFault> {
+    let kind = by.kind;
+    let fetch = kind == AccessKind::Execute;
+    let traps = matches!(stage, SecondStage::Npt(npt) if npt.execute_trap);
     let access = GuestPhysicalAccess {
         address: GuestPhysical(guest),
         linear: Some(linear),
         read: kind == AccessKind::Read || kind == AccessKind::ShadowStackRead,
         write: kind == AccessKind::Write || kind == AccessKind::ShadowStackWrite,
-        fetch: kind == AccessKind::Execute,
+        fetch,
         user: rights.user,
+        supervisor_fetch: traps && fetch && !by.user,
         linear_writable: rights.write,
         linear_execute_disable: rights.no_execute,
         ..GuestPhysicalAccess::default()
@@ -151,7 +155,7 @@ fn nested(
     let guest = access.address.0;
     // "I/D" of the error code follows the host's EFER.NXE and CR4.SMEP.
     let size = if matches!(npt.mode, PagingMode::Bits32 { .. }) { 4 } else { 8 };
-    let says_fetch = npt.smep || npt.no_execute && size == 8;
+    let says_fetch = npt.smep || npt.execute_trap || npt.no_execute && size == 8;
     let report =
         |access: GuestPhysicalAccess| GuestPhysicalAccess { fetch: access.fetch && says_fetch, ..access };
     let not_present = |entry| report(GuestPhysicalAccess { entry, ..access });
@@ -199,7 +203,9 @@ fn nested(
     let executable = used.iter().all(|e| !bit(e.value, 63));
     let bits = 1 + 2 * u8::from(writable) + 12 * u8::from(executable);
     let leaf = *used.last().unwrap();
-    if !user || access.write && !writable || access.fetch && !executable {
+    // Guest mode execute trap: U/S speaks about fetches alone, and of the two kinds lets one through.
+    let refused = if npt.execute_trap { access.fetch && user == access.supervisor_fetch } else { !user };
+    if refused || access.write && !writable || access.fetch && !executable {
         return Err(report(GuestPhysicalAccess { permissions: bits, entry: leaf.value, ..access }));
     }
     for entry in &used {
@@ -209,6 +215,11 @@ fn nested(
         world.set(leaf.host, 6);
     }
     let dirty = access.write || bit(leaf.value, 6);
+    let bits = match (npt.execute_trap, user) {
+        (false, _) => bits,
+        (true, true) => 16 | bits & 0b1011,
+        (true, false) => 16 | bits & 0b0111,
+    };
     let host = frame(leaf.value, leaf.low, leaf.size) | field(guest, leaf.low - 1, 0);
     Ok((host, SecondRights { bits, dirty }, leaf.low as u8))
 }

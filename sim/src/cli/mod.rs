@@ -1,6 +1,7 @@
 //! The command line: arguments, dispatch, exit status (0 fine, 1 something was found, 2 bad input).
 
 mod campaign;
+mod cpu;
 mod demo;
 mod explain;
 mod rules;
@@ -11,7 +12,6 @@ mod table;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use rootmode::suite::Core;
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -39,6 +39,8 @@ struct Cli {
 enum Command {
     /// Check properties over generated cases; hunt known bugs; run a counterexample again.
     Campaign(campaign::Arguments),
+    /// Show processor models: what CPUID and the MSRs of each say, and what its real part has beyond it.
+    Cpu(cpu::Arguments),
     /// Say why a VM entry or VMRUN was refused: every broken rule, with the nearest valid values.
     Explain(explain::Arguments),
     /// Run an image on a PC.
@@ -71,6 +73,7 @@ pub(crate) fn main() -> ExitCode {
             });
         }
         Some(Command::Campaign(arguments)) => campaign::run(&arguments),
+        Some(Command::Cpu(arguments)) => cpu::run(&arguments),
         Some(Command::Explain(arguments)) => explain::run(&arguments),
         Some(Command::Rules(arguments)) => rules::run(&arguments),
         Some(Command::Suite(arguments)) => suite::run(&arguments),
@@ -84,12 +87,6 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
-}
-
-/// A processor model by its name.
-fn core(name: &str) -> miette::Result<Core> {
-    let known = Core::ALL.into_iter().find(|core| core.name() == name);
-    known.ok_or_else(|| miette::miette!("no processor model {name}: there are max-intel and max-amd"))
 }
 
 /// Reads a text file named on the command line.

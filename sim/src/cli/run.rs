@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use rootmode::machine::{Findings, Machine, Parts, describe, exit_status};
+use rootmode::processor::Processor;
 use rootmode_arch::choices::{Choices, Recorded, Recorder, Seeded, Tame, format_choices, parse_choices};
 use rootmode_arch::record::{Payload, Stop};
 use rootmode_arch::{Hardware, Site};
@@ -22,8 +23,8 @@ const CHUNK: u64 = 200_000;
 pub(super) struct Arguments {
     /// The image.
     image: Option<PathBuf>,
-    /// Processor model.
-    #[arg(long, default_value = "max-intel")]
+    /// Processor: a model (`rootmode cpu list`), then changes by commas: +FLAG, -FLAG, FLAG=on, FLAG=off, phys-bits=N.
+    #[arg(long, default_value = "max-intel", value_name = "MODEL[,CHANGE...]")]
     cpu: String,
     /// Processors, 1 to 8.
     #[arg(long, default_value_t = 1, value_name = "N")]
@@ -118,7 +119,10 @@ fn read(path: &PathBuf) -> miette::Result<Vec<u8>> {
 
 pub(super) fn run(arguments: &Arguments) -> miette::Result<ExitCode> {
     let parts = Parts {
-        model: super::core(&arguments.cpu)?.model(),
+        model: Processor::parse(&arguments.cpu)
+            .map_err(|e| miette::miette!("--cpu {}: {e}", arguments.cpu))?
+            .model()
+            .clone(),
         configuration: Configuration {
             processors: arguments.cpus,
             memory: arguments.memory,

@@ -4,11 +4,17 @@ use std::path::{Path, PathBuf};
 
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressStyle};
+use regex::Regex;
+use rootmode::processor::Processor;
 use rootmode::suite::{
-    Case, Definition, Kind, Outcome, Request, Verdict, cores, execute, expect, on_processors, plan, report,
+    Case, Definition, Kind, Outcome, Request, Verdict, execute, expect, on_processors, plan, processors,
+    report,
 };
 
-use super::{Finding, core, print_json, read_text, table, write_text};
+use super::{Finding, print_json, read_text, table, write_text};
+
+/// Where tests run if `--cpu` does not say.
+const BOTH: &str = "max-intel,max-amd";
 
 /// How outcomes are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -31,15 +37,17 @@ enum Format {
 pub(super) struct Arguments {
     /// A list, or a folder with a `unittests.cfg` in it or in its `x86`.
     list: PathBuf,
-    /// Processor models, by commas.
-    #[arg(long, default_value = "max-intel,max-amd", value_delimiter = ',', value_name = "MODEL")]
-    cpu: Vec<String>,
+    /// Processors, by commas: models, each followed by its changes (`max-intel,-pcid,max-amd`). They run every test, also
+    /// those for which the list names another vendor; without this, both vendors' models run what is theirs. The list's
+    /// own flags apply behind these.
+    #[arg(long, value_name = "MODEL[,CHANGE...],...")]
+    cpu: Option<String>,
     /// Also with these numbers of processors.
     #[arg(long, value_delimiter = ',', value_name = "N")]
     also_cpus: Vec<u8>,
-    /// Only tests whose name matches GLOB (`*`, `?`). May be given several times.
-    #[arg(long, value_name = "GLOB")]
-    only: Vec<String>,
+    /// Only tests in whose name this regular expression matches somewhere.
+    #[arg(long, value_name = "RE")]
+    filter: Option<Regex>,
     /// Only tests of this group, manual ones too.
     #[arg(long, value_name = "GROUP")]
     group: Option<String>,
@@ -105,19 +113,21 @@ pub(super) fn run(arguments: &Arguments) -> miette::Result<Finding> {
     let folder = path.canonicalize().ok().and_then(|path| path.parent().map(Path::to_owned));
     let folder = folder.ok_or_else(|| miette::miette!("cannot read {}: no such list", path.display()))?;
     let definitions = Definition::parse_all(&read_text(&path)?);
-    let mut generators =
-        vec![cores(arguments.cpu.iter().map(|name| core(name)).collect::<miette::Result<_>>()?)];
+    let cpus = arguments.cpu.as_deref().unwrap_or(BOTH);
+    let cpus = Processor::parse_all(cpus).map_err(|e| miette::miette!("--cpu {cpus}: {e}"))?;
+    let mut generators = vec![processors(cpus)];
     if !arguments.also_cpus.is_empty() {
         generators.push(on_processors(arguments.also_cpus.clone()));
     }
     let request = Request {
-        only: arguments.only.clone(),
+        filter: arguments.filter.clone(),
         group: arguments.group.clone(),
         all: arguments.all,
         arch: arguments.arch.clone().or_else(|| built_for(&folder)).unwrap_or_else(|| "x86_64".into()),
         accel: arguments.accel.clone(),
         timeout: arguments.timeout,
         check: arguments.check.clone(),
+        fixed: arguments.cpu.is_some(),
         generators,
     };
     let cases = plan(&definitions, &folder, &request);
@@ -127,7 +137,7 @@ pub(super) fn run(arguments: &Arguments) -> miette::Result<Finding> {
     }
     if arguments.names {
         let reason = |case: &Case| case.skipped.clone().unwrap_or_default();
-        let rows = cases.iter().map(|c| vec![c.name.clone(), c.core.name().into(), reason(c)]);
+        let rows = cases.iter().map(|c| vec![c.name.clone(), c.cpu.text().into(), reason(c)]);
         table::print(&["test", "cpu", "skipped because"], &rows.collect::<Vec<_>>());
         return Ok(Finding::Nothing);
     }
@@ -142,7 +152,7 @@ pub(super) fn run(arguments: &Arguments) -> miette::Result<Finding> {
     let outcomes = run_all(arguments, &cases);
     if let Some(logs) = &arguments.logs {
         for outcome in &outcomes {
-            let file = format!("{}@{}.log", outcome.name.replace('/', "_"), outcome.cpu.name());
+            let file = format!("{}@{}.log", outcome.name.replace('/', "_"), outcome.cpu.text());
             write_text(&logs.join(file), &outcome.console)?;
         }
     }
@@ -175,7 +185,7 @@ fn run_all(arguments: &Arguments, cases: &[Case]) -> Vec<Outcome> {
         bar.set_style(style);
     }
     let mut outcomes = Vec::with_capacity(cases.len());
-    let started = |case: &Case| bar.set_message(format!("{} on {}", case.name, case.core.name()));
+    let started = |case: &Case| bar.set_message(format!("{} on {}", case.name, case.cpu.text()));
     execute(cases, jobs, arguments.limit.unwrap_or(u64::MAX), started, |outcome| {
         bar.inc(1);
         if arguments.format == Format::Text {
@@ -205,7 +215,7 @@ fn print(outcome: &Outcome, lines: bool) {
     } else {
         String::new()
     };
-    anstream::println!("{style}{word}{style:#} {:9}{rest}{cost}", outcome.cpu.name());
+    anstream::println!("{style}{word}{style:#} {:9}{rest}{cost}", outcome.cpu.text());
     let shown = |kind| lines || matches!(kind, Kind::Fail | Kind::Xpass);
     for line in outcome.lines.iter().filter(|line| shown(line.kind)) {
         anstream::println!("     {}: {}", format!("{:?}", line.kind).to_uppercase(), line.text);

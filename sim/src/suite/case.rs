@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use regex::Regex;
+use rootmode_arch::Vendor;
 use rootmode_models::devices::rtc::Date;
 
-use super::words::{matches, split};
-use super::{Core, Definition, qemu};
+use super::words::split;
+use super::{Definition, qemu};
+use crate::processor::Processor;
 
 /// One run to be made, or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +17,8 @@ pub struct Case {
     pub name: String,
     /// The definition. A generator gets all of it, and cannot lose a key on the way.
     pub definition: Definition,
-    /// On which processor.
-    pub core: Core,
+    /// On which processor. The list's own options may still change it.
+    pub cpu: Processor,
     /// Why it is not run.
     pub skipped: Option<String>,
     /// What is run.
@@ -36,9 +39,9 @@ pub(super) struct Launch {
 /// One definition becomes any number of cases: what upstream's `ARCH_CMD` hook is, as a typed function.
 pub type Generator = Box<dyn Fn(&Case) -> Vec<Case>>;
 
-/// The case itself on every one of `cores`; names stay, because outcomes name their processor.
-pub fn cores(cores: Vec<Core>) -> Generator {
-    Box::new(move |case| cores.iter().map(|&core| Case { core, ..case.clone() }).collect())
+/// The case itself on every one of `cpus`; names stay, because outcomes name their processor.
+pub fn processors(cpus: Vec<Processor>) -> Generator {
+    Box::new(move |case| cpus.iter().map(|cpu| Case { cpu: cpu.clone(), ..case.clone() }).collect())
 }
 
 /// The case itself, and the same with every other number of processors.
@@ -56,8 +59,8 @@ pub fn on_processors(counts: Vec<u8>) -> Generator {
 
 /// What is asked for.
 pub struct Request {
-    /// Only names that match one of these patterns (`*`, `?`); all if empty.
-    pub only: Vec<String>,
+    /// Only names in which this matches somewhere.
+    pub filter: Option<Regex>,
     /// Only this group; its tests run even if they are marked as manual.
     pub group: Option<String>,
     /// Manual tests too.
@@ -70,21 +73,24 @@ pub struct Request {
     pub timeout: Option<u64>,
     /// Replaces every test's checks.
     pub check: Option<String>,
-    /// Applied one after the other to what the one before made.
+    /// The cases' processors are asked for: whatever vendor the list names.
+    pub fixed: bool,
+    /// Applied one after the other to what the one before made, first to a case on the default processor.
     pub generators: Vec<Generator>,
 }
 
 impl Default for Request {
     fn default() -> Self {
         Self {
-            only: Vec::new(),
+            filter: None,
             group: None,
             all: false,
             arch: "x86_64".into(),
             accel: None,
             timeout: None,
             check: None,
-            generators: vec![cores(vec![Core::MaxIntel])],
+            fixed: false,
+            generators: Vec::new(),
         }
     }
 }
@@ -92,27 +98,35 @@ impl Default for Request {
 /// Seconds that a test may take if its definition does not say.
 const TIMEOUT: u64 = 90;
 
-/// What the files that upstream's checks read would say: the bare machine has what they ask KVM for.
-/// (Parameters of kvm.ko and kvm-intel.ko: Linux 6.12, arch/x86/kvm.)
-const FILES: &[(&str, &str)] = &[
-    ("/sys/module/kvm/parameters/enable_pmu", "Y"),
-    ("/sys/module/kvm/parameters/ignore_msrs", "N"),
-    ("/sys/module/kvm/parameters/enable_vmware_backdoor", "N"),
-    ("/sys/module/kvm_intel/parameters/allow_smaller_maxphyaddr", "N"),
-    ("/proc/sys/kernel/nmi_watchdog", "0"),
-    ("/sys/devices/system/clocksource/clocksource0/current_clocksource", "tsc"),
-];
+/// What the files that upstream's checks read would say on a host whose processor is the case's, with a hypervisor that
+/// offers everything that the processor has. (Parameters of kvm.ko and kvm-intel.ko: Linux 6.12, arch/x86/kvm.)
+fn file(path: &str, cpu: &Processor) -> Option<&'static str> {
+    Some(match path {
+        "/sys/module/kvm/parameters/enable_pmu" => {
+            // Intel enumerates counters by leaf 0AH's version; AMD has had four since its first 64-bit processors.
+            let version = cpu.model().leaves().get(&(0xa, 0)).map_or(0, |leaf| leaf[0] & 0xff);
+            if cpu.vendor() == Vendor::Amd || version > 0 { "Y" } else { "N" }
+        }
+        "/sys/module/kvm/parameters/ignore_msrs" => "N",
+        "/sys/module/kvm/parameters/enable_vmware_backdoor" => "N",
+        // A processor with fewer physical-address bits is exact here, not emulated on one with more.
+        "/sys/module/kvm_intel/parameters/allow_smaller_maxphyaddr" if cpu.vendor() == Vendor::Intel => "Y",
+        "/proc/sys/kernel/nmi_watchdog" => "0",
+        "/sys/devices/system/clocksource/clocksource0/current_clocksource" => "tsc",
+        _ => return None,
+    })
+}
 
 /// The cases of a list, in its order: those that filters leave out are not among them, those that are skipped say why.
 pub fn plan(definitions: &[Definition], folder: &Path, request: &Request) -> Vec<Case> {
-    let wanted = |name: &str| request.only.is_empty() || request.only.iter().any(|p| matches(p, name));
+    let wanted = |name: &str| request.filter.as_ref().is_none_or(|filter| filter.is_match(name));
     let in_group = |d: &Definition| request.group.as_ref().is_none_or(|group| d.is_in(group));
     let mut cases = Vec::new();
     for definition in definitions {
         let base = Case {
             name: definition.name.clone(),
             definition: definition.clone(),
-            core: Core::MaxIntel,
+            cpu: Processor::default(),
             skipped: None,
             setup: None,
         };
@@ -160,7 +174,7 @@ fn launch(case: &Case, folder: &Path, request: &Request) -> Result<Launch, Strin
     let checks = request.check.as_ref().or(definition.check.as_ref());
     for check in checks.iter().flat_map(|checks| checks.split_whitespace()) {
         let (path, value) = check.split_once('=').unwrap_or((check, check));
-        if !FILES.contains(&(path, value)) {
+        if file(path, &case.cpu) != Some(value) {
             return Err(format!("{path} not equal to {value}"));
         }
     }
@@ -179,7 +193,7 @@ fn launch(case: &Case, folder: &Path, request: &Request) -> Result<Launch, Strin
     let mut arguments = words(definition.test_args.as_deref().unwrap_or(""))?;
     let mut options = if arguments.is_empty() { Vec::new() } else { arguments.split_off(1) };
     options.extend(words(&definition.params)?);
-    let qemu = qemu::setup(&options, case.core)?;
+    let qemu = qemu::setup(&options, &case.cpu, request.fixed)?;
     let smp = definition.smp.as_deref().map(qemu::processors).transpose()?;
     Ok(Launch {
         image,

@@ -57,7 +57,7 @@ pub fn execute(
 fn run(case: &Case, limit: u64) -> Outcome {
     let mut outcome = Outcome {
         name: case.name.clone(),
-        cpu: case.core,
+        cpu: case.cpu.clone(),
         verdict: Verdict::Skip,
         reason: case.skipped.clone(),
         summary: None,
@@ -94,7 +94,7 @@ fn run(case: &Case, limit: u64) -> Outcome {
 fn build(launch: &Launch) -> Result<Machine, String> {
     let name = launch.image.display().to_string();
     let parts = Parts {
-        model: launch.qemu.core.model(),
+        model: launch.qemu.cpu.model().clone(),
         configuration: Configuration {
             processors: launch.processors,
             memory: launch.qemu.memory,

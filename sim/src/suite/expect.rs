@@ -14,7 +14,7 @@ pub fn list(outcomes: &[Outcome]) -> String {
 fn entries(outcomes: &[Outcome]) -> BTreeSet<String> {
     let mut entries = BTreeSet::new();
     for outcome in outcomes {
-        let name = format!("{}/{}", outcome.cpu.name(), outcome.name);
+        let name = format!("{}/{}", outcome.cpu.text(), outcome.name);
         match outcome.verdict {
             Verdict::Fail => continue,
             Verdict::Skip => drop(entries.insert(format!("SKIP {name}"))),

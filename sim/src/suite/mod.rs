@@ -23,8 +23,7 @@ pub mod report;
 mod tests;
 mod words;
 
-pub use case::{Case, Generator, Request, cores, on_processors, plan};
+pub use case::{Case, Generator, Request, on_processors, plan, processors};
 pub use definition::Definition;
 pub use execute::execute;
 pub use outcome::{Kind, Line, Outcome, Verdict};
-pub use qemu::Core;

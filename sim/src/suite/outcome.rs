@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Core;
+use crate::processor::Processor;
 
 /// PASS, FAIL or SKIP. A skip is never a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -89,7 +89,7 @@ pub struct Outcome {
     /// The case's name.
     pub name: String,
     /// The processor that it was asked to run on.
-    pub cpu: Core,
+    pub cpu: Processor,
     /// PASS, FAIL or SKIP.
     pub verdict: Verdict,
     /// Why it was skipped or failed, if the console does not say so.

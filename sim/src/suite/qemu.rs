@@ -1,50 +1,13 @@
 //! QEMU's options in test lists, translated to what our machine has.
 
-use std::sync::Arc;
-
 use rootmode_arch::Vendor;
-use rootmode_cpu::Model;
 
-/// A processor model that a suite runs on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Core {
-    /// Everything that the Intel model has.
-    MaxIntel,
-    /// Everything that the AMD model has.
-    MaxAmd,
-}
-
-impl Core {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::MaxIntel, Self::MaxAmd];
-
-    /// The name on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::MaxIntel => "max-intel",
-            Self::MaxAmd => "max-amd",
-        }
-    }
-    /// The model itself.
-    pub fn model(self) -> Arc<Model> {
-        Arc::new(match self {
-            Self::MaxIntel => Model::max_intel(),
-            Self::MaxAmd => Model::max_amd(),
-        })
-    }
-    const fn of(vendor: Vendor) -> Self {
-        match vendor {
-            Vendor::Intel => Self::MaxIntel,
-            Vendor::Amd => Self::MaxAmd,
-        }
-    }
-}
+use crate::processor::{Processor, ProcessorError};
 
 /// What the options ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Setup {
-    pub(super) core: Core,
+    pub(super) cpu: Processor,
     pub(super) processors: Option<u8>,
     pub(super) memory: u64,
     pub(super) append: Option<String>,
@@ -59,12 +22,13 @@ const WITH: &[&str] = &["global", "overcommit", "display", "serial", "vga", "rtc
 /// Devices that every machine of ours has.
 const DEVICES: &[&str] = &["pc-testdev", "pci-testdev", "isa-debug-exit", "testdev"];
 
-/// Reads options. `core` is the processor that the suite runs on.
+/// Reads options. `cpu` is the processor that the case is for; if `fixed`, whatever vendor the list names.
 ///
 /// # Errors
 /// What the machine would have to have and has not: the test is skipped for it.
-pub(super) fn setup(words: &[String], core: Core) -> Result<Setup, String> {
-    let mut setup = Setup { core, processors: None, memory: 128 << 20, append: None, notes: Vec::new() };
+pub(super) fn setup(words: &[String], cpu: &Processor, fixed: bool) -> Result<Setup, String> {
+    let cpu = cpu.clone();
+    let mut setup = Setup { cpu, processors: None, memory: 128 << 20, append: None, notes: Vec::new() };
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let Some(option) = word.strip_prefix("--").or_else(|| word.strip_prefix('-')) else {
@@ -76,7 +40,7 @@ pub(super) fn setup(words: &[String], core: Core) -> Result<Setup, String> {
         }
         let value = words.next().map(String::as_str).ok_or_else(|| format!("-{option} without its value"))?;
         match option {
-            "cpu" => setup.processor(value),
+            "cpu" => setup.processor(value, fixed)?,
             "m" => setup.memory = memory(value)?,
             "smp" => setup.processors = Some(processors(value)?),
             "append" => setup.append = Some(value.to_owned()),
@@ -95,30 +59,45 @@ pub(super) fn setup(words: &[String], core: Core) -> Result<Setup, String> {
 }
 
 impl Setup {
-    /// `-cpu MODEL[,flag ...]`. Models stand for the suite's own; a named vendor is followed.
-    fn processor(&mut self, value: &str) {
-        let mut parts = value.split(',');
-        let model = parts.next().unwrap_or_default();
-        let vendor = match model {
+    /// `-cpu MODEL[,flag ...]`: the case's processor stands for the model, with the flags. A named vendor that is not the
+    /// case's is another case's, unless the case's processor is fixed.
+    fn processor(&mut self, value: &str, fixed: bool) -> Result<(), String> {
+        let mut flags = value.split(',');
+        let model = flags.next().unwrap_or_default();
+        let mut vendor = match model {
             "Opteron_G1" | "Opteron_G2" | "Opteron_G3" | "EPYC" => Some(Vendor::Amd),
             "IvyBridge" | "Skylake-Server" | "Haswell" | "Broadwell" => Some(Vendor::Intel),
             _ => None,
         };
-        let mut core = vendor.map_or(self.core, Core::of);
-        for flag in parts {
+        if !matches!(model, "max" | "host") {
+            self.notes.push(format!("-cpu {model}: ran as {}", self.cpu.name()));
+        }
+        for flag in flags {
             match flag {
-                "vendor=GenuineIntel" => core = Core::MaxIntel,
-                "vendor=AuthenticAMD" => core = Core::MaxAmd,
-                // Ours are always those of the model.
+                "vendor=GenuineIntel" => vendor = Some(Vendor::Intel),
+                "vendor=AuthenticAMD" => vendor = Some(Vendor::Amd),
+                // The width is always the model's own, or what phys-bits says; there is no migration.
                 "host-phys-bits" | "host-phys-bits=off" | "migratable=no" => {}
-                flag => self.notes.push(format!("-cpu flag {flag} ignored")),
+                flag => match self.cpu.changed(flag) {
+                    Ok(changed) => self.cpu = changed,
+                    // QEMU warns and goes on without what it cannot offer.
+                    Err(error @ ProcessorError::Absent { .. }) => self.notes.push(format!("-cpu {error}")),
+                    Err(_) => self.notes.push(format!("-cpu flag {flag} ignored")),
+                },
             }
         }
-        if core != self.core {
-            self.notes.push(format!("-cpu {value}: ran on {}", core.name()));
-            self.core = core;
-        } else if !matches!(model, "max" | "host") {
-            self.notes.push(format!("-cpu {model}: ran as {}", core.name()));
+        match vendor {
+            Some(vendor) if vendor != self.cpu.vendor() && fixed => {
+                self.notes.push(format!(
+                    "-cpu {value}: the list asks for {vendor:?}, --cpu for {}",
+                    self.cpu.name()
+                ));
+                Ok(())
+            }
+            Some(vendor) if vendor != self.cpu.vendor() => {
+                Err(format!("the list asks for a processor of {vendor:?}"))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -51,7 +51,7 @@ pub fn tap(outcomes: &[Outcome]) -> String {
             };
             // A '#' in the text would begin a directive.
             let text = point.text.replace('#', "\\#");
-            let name = format!("{}@{}", outcome.name, outcome.cpu.name());
+            let name = format!("{}@{}", outcome.name, outcome.cpu.text());
             let _ = writeln!(out, "{word} {number} - {name}: {text}{skip}");
         }
     }
@@ -65,7 +65,7 @@ pub fn junit(outcomes: &[Outcome]) -> String {
     for outcome in outcomes {
         let points = points(outcome);
         let count = |kind| points.iter().filter(|point| point.kind == kind).count();
-        let name = xml(&format!("{}@{}", outcome.name, outcome.cpu.name()));
+        let name = xml(&format!("{}@{}", outcome.name, outcome.cpu.text()));
         let _ = writeln!(
             out,
             "  <testsuite name=\"{name}\" tests=\"{}\" failures=\"{}\" skipped=\"{}\" time=\"{:.3}\">",

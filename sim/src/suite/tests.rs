@@ -8,6 +8,8 @@ use proptest::prelude::*;
 
 use super::report::{junit, tap, text};
 use super::*;
+use crate::processor::Processor;
+use regex::Regex;
 
 /// A Multiboot kernel that prints its arguments: `|` ends a line, `~` loops for ever, `=` and a character exit with the
 /// character's distance from '0'; at the end of its arguments it halts.
@@ -185,12 +187,12 @@ fn the_questions_come_in_upstreams_order() {
     // Filters leave nothing behind, not even a skip; a group is a whole word, and runs manual tests.
     let by = |only: &str, group: Option<&str>| {
         let request =
-            Request { only: vec![only.into()], group: group.map(str::to_owned), ..Request::default() };
+            Request { filter: Regex::new(only).ok(), group: group.map(str::to_owned), ..Request::default() };
         names("[ab]\nfile = x\ngroups = nodefault vmx\n[b]\nfile = x\n", &request)
     };
-    assert_eq!(by("b", None), ["b Test file '/nowhere/x' not found"]);
-    assert_eq!(by("*b", Some("vm")), Vec::<String>::new());
-    assert_eq!(by("a?", Some("vmx")), ["ab Test file '/nowhere/x' not found"]);
+    assert_eq!(by("^b$", None), ["b Test file '/nowhere/x' not found"]);
+    assert_eq!(by("b$", Some("vm")), Vec::<String>::new());
+    assert_eq!(by("a.", Some("vmx")), ["ab Test file '/nowhere/x' not found"]);
 }
 
 #[test]
@@ -211,17 +213,50 @@ fn values_are_read_as_upstream_reads_them() {
 
 #[test]
 fn options_of_qemu_become_machines() {
-    let setup = |text: &str, core| qemu::setup(&words::split(text, |_| None).unwrap(), core);
-    let of =
-        setup("-cpu max,+x2apic,host-phys-bits -m 2g -smp 4,cores=2 -append 'a b'", Core::MaxAmd).unwrap();
-    assert_eq!((of.core, of.memory, of.processors), (Core::MaxAmd, 2 << 30, Some(4)));
+    let on = |text: &str, name: &str, fixed| {
+        qemu::setup(&words::split(text, |_| None).unwrap(), &Processor::named(name).unwrap(), fixed)
+    };
+    let setup = |text: &str, name: &str| on(text, name, false);
+    let of = setup(
+        "-cpu max,+x2apic,-pcid,+sgx,hv_passthrough,host-phys-bits -m 2g -smp 4,cores=2 -append 'a b'",
+        "max-amd",
+    );
+    let of = of.unwrap();
+    assert_eq!((of.cpu.text(), of.memory, of.processors), ("max-amd,+x2apic,-pcid", 2 << 30, Some(4)));
     assert_eq!(of.append.as_deref(), Some("a b"));
-    assert_eq!(of.notes, ["-cpu flag +x2apic ignored"]);
-    let vendor = setup("-cpu Opteron_G1,vendor=AuthenticAMD -m 2560", Core::MaxIntel).unwrap();
-    assert_eq!((vendor.core, vendor.memory), (Core::MaxAmd, 2560 << 20));
-    assert_eq!(setup("-M q35,x=y", Core::MaxIntel).unwrap_err(), "the machine is no q35");
-    assert_eq!(setup("-cpu", Core::MaxIntel).unwrap_err(), "-cpu without its value");
-    assert!(setup("-m lots", Core::MaxIntel).is_err());
+    assert!(of.notes[0].starts_with("-cpu `+sgx`: max-amd cannot have it"), "{:?}", of.notes);
+    assert_eq!(of.notes[1], "-cpu flag hv_passthrough ignored");
+    let narrow = setup("-cpu IvyBridge,phys-bits=36,host-phys-bits=off,+vmx", "max-intel").unwrap();
+    assert_eq!((narrow.cpu.model().physical_width(), narrow.memory), (36, 128 << 20));
+    assert_eq!(narrow.notes, ["-cpu IvyBridge: ran as max-intel"]);
+    // The list's vendor is another case's, unless the processor is fixed.
+    let amd = "-cpu Opteron_G1,vendor=AuthenticAMD -m 2560";
+    assert_eq!(setup(amd, "max-intel").unwrap_err(), "the list asks for a processor of Amd");
+    assert_eq!(setup(amd, "max-amd").unwrap().memory, 2560 << 20);
+    let fixed = on(amd, "max-intel", true).unwrap();
+    assert_eq!(fixed.cpu.name(), "max-intel");
+    assert!(fixed.notes[1].ends_with("the list asks for Amd, --cpu for max-intel"), "{:?}", fixed.notes);
+    assert_eq!(setup("-M q35,x=y", "max-intel").unwrap_err(), "the machine is no q35");
+    assert_eq!(setup("-cpu", "max-intel").unwrap_err(), "-cpu without its value");
+    assert!(setup("-m lots", "max-intel").is_err());
+}
+
+#[test]
+fn checks_are_answered_from_the_processor() {
+    let skipped = |cpu: &str, check: &str| {
+        let list = format!("[t]\nfile = none\ncheck = {check}\n");
+        let cpu = Processor::parse(cpu).unwrap();
+        let request = Request { generators: vec![processors(vec![cpu])], ..Request::default() };
+        names(&list, &request).remove(0)
+    };
+    let pmu = "/sys/module/kvm/parameters/enable_pmu=Y";
+    let no_pmu = format!("t {}", pmu.replace("=", " not equal to "));
+    assert!(skipped("max-amd", pmu).ends_with("not found"));
+    for cpu in ["max-intel", "intel-skylake"] {
+        let version = Processor::parse(cpu).unwrap().model().cpuid(0xa, 0, rootmode_arch::Cr4(0), 0)[0] as u8;
+        assert_eq!(skipped(cpu, pmu) == no_pmu, version == 0, "{cpu}");
+    }
+    assert_eq!(skipped("max-amd", "/etc/x=y"), "t /etc/x not equal to y");
 }
 
 #[test]
@@ -317,20 +352,5 @@ proptest! {
     fn no_text_breaks_the_reader(text in "(\\[[a-z]*\\]|[a-z_]+ = ?[\"'`a-z\\\\]*|\"\"\"|\n|.){0,40}") {
         let definitions = Definition::parse_all(&text);
         plan(&definitions, Path::new("/nowhere"), &Request::default());
-    }
-
-    #[test]
-    fn globs_match_like_a_search_for_their_parts(parts in proptest::collection::vec("[ab]{0,3}", 1..4), name in "[ab]{0,8}") {
-        // The first part is a prefix, the last a suffix, the others are found from left to right.
-        let mut rest = Some(name.as_str());
-        for (n, part) in parts.iter().enumerate() {
-            rest = rest.and_then(|rest| match n {
-                0 => rest.strip_prefix(part.as_str()),
-                n if n + 1 == parts.len() => rest.ends_with(part.as_str()).then_some(""),
-                _ => rest.find(part.as_str()).map(|at| &rest[at + part.len()..]),
-            });
-        }
-        let expected = rest.is_some_and(|rest| parts.len() > 1 || rest.is_empty());
-        prop_assert_eq!(words::matches(&parts.join("*"), &name), expected);
     }
 }

@@ -43,22 +43,3 @@ pub(super) fn split(text: &str, command: impl Fn(&str) -> Option<String>) -> Res
     words.extend(word);
     Ok(words)
 }
-
-/// Whether `name` matches `pattern`, in which `*` stands for any text and `?` for one character.
-pub(super) fn matches(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
-    // reach[j]: the pattern read so far matches the first j characters.
-    let mut reach = vec![false; name.len() + 1];
-    reach[0] = true;
-    for p in pattern {
-        let before = reach.clone();
-        for j in 0..=name.len() {
-            reach[j] = match p {
-                '*' => before[j] || j > 0 && reach[j - 1],
-                '?' => j > 0 && before[j - 1],
-                c => j > 0 && before[j - 1] && name[j - 1] == c,
-            };
-        }
-    }
-    reach[name.len()]
-}

@@ -18,7 +18,7 @@ use crate::guests::GuestImage;
 use crate::guests::layout::TSS_SELECTOR;
 
 /// What the model of KVM does not give to its VMs.
-const NOT_HOSTED: [Feature; 2] = [Feature::Pks, Feature::Lam];
+const NOT_HOSTED: [Feature; 5] = [Feature::Pks, Feature::Lam, Feature::Shstk, Feature::Ibt, Feature::Gmet];
 
 /// The processor model on which both ways run L1: what this simulator has and the model of KVM virtualizes.
 pub fn model(vendor: Vendor) -> Model {

@@ -167,6 +167,12 @@ impl Table {
         Some(Exit::new(view, event, row))
     }
 
+    /// Whether anything can make `event` exit at `stage`: what is worth asking before a view is gathered.
+    #[inline]
+    pub fn may_exit_at(&self, stage: Stage, event: &Event) -> bool {
+        self.of(event.class()).iter().any(|row| row.stage.is_none_or(|at| at == stage))
+    }
+
     /// The stages at which events of the class may exit; empty for events that are not instructions.
     pub fn stages(&self, class: EventClass) -> Stages {
         Stages(self.of(class).iter().filter_map(|row| row.stage).fold(0, |set, stage| set | 1 << stage as u8))

@@ -109,6 +109,9 @@ impl Virtualization for Svm {
 
     fn raise(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, event: &Event, stage: Stage) -> Reaction {
         let Some(running) = &mut self.running else { return Reaction::Proceed };
+        if stage != Stage::AfterOperands && !Table::BUILT_IN.may_exit_at(stage, event) {
+            return Reaction::Proceed;
+        }
         let state = view::state(running, cpu);
         let maps = view::MemoryMaps { memory: ctx.memory, maps: running.maps };
         let view = View { controls: &running.controls, state: &state, maps: &maps };

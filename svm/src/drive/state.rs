@@ -3,11 +3,16 @@
 
 use crate::vmcb::Field;
 use crate::{Processor, Vmcb};
-use rootmode_arch::{Cr0, Cr3, Cr4, DebugCtl, DescriptorTable, Dr6, Efer, Gpr, RFlags, Segment, SegmentName};
+use rootmode_arch::{
+    Cr0, Cr3, Cr4, DebugCtl, DescriptorTable, Dr6, Efer, Feature, Gpr, RFlags, Segment, SegmentName,
+};
 use rootmode_cpu::{BranchRecords, Cpu};
 
 /// What VMRUN and #VMEXIT switch; FS, GS, LDTR and TR are VMLOAD's.
 const SWITCHED: [SegmentName; 4] = [SegmentName::Es, SegmentName::Cs, SegmentName::Ss, SegmentName::Ds];
+/// The supervisor's shadow-stack registers, switched with CR4.CET
+/// (APM Vol. 2 "Shadow Stack Support in SVM", of processors that have shadow stacks).
+const SHADOW_STACK: [Field; 3] = [Field::SCet, Field::Ssp, Field::IsstAddr];
 /// What VMSAVE and VMLOAD move.
 const MOVED: [SegmentName; 4] = [SegmentName::Fs, SegmentName::Gs, SegmentName::Ldtr, SegmentName::Tr];
 
@@ -36,6 +41,12 @@ fn save_common(cpu: &Cpu, vmcb: &mut Vmcb) {
     ] {
         vmcb.set(field, value);
     }
+    if cpu.model.has(Feature::Shstk) {
+        let flow = &cpu.control_flow;
+        for (field, value) in SHADOW_STACK.into_iter().zip([flow.supervisor, flow.ssp, flow.table]) {
+            vmcb.set(field, value);
+        }
+    }
 }
 
 fn load_common(cpu: &mut Cpu, vmcb: &Vmcb) {
@@ -51,10 +62,14 @@ fn load_common(cpu: &mut Cpu, vmcb: &Vmcb) {
     cpu.cr0 = Cr0(value(vmcb, Field::Cr0)).with(Cr0::ET);
     cpu.cr3 = Cr3(value(vmcb, Field::Cr3));
     cpu.cr4 = Cr4(value(vmcb, Field::Cr4));
-    cpu.set_rflags(RFlags(value(vmcb, Field::Rflags)));
+    cpu.load_rflags(RFlags(value(vmcb, Field::Rflags)));
     cpu.rip = value(vmcb, Field::Rip);
     cpu.gpr[Gpr::Rsp as usize] = value(vmcb, Field::Rsp);
     cpu.gpr[Gpr::Rax as usize] = value(vmcb, Field::Rax);
+    if cpu.model.has(Feature::Shstk) {
+        let flow = &mut cpu.control_flow;
+        [flow.supervisor, flow.ssp, flow.table] = SHADOW_STACK.map(|field| value(vmcb, field));
+    }
 }
 
 /// Fills the host save area; RIP is that of the instruction behind VMRUN, which clears RF.
@@ -69,7 +84,7 @@ pub(super) fn save_host(cpu: &Cpu, area: &mut Vmcb) {
 pub(super) fn load_host(cpu: &mut Cpu, area: &Vmcb) {
     load_common(cpu, area);
     cpu.cr0 = cpu.cr0.with(Cr0::PE);
-    cpu.set_rflags(cpu.rflags().without(RFlags::VM));
+    cpu.load_rflags(cpu.rflags().without(RFlags::VM));
     cpu.set_level(0);
     cpu.dr7 = 0x400;
     cpu.sti_shadow = false;
@@ -162,4 +177,39 @@ pub(super) fn vmload(cpu: &mut Cpu, vmcb: &Vmcb) {
     msrs.sysenter_esp = value(vmcb, Field::SysenterEsp);
     msrs.sysenter_eip = value(vmcb, Field::SysenterEip);
     cpu.refresh();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rootmode_cpu::Model;
+    use std::sync::Arc;
+
+    #[test]
+    fn shadow_stacks_are_switched_on_processors_that_have_them() {
+        for has in [true, false] {
+            let amd = Model::max_amd();
+            let features = if has {
+                amd.features().with(Feature::Shstk)
+            } else {
+                amd.features().without(Feature::Shstk)
+            };
+            let mut cpu = Cpu::new(0, Arc::new(Model::new(amd.vendor(), features)));
+            let registers = |cpu: &Cpu| {
+                let flow = &cpu.control_flow;
+                [flow.supervisor, flow.ssp, flow.table]
+            };
+            let flow = &mut cpu.control_flow;
+            [flow.supervisor, flow.ssp, flow.table] = [1, 0x10, 0x20];
+            let mut vmcb = Vmcb::zeroed();
+            save_guest(&cpu, &mut vmcb);
+            let saved = SHADOW_STACK.map(|field| vmcb.get(field));
+            assert_eq!(saved, if has { [1, 0x10, 0x20] } else { [0; 3] }.map(Some));
+            for (field, value) in SHADOW_STACK.into_iter().zip([2, 0x30, 0x40]) {
+                vmcb.set(field, value);
+            }
+            load_common(&mut cpu, &vmcb);
+            assert_eq!(registers(&cpu), if has { [2, 0x30, 0x40] } else { [1, 0x10, 0x20] });
+        }
+    }
 }

@@ -42,7 +42,7 @@ impl Svm {
             cr4: Some(cpu.cr4),
             efer: Some(cpu.efer),
             in_64_bit_mode: Some(cpu.is_64_bit()),
-            u_cet: Some(0),
+            u_cet: Some(cpu.control_flow.user),
             smm_locked: Some(cpu.msrs.hwcr & 1 != 0),
             memory_encryption: Some(false),
             secure_nested_paging: Some(false),
@@ -137,6 +137,8 @@ impl Svm {
                 mode: PagingMode::of(cpu.cr0, cpu.cr4, cpu.efer),
                 no_execute: cpu.efer.contains(Efer::NXE),
                 smep: cpu.cr4.contains(Cr4::SMEP),
+                execute_trap: self.processor.has(Feature::Gmet)
+                    && controls.nested.contains(NestedControl::GMET_ENABLE),
                 huge_pages: cpu.model.has(Feature::Page1Gb),
                 physical_width: cpu.model.physical_width(),
             })

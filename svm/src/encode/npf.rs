@@ -8,7 +8,7 @@ bits! {
     pub struct NpfInfo(u64) {
         PRESENT = 0, "the nested page was present";
         WRITE = 1, "the access was a write; walks of guest page tables are";
-        USER = 2, "the access was a user access; all are";
+        USER = 2, "the access was a user access; all are but fetches at CPL 0 to 2 under the guest mode execute trap";
         RESERVED = 3, "a reserved bit of a nested page-table entry was set";
         FETCH = 4, "the access was an instruction fetch";
         SHADOW_STACK = 6, "the access was a shadow-stack access";
@@ -23,7 +23,8 @@ impl NpfInfo {
     pub const fn new(access: &GuestPhysicalAccess, read_only_tables: bool) -> Self {
         let present = access.misconfigured || access.permissions & 1 != 0 || access.entry & 1 != 0;
         let write = if access.table_walk { access.write || !read_only_tables } else { access.write };
-        Self::USER
+        Self(0)
+            .set(Self::USER, !access.supervisor_fetch)
             .set(Self::PRESENT, present)
             .set(Self::WRITE, write)
             .set(Self::RESERVED, access.misconfigured)
@@ -54,6 +55,8 @@ mod tests {
     fn final_accesses_say_what_they_are() {
         let fetch = GuestPhysicalAccess { fetch: true, permissions: 3, ..Default::default() };
         assert_eq!(NpfInfo::new(&fetch, false).0, 0x1_0000_0015);
+        let trapped = GuestPhysicalAccess { supervisor_fetch: true, ..fetch };
+        assert_eq!(NpfInfo::new(&trapped, false).0, 0x1_0000_0011);
         let absent = GuestPhysicalAccess { write: true, ..Default::default() };
         assert_eq!(NpfInfo::new(&absent, false).0, 0x1_0000_0006);
         let reserved = GuestPhysicalAccess { read: true, misconfigured: true, ..Default::default() };

@@ -208,6 +208,7 @@ impl Draw {
             fetch: kind == 2 && !table_walk,
             table_walk,
             user: self.one_in(2),
+            supervisor_fetch: kind == 2 && !table_walk && self.one_in(2),
             linear_writable: self.one_in(2),
             linear_execute_disable: self.one_in(2),
             permissions,

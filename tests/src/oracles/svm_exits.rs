@@ -384,14 +384,14 @@ fn written(_: &Seen<'_>, event: &Event) -> [Masked; 2] {
     [Masked::exact(*value), Masked::exact(0)]
 }
 
-/// "Nested versus Guest Page Faults, Fault Ordering": present, write, user (always), reserved, fetch; bit 32 for the
-/// final access, 33 for the guest's tables.
+/// "Nested versus Guest Page Faults, Fault Ordering": present, write, user (but for fetches that the guest mode execute
+/// trap calls supervisor's), reserved, fetch; bit 32 for the final access, 33 for the guest's tables.
 fn nested_page_fault(_: &Seen<'_>, event: &Event) -> [Masked; 2] {
     let Event::SecondStage(a) = event else { return [Masked::OPEN; 2] };
     let GuestPhysicalAccess { write, fetch, table_walk, misconfigured, permissions, .. } = *a;
     let code = u64::from(misconfigured || permissions & 1 != 0)
         | u64::from(write) << 1
-        | 1 << 2
+        | u64::from(!a.supervisor_fetch) << 2
         | u64::from(misconfigured) << 3
         | u64::from(fetch) << 4;
     let place = if table_walk { 1 << 33 } else { 1 << 32 };

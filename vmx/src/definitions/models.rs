@@ -20,6 +20,12 @@ pub struct Model {
     pub physical_width: u8,
     /// Linear-address bits, 48 or 57.
     pub linear_width: u8,
+    /// CPUID.1:EAX: family, model and stepping.
+    pub signature: u32,
+    /// What the part has and `features` leaves out.
+    pub beyond: &'static [&'static [Feature]],
+    /// CPUID leaves of the part that are more than feature bits.
+    pub leaves: &'static [u32],
     /// Controls that the features would permit but the part does not have.
     pub lacks: &'static [Control],
     /// IA32_VMX_BASIC.
@@ -133,6 +139,67 @@ const SERVER: &[Feature] = &[
 ];
 const NEWEST: &[Feature] = &[Smx, Sgx, IntelPt, KeyLocker, FlushL1d, Lass, Fred, Lam, Msrlist];
 
+/// What servers have and no rule is about.
+const SERVER_BEYOND: &[Feature] = &[
+    Dtes64,
+    DsCpl,
+    SpeedStep,
+    ThermalMonitor2,
+    Sdbg,
+    Xtpr,
+    DirectCacheAccess,
+    DebugStore,
+    ThermalClock,
+    SelfSnoop,
+    MultiThreading,
+    ThermalMonitor,
+    PendingBreak,
+    ThermalSensor,
+    TurboBoost,
+    PowerLimitNotification,
+    PackageThermal,
+    HardwarePstates,
+    EnergyBias,
+    Smx,
+    IntelPt,
+    Hle,
+    ResourceMonitoring,
+    ZeroFcsFds,
+    ResourceAllocation,
+    Avx512f,
+    Avx512dq,
+    Avx512cd,
+    Avx512bw,
+    Avx512vl,
+    MdClear,
+    FlushL1d,
+    Prefetchw,
+];
+/// What Sapphire Rapids adds to them.
+const SAPPHIRE_RAPIDS_BEYOND: &[Feature] = &[
+    Sgx,
+    SgxLaunch,
+    Avx512ifma,
+    Avx512vbmi,
+    Avx512vbmi2,
+    Avx512vnni,
+    Avx512bitalg,
+    Avx512vpopcntdq,
+    Avx512bf16,
+    Avx512fp16,
+    AvxVnni,
+    AmxTile,
+    AmxInt8,
+    AmxBf16,
+    MemoryEncryption,
+    TsxLoadTracking,
+    CoreCapability,
+    FastZeroRepMovsb,
+    FastShortRepStosb,
+    FastShortRepCmpsb,
+    Wbnoinvd,
+];
+
 const fn secondary(bit: u8) -> Control {
     Control { word: Word::Secondary, bit }
 }
@@ -176,6 +243,9 @@ pub const SKYLAKE: Model = Model {
     features: FeatureSet::none().with_all(BASE).with(Rtm).with(Mpx).with(Clwb),
     physical_width: 46,
     linear_width: 48,
+    signature: 0x0005_0654,
+    beyond: &[SERVER_BEYOND],
+    leaves: &[2, 4, 5, 6, 0xa, 0xb, 0xf, 0x10, 0x14, 0x15, 0x16, 0x8000_0006],
     lacks: &[
         Control { word: Word::Primary, bit: 17 },
         Control { word: Word::Exit, bit: 30 },
@@ -196,6 +266,29 @@ pub const SAPPHIRE_RAPIDS: Model = Model {
     features: FeatureSet::none().with_all(BASE).with_all(SERVER),
     physical_width: 46,
     linear_width: 57,
+    signature: 0x0008_06f8,
+    beyond: &[SERVER_BEYOND, SAPPHIRE_RAPIDS_BEYOND],
+    leaves: &[
+        2,
+        4,
+        5,
+        6,
+        0xa,
+        0xb,
+        0xf,
+        0x10,
+        0x12,
+        0x14,
+        0x15,
+        0x16,
+        0x18,
+        0x1c,
+        0x1d,
+        0x1e,
+        0x1f,
+        0x20,
+        0x8000_0006,
+    ],
     lacks: &[
         secondary(21),
         secondary(23),
@@ -217,6 +310,9 @@ pub const MAX: Model = Model {
     features: FeatureSet::none().with_all(BASE).with_all(SERVER).with_all(NEWEST).with(Mpx),
     physical_width: 52,
     linear_width: 57,
+    signature: 0x000c_06f2,
+    beyond: &[],
+    leaves: &[],
     lacks: &[],
     basic: BASIC_COMMON
         .with(Basic::ERROR_CODE_OPTIONAL)

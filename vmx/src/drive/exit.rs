@@ -43,13 +43,12 @@ impl Vmx {
         let nmi = exit.reason == ExitReason::EXCEPTION_OR_NMI && matches!(event, Some(Event::Nmi));
         // What the guest saw with virtual NMIs was virtual blocking.
         let blocked = cpu.nmi_blocked && !self.controls.pin.contains(PinControls::VIRTUAL_NMIS);
-        self.go_to_host(cpu, ctx);
         if nmi {
             // The exit takes the NMI.
             cpu.interrupts.take_nmi();
         }
         cpu.nmi_blocked = blocked || nmi;
-        cpu.update_attention();
+        self.go_to_host(cpu, ctx);
     }
 
     /// The VM-exit information fields. Those that the manual leaves undefined for an exit keep their values.

@@ -15,12 +15,12 @@ const STATUS: u64 = RFlags::CF.0 | RFlags::PF.0 | RFlags::AF.0 | RFlags::ZF.0 | 
 
 /// VMsucceed: all status flags clear.
 fn succeed(cpu: &mut Cpu) {
-    cpu.set_rflags(RFlags(cpu.rflags().0 & !STATUS));
+    cpu.set_status(STATUS, 0);
 }
 
 /// VMfailInvalid: CF set.
 pub(super) fn fail_invalid(cpu: &mut Cpu) {
-    cpu.set_rflags(RFlags(cpu.rflags().0 & !STATUS | RFlags::CF.0));
+    cpu.set_status(STATUS, RFlags::CF.0);
 }
 
 /// What an instruction that cannot fault ends with.
@@ -44,7 +44,7 @@ impl Vmx {
         // In a guest, too, the number goes into the current VMCS, not into the shadow.
         if self.current.is_some() {
             self.write(ctx, Field::InstructionError, error.0.into());
-            cpu.set_rflags(RFlags(cpu.rflags().0 & !STATUS | RFlags::ZF.0));
+            cpu.set_status(STATUS, RFlags::ZF.0);
         } else {
             fail_invalid(cpu);
         }

@@ -27,7 +27,7 @@ mod view;
 
 pub use state::segment_fields;
 
-use crate::decide::{Controls, PauseLoop, View, decide};
+use crate::decide::{Controls, PauseLoop, Table, View, decide};
 use crate::{Capabilities, Field, FieldSet, SecondaryControls, Vmcs};
 use entry::Classes;
 use rootmode_arch::record::Level;
@@ -133,10 +133,13 @@ impl Virtualization for Vmx {
     }
 
     fn raise(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, event: &Event, stage: Stage) -> Reaction {
+        if stage != Stage::AfterOperands && !Table::BUILT_IN.may_exit_at(stage, event) {
+            return Reaction::Proceed;
+        }
         let processor = view::processor(self, cpu, ctx.memory);
         let bitmaps = view::MemoryBitmaps { memory: ctx.memory, vmcs: &self.vmcs };
         let view = View { controls: &self.controls, processor: &processor, bitmaps: &bitmaps };
-        if let Some(exit) = crate::decide::Table::BUILT_IN.decide_at(stage, &view, event) {
+        if let Some(exit) = Table::BUILT_IN.decide_at(stage, &view, event) {
             self.leave(cpu, ctx, &exit, Some(event));
             return Reaction::Exit;
         }

@@ -84,7 +84,7 @@ pub(super) fn load_guest(cpu: &mut Cpu, vmcs: &Vmcs) {
     cpu.idtr = table(Field::GuestIdtrBase, Field::GuestIdtrLimit);
     cpu.gpr[Gpr::Rsp as usize] = vmcs.value(Field::GuestRsp);
     cpu.rip = vmcs.value(Field::GuestRip);
-    cpu.set_rflags(RFlags(vmcs.value(Field::GuestRflags)));
+    cpu.load_rflags(RFlags(vmcs.value(Field::GuestRflags)));
     let blocking = Interruptibility(vmcs.value(Field::GuestInterruptibility) as u32);
     cpu.sti_shadow = blocking.contains(Interruptibility::STI);
     cpu.mov_ss_shadow = blocking.contains(Interruptibility::MOV_SS);
@@ -202,7 +202,7 @@ pub(super) fn load_host(cpu: &mut Cpu, vmcs: &Vmcs) {
     cpu.idtr = DescriptorTable { base: vmcs.value(Field::HostIdtrBase), limit: 0xffff };
     cpu.gpr[Gpr::Rsp as usize] = vmcs.value(Field::HostRsp);
     cpu.rip = vmcs.value(Field::HostRip);
-    cpu.set_rflags(RFlags::ONE);
+    cpu.load_rflags(RFlags::ONE);
     cpu.sti_shadow = false;
     cpu.mov_ss_shadow = false;
     cpu.pending_debug = 0;

@@ -4,10 +4,11 @@
 //! modified, so that what is in memory does not depend on what was restored from where.
 
 use super::{Exec, MXCSR, word};
-use crate::components::{self, Component, EXTENDED, LEGACY, PKRU, SSE, X87};
+use crate::components::{self, CET_S, CET_U, Component, EXTENDED, LARGEST, LEGACY, PKRU, SSE, X87};
 use crate::decode::Decoded;
 use crate::execute::Flow;
 use crate::fault::{Fault, Result};
+use crate::msr;
 use crate::vectors::{MXCSR_MASK, Vectors};
 use rootmode_arch::{Cr0, Cr4, Event, EventClass, Feature, Stage, vector};
 use rootmode_mmu::AccessKind;
@@ -40,13 +41,45 @@ impl Exec<'_, '_> {
         let x87 = if *x87 == crate::vectors::X87::INITIAL { 0 } else { X87 };
         let clear = ymm[..self.xmm_count()].iter().all(|words| words[..2] == [0; 2]);
         let sse = if clear && (*mxcsr == MXCSR_INITIAL || !with_mxcsr) { 0 } else { SSE };
-        x87 | sse | if self.cpu.pkru == 0 { 0 } else { PKRU }
+        let extended = components::present(self.cpu.model.features());
+        let used = extended.filter(|component| self.component(component.number) != [0; LARGEST]);
+        used.fold(x87 | sse, |all, component| all | 1 << component.number)
     }
 
-    /// The bytes of a component of the extended region.
-    fn component(&self, component: &Component) -> [u8; 8] {
-        debug_assert_eq!(component.size, 8, "PKRU is the only component so far");
-        u64::from(self.cpu.pkru).to_le_bytes()
+    /// The words of a component of the extended region. All are 0 initially.
+    const fn component(&self, number: u32) -> [u64; LARGEST] {
+        let flow = &self.cpu.control_flow;
+        match number {
+            PKRU => [self.cpu.pkru as u64, 0, 0],
+            CET_U => [flow.user, flow.levels[3], 0],
+            CET_S => [flow.levels[0], flow.levels[1], flow.levels[2]],
+            _ => [0; LARGEST],
+        }
+    }
+
+    /// # Errors
+    /// #GP(0) if WRMSR would not write these words of a component.
+    fn check_component(&self, number: u32, words: [u64; LARGEST]) -> Result {
+        let pointers = match number {
+            CET_U => {
+                msr::check_cet(self.cpu, words[0])?;
+                &words[1..2]
+            }
+            CET_S => &words[..],
+            _ => &[],
+        };
+        pointers.iter().try_for_each(|pointer| msr::check_shadow_pointer(self.cpu, *pointer))
+    }
+
+    /// Loads a component of the extended region.
+    const fn set_component(&mut self, number: u32, words: [u64; LARGEST]) {
+        let flow = &mut self.cpu.control_flow;
+        match number {
+            PKRU => self.cpu.pkru = words[0] as u32,
+            CET_U => [flow.user, flow.levels[3]] = [words[0], words[1]],
+            CET_S => [flow.levels[0], flow.levels[1], flow.levels[2]] = words,
+            _ => {}
+        }
     }
 
     /// Components of the extended region in `mask`, with their places.
@@ -118,8 +151,8 @@ fn write(x: &mut Exec<'_, '_>, op: &Decoded, requested: u64, form: Form, long: b
         x.write_area(linear, super::XMM as u64, &bytes[super::XMM..last])?;
     }
     for (component, at) in places.iter().filter(|(c, _)| saved >> c.number & 1 != 0) {
-        let bytes = x.component(component);
-        x.write_area(linear, *at, &bytes)?;
+        let bytes = x.component(component.number).map(u64::to_le_bytes);
+        x.write_area(linear, *at, &bytes.as_flattened()[..component.size as usize])?;
     }
     if compacted {
         let header = [requested & in_use, requested | COMPACTED];
@@ -200,12 +233,15 @@ fn read(
         return Err(Fault::GP0);
     }
     let places = x.places(if compacted { format } else { requested }, compacted);
-    let mut pkru = 0;
+    let mut extended = [[0; LARGEST]; components::TABLE.len()];
     for (component, at) in places.iter().filter(|(c, _)| loads >> c.number & 1 != 0) {
-        let mut value = [0; 8];
-        x.fetch_area(linear, *at, &mut value)?;
-        debug_assert_eq!(1 << component.number, PKRU, "PKRU is the only component so far");
-        pkru = word::<4>(&value, 0) as u32;
+        let mut value = [[0; 8]; LARGEST];
+        x.fetch_area(linear, *at, &mut value.as_flattened_mut()[..component.size as usize])?;
+        let words = value.map(u64::from_le_bytes);
+        x.check_component(component.number, words)?;
+        if let Some(place) = components::TABLE.iter().position(|row| row.number == component.number) {
+            extended[place] = words;
+        }
     }
     if loads & X87 != 0 {
         x.take_x87(&bytes, long);
@@ -222,9 +258,11 @@ fn read(
     } else if requested & SSE != 0 {
         x.cpu.vectors.mxcsr = MXCSR_INITIAL;
     }
-    if requested & PKRU != 0 {
-        x.cpu.pkru = pkru;
-        x.cpu.refresh();
+    for (component, words) in components::TABLE.iter().zip(extended) {
+        if requested >> component.number & 1 != 0 {
+            x.set_component(component.number, words);
+        }
     }
+    x.cpu.refresh();
     Ok(Flow::Next)
 }
