@@ -107,6 +107,8 @@ const AMD: &[Feature] = &[
     Feature::VirtualGif,
     Feature::VirtualNmi,
     Feature::Gmet,
+    Feature::BusLockThreshold,
+    Feature::IdleHltIntercept,
 ];
 
 impl Model {

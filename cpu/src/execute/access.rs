@@ -467,7 +467,9 @@ impl Exec<'_, '_> {
         if op.operands[0] == Operand::Memory {
             let linear = self.linear(op, u64::from(size), AccessKind::Write)?;
             let access = self.data(AccessKind::Write);
-            return self.read(linear, size, access);
+            let value = self.read(linear, size, access)?;
+            self.offer_bus_lock(op, linear, size)?;
+            return Ok(value);
         }
         self.get(op, 0, size)
     }

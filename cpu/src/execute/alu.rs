@@ -133,6 +133,7 @@ pub(crate) fn cmpxchg_pair(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let above = linear.offset(u64::from(half));
     let low = x.read(linear, half, access)?;
     let high = x.read(above, half, access)?;
+    x.offer_bus_lock(op, linear, 2 * half)?;
     let register = |x: &Exec<'_, '_>, gpr: Gpr| x.cpu.gpr[gpr as usize] & flags::mask(half);
     let equal = low == register(x, Gpr::Rax) && high == register(x, Gpr::Rdx);
     let (new_low, new_high) =

@@ -25,6 +25,7 @@ fn bit_test(x: &mut Exec<'_, '_>, op: &Decoded, change: Option<fn(u64, u64) -> u
         let access = x.data(kind);
         word = x.read(linear, op.size, access)?;
         if let Some(change) = change {
+            x.offer_bus_lock(op, linear, op.size)?;
             x.write(linear, op.size, change(word, bit), access)?;
         }
     } else {

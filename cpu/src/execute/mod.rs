@@ -7,6 +7,7 @@ pub(crate) mod access;
 pub(crate) mod alu;
 pub(crate) mod bits;
 pub(crate) mod bmi;
+mod bus_lock;
 pub(crate) mod cet;
 pub(crate) mod control;
 pub(crate) mod data;

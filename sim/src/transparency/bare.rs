@@ -18,7 +18,15 @@ use crate::guests::GuestImage;
 use crate::guests::layout::TSS_SELECTOR;
 
 /// What the model of KVM does not give to its VMs.
-const NOT_HOSTED: [Feature; 5] = [Feature::Pks, Feature::Lam, Feature::Shstk, Feature::Ibt, Feature::Gmet];
+const NOT_HOSTED: [Feature; 7] = [
+    Feature::Pks,
+    Feature::Lam,
+    Feature::Shstk,
+    Feature::Ibt,
+    Feature::Gmet,
+    Feature::BusLockThreshold,
+    Feature::IdleHltIntercept,
+];
 
 /// The processor model on which both ways run L1: what this simulator has and the model of KVM virtualizes.
 pub fn model(vendor: Vendor) -> Model {

@@ -14,11 +14,14 @@ impl Running {
         !self.virtual_gif || self.int_ctl.contains(IntCtl::V_GIF)
     }
 
+    /// Whether a virtual interrupt or a virtual NMI is pending.
+    pub(super) const fn is_interrupt_pending(&self) -> bool {
+        self.int_ctl.contains(IntCtl::V_IRQ) || self.virtual_nmi && self.int_ctl.contains(IntCtl::V_NMI)
+    }
+
     /// Whether something virtual waits that a boundary may let in.
     const fn waits(&self) -> bool {
-        let interrupt = self.int_ctl.contains(IntCtl::V_IRQ);
-        let nmi = self.virtual_nmi && self.int_ctl.contains(IntCtl::V_NMI);
-        (interrupt || nmi) && self.is_virtual_gif_set()
+        self.is_interrupt_pending() && self.is_virtual_gif_set()
     }
 
     /// Whether V_IRQ passes V_TPR.

@@ -49,6 +49,8 @@ struct Running {
     controls: Controls,
     maps: Maps,
     pause: PauseFilter,
+    /// Bus locks that pass before one is intercepted.
+    bus_locks: u16,
     /// Virtual interrupt state: V_TPR, V_IRQ and their like change while the guest runs.
     int_ctl: IntCtl,
     int_vector: u8,
@@ -119,8 +121,12 @@ impl Virtualization for Svm {
             self.leave(cpu, ctx, &exit, Some(event));
             return Reaction::Exit;
         }
-        if let (Event::Pause { tsc, .. }, Stage::AfterOperands) = (*event, stage) {
-            running.pause = running.pause.after(&running.controls, tsc);
+        match (*event, stage) {
+            (Event::Pause { tsc, .. }, Stage::AfterOperands) => {
+                running.pause = running.pause.after(&running.controls, tsc);
+            }
+            (Event::BusLock, _) => running.bus_locks = running.bus_locks.saturating_sub(1),
+            _ => {}
         }
         Reaction::Proceed
     }
@@ -190,6 +196,7 @@ impl Virtualization for Svm {
                 running.host_interrupts.into(),
                 running.host_nmi_blocked.into(),
             ]);
+            digest.u64(running.bus_locks.into());
             digest.all(&[running.pause.left.into(), running.pause.last.map_or(u64::MAX, |last| last)]);
             for word in running.controls.intercepts.0 {
                 digest.u64(word.into());

@@ -3,7 +3,6 @@
 use super::{Maps, Running};
 use crate::bitmap::PermissionMaps;
 use crate::decide::State;
-use crate::vmcb::IntCtl;
 use rootmode_cpu::Cpu;
 use rootmode_mmu::PhysicalMemory;
 
@@ -30,7 +29,8 @@ pub(super) fn state(running: &Running, cpu: &Cpu) -> State {
         next_rip: cpu.rip.wrapping_add(cpu.current.length.into()),
         address_size: if cpu.is_64_bit() { 8 } else { 4 },
         pause: running.pause,
-        virtual_interrupt_pending: running.int_ctl.contains(IntCtl::V_IRQ),
+        bus_lock_counter: running.bus_locks,
+        virtual_interrupt_pending: running.is_interrupt_pending(),
         ..State::default()
     }
 }

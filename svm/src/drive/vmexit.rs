@@ -6,7 +6,7 @@ use crate::decide::Exit;
 use crate::vmcb::{EventInfo, EventKind, Field, IntCtl, NestedControl};
 use rootmode_arch::event::ExceptionSource;
 use rootmode_arch::record::Payload;
-use rootmode_arch::{Dr7, Event, HostPhysical, Vendor, vector};
+use rootmode_arch::{Dr7, Event, Feature, HostPhysical, Vendor, vector};
 use rootmode_cpu::{Activity, Context, Cpu, Current, Delivery, DeliveryKind};
 
 /// Writes what the exit reports.
@@ -87,6 +87,9 @@ impl Svm {
             cpu.nmi_blocked = running.host_nmi_blocked;
         }
         vmcb.set(Field::IntCtl, int_ctl.0.into());
+        if self.processor.has(Feature::BusLockThreshold) {
+            vmcb.set(Field::BusLockCounter, running.bus_locks.into());
+        }
         // The event was delivered, or is in EXITINTINFO now.
         vmcb.set(Field::EventInj, 0);
         vmcb.set(Field::EventInjError, 0);

@@ -5,13 +5,17 @@ use crate::Vmcb;
 use crate::decide::{Controls, Exit, PauseFilter, Traits};
 use crate::encode::ExitCode;
 use crate::rules::{EntryContext, Host, PhysicalMemory, Verdict, check_entry};
-use crate::vmcb::{EventInfo, EventKind, Field, IntCtl, NestedControl, TlbControl, VirtExt};
+use crate::vmcb::{EventInfo, EventKind, Field, IntCtl, Intercept, NestedControl, TlbControl, VirtExt};
 use rootmode_arch::record::Payload;
 use rootmode_arch::{Cr4, Efer, Feature, HostPhysical, RFlags, Vendor, vector};
 use rootmode_cpu::{
     Activity, Context, Cpu, Delivery, DeliveryKind, Fault, Outcome, Published, Result, TscRatio,
 };
 use rootmode_mmu::{Npt, PagingMode, SecondStage};
+
+/// Intercepts that processors without the feature ignore.
+const OPTIONAL: [(Feature, Intercept); 2] =
+    [(Feature::BusLockThreshold, Intercept::BUSLOCK), (Feature::IdleHltIntercept, Intercept::IDLE_HLT)];
 
 struct SimulatedMemory<'a>(&'a rootmode_mmu::PhysicalMemory);
 
@@ -52,7 +56,12 @@ impl Svm {
         let memory = SimulatedMemory(ctx.memory);
         let context = EntryContext::new(&self.processor, &vmcb).with_host(host).with_memory(&memory);
         let verdict = check_entry(&context);
-        let controls = Controls::of(&vmcb, Traits::of(&self.processor));
+        let mut controls = Controls::of(&vmcb, Traits::of(&self.processor));
+        for (feature, intercept) in OPTIONAL {
+            if !self.processor.has(feature) {
+                controls.intercepts = controls.intercepts.without(intercept);
+            }
+        }
         self.running = Some(Running {
             vmcb: at,
             controls,
@@ -61,6 +70,7 @@ impl Svm {
                 iopm: HostPhysical(value(Field::IopmBase)).page_base(),
             },
             pause: PauseFilter::at_entry(&controls),
+            bus_locks: value(Field::BusLockCounter) as u16,
             int_ctl: controls.int_ctl,
             int_vector: value(Field::IntVector) as u8,
             host_pat: cpu.msrs.pat,

@@ -23,7 +23,6 @@ const UNREACHABLE: &[(&str, &[u8])] = &[
     ("write traps are for SEV-ES guests", &[143]),
     ("likewise", &[144, 145, 146, 147, 148, 149, 150, 151, 152, 153, 154, 155, 156, 157, 158, 159]),
     ("INVLPGB, MCOMMIT, TLBSYNC: the model has none", &[160, 161, 163, 164]),
-    ("bus locks and idle halts: the model tells neither", &[165, 166]),
 ];
 
 /// Enable bits of what the model does not have.

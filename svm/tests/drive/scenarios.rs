@@ -278,6 +278,9 @@ fn events() -> Vec<Scenario> {
             b.int_ctl(IntCtl::V_IRQ | IntCtl::V_IGN_TPR);
             b.set(Field::IntVector, 0x66);
         }),
+        // XCHG is always locked; it exits before it happens.
+        Scenario::new(Intercept::BUSLOCK, 64, 0xa5, |a| a.xchg(dword_ptr(rbx), eax))
+            .with(|b| b.register(Gpr::Rbx, DATA + 62)),
         // No handler of anything: #UD, #DF, shutdown.
         Scenario::new(Intercept::SHUTDOWN, 64, 0x7f, |a| a.ud2()).with(|b| b.set(Field::IdtrLimit, 0)),
         // A far jump to a TSS. EXITINFO2 bit 38: a jump.
@@ -324,6 +327,7 @@ fn instructions() -> Vec<Scenario> {
         instruction(I::WBINVD, |a| a.wbinvd()),
         instruction(I::PAUSE, |a| a.pause()),
         instruction(I::HLT, |a| a.hlt()),
+        instruction(I::IDLE_HLT, |a| a.hlt()),
         instruction(I::INVLPG, |a| a.invlpg(byte_ptr(rbx))).info(DATA, 0).with(data),
         instruction(I::INVLPGA, |a| a.invlpga()),
         instruction(I::INVPCID, |a| a.invpcid(rax, ptr(rbx))).with(data),
