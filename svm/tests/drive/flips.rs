@@ -15,7 +15,6 @@ const UNREACHABLE: &[(&str, &[u8])] = &[
     ("MOV of a debug register that does not exist is #UD", &[40, 41, 42, 43, 44, 45, 46, 47]),
     ("likewise, written", &[56, 57, 58, 59, 60, 61, 62, 63]),
     ("no exception has the vector", &[66, 73, 79, 84, 86, 87, 88, 89, 90, 91, 95]),
-    ("#CP: the model has no shadow stacks", &[85]),
     ("#MC: nothing ever goes wrong", &[82]),
     ("#HV and #VC are raised in SEV guests only", &[92, 93]),
     ("FERR_FREEZE: no model freezes", &[126]),

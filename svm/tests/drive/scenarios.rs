@@ -242,6 +242,14 @@ fn exceptions() -> Vec<Scenario> {
             b.register(Gpr::Rbx, DATA + 1);
         }),
         exception(19, 0, |a| a.divss(xmm0, xmm1)).with(|b| b.cpu().vectors.mxcsr = 0),
+        // The return address is not the shadow stack's. The second 2 MBytes are the first ones as a shadow stack.
+        exception(21, 1, |a| a.ret()).with(|b| {
+            b.put(0x3008, 0xe1);
+            b.or(Field::Cr4, Cr4::CET.0);
+            b.set(Field::SCet, 1);
+            b.set(Field::Ssp, 0x20_0000 + DATA);
+            b.put(STACK, HANDLER);
+        }),
         // INIT redirected by VM_CR.R_INIT: #SX with error code 1.
         exception(30, 1, |a| a.nop()).with(|b| {
             let index = msr::VM_CR;
