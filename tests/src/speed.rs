@@ -269,7 +269,7 @@ fn recalculation() -> f64 {
 /// wrote them again, a restore.
 fn snapshot_and_restore() -> Result<f64, String> {
     let parts = Parts {
-        model: Model::max_intel().into(),
+        cpu: rootmode::processor::Processor::default(),
         configuration: pc::Configuration { memory: 512 << 20, ..pc::Configuration::default() },
         firmware: None,
         hardware: rootmode_arch::Hardware::Tame,

@@ -119,10 +119,7 @@ fn read(path: &PathBuf) -> miette::Result<Vec<u8>> {
 
 pub(super) fn run(arguments: &Arguments) -> miette::Result<ExitCode> {
     let parts = Parts {
-        model: Processor::parse(&arguments.cpu)
-            .map_err(|e| miette::miette!("--cpu {}: {e}", arguments.cpu))?
-            .model()
-            .clone(),
+        cpu: Processor::parse(&arguments.cpu).map_err(|e| miette::miette!("--cpu {}: {e}", arguments.cpu))?,
         configuration: Configuration {
             processors: arguments.cpus,
             memory: arguments.memory,

@@ -10,18 +10,16 @@ mod tests;
 pub use hostile::{Findings, describe};
 pub use image::{Image, ImageError};
 
-use std::sync::Arc;
-
 use rootmode_arch::choices::Choices;
 use rootmode_arch::record::{Level, Stop};
 use rootmode_arch::{Hardware, HostPhysical};
+use rootmode_cpu::Cpu;
 use rootmode_cpu::board::{Board, Snapshot, SnapshotError, Stopped};
-use rootmode_cpu::{Cpu, Model};
 use rootmode_mmu::LayoutError;
 use rootmode_models::devices::pc::Configuration;
 use rootmode_models::devices::pc::Pc;
 
-use crate::transparency::extension;
+use crate::processor::Processor;
 
 /// Processors a machine may have.
 pub const PROCESSORS: std::ops::RangeInclusive<u8> = 1..=8;
@@ -32,7 +30,7 @@ const ROM_END: u64 = 1 << 32;
 #[derive(Clone, Debug)]
 pub struct Parts {
     /// Which processor.
-    pub model: Arc<Model>,
+    pub cpu: Processor,
     /// Chipset, memory, number of processors, command line, initial RAM disk.
     pub configuration: Configuration,
     /// Firmware at the reset vector.
@@ -94,8 +92,8 @@ impl Machine {
             load_firmware(&mut board, rom)?;
         }
         for index in 0..count {
-            let cpu = Cpu::new(index, parts.model.clone());
-            board.add_processor(cpu, Some(extension(&parts.model, Level::L1)));
+            let cpu = Cpu::new(index, parts.cpu.model().clone());
+            board.add_processor(cpu, parts.cpu.extension(Level::L1));
         }
         if parts.firmware.is_none() {
             // Firmware lets the 8259's interrupts through the first processor's APIC.

@@ -12,7 +12,7 @@ fn assemble(bits: u32, at: u64, build: impl FnOnce(&mut CodeAssembler)) -> Vec<u
 
 fn parts(image: Vec<u8>) -> Parts {
     Parts {
-        model: Arc::new(Model::max_intel()),
+        cpu: Processor::default(),
         configuration: Configuration { command_line: "a=1 b".into(), ..Configuration::default() },
         firmware: None,
         hardware: Hardware::Tame,
@@ -116,7 +116,7 @@ fn parts_that_do_not_fit_are_refused_by_name() {
 /// Each of two processors sends itself an SMI and goes on behind it, on both vendors.
 #[test]
 fn a_system_management_interrupt_returns_on_every_processor() {
-    for model in [Model::max_intel(), Model::max_amd()] {
+    for cpu in ["max-intel", "max-amd"] {
         let code = assemble(32, 0x10_0020, |a| {
             let (mut wait, mut again) = (a.create_label(), a.create_label());
             // INIT and SIPI for the other processor, which starts at 0x1000.
@@ -152,7 +152,7 @@ fn a_system_management_interrupt_returns_on_every_processor() {
             a.hlt().unwrap();
         });
         let mut parts = parts(multiboot(0, &code));
-        parts.model = Arc::new(model);
+        parts.cpu = Processor::named(cpu).unwrap();
         parts.configuration.processors = 2;
         let mut machine = Machine::new(&parts, Box::new(Tame)).unwrap();
         machine.board.memory.write(HostPhysical(0x1000), &other);

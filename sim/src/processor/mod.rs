@@ -20,9 +20,11 @@ mod tests;
 
 use std::sync::Arc;
 
+use rootmode_arch::record::Level;
 use rootmode_arch::{Feature, FeatureSet, Vendor};
-use rootmode_cpu::Model;
+use rootmode_cpu::{Model, Virtualization};
 
+use crate::transparency::extension;
 use near::near;
 pub use parts::{NAMES, about};
 pub use show::{Leaf, Register, Sheet};
@@ -206,6 +208,14 @@ impl Processor {
     /// Whose.
     pub fn vendor(&self) -> Vendor {
         self.model.vendor()
+    }
+    /// Its VMX or SVM, if it has that; `level` is what runs in host mode.
+    pub fn extension(&self, level: Level) -> Option<Box<dyn Virtualization>> {
+        let feature = match self.vendor() {
+            Vendor::Intel => Feature::Vmx,
+            Vendor::Amd => Feature::Svm,
+        };
+        self.model.has(feature).then(|| extension(&self.model, level))
     }
     /// What the real part has and this simulator lacks, as flags and `leaf N`; empty for models that stand for no part.
     pub fn lacks(&self) -> Vec<String> {

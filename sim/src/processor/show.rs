@@ -7,7 +7,6 @@ use rootmode_cpu::{Cpu, Instruction, Outcome};
 use serde::Serialize;
 
 use super::{Processor, flag};
-use crate::transparency::extension;
 
 /// A processor's data sheet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -102,7 +101,7 @@ impl Sheet {
 fn board(processor: &Processor, x2apic: bool) -> Board {
     let mut board = Board::new();
     let cpu = Cpu::new(0, processor.model().clone());
-    board.add_processor(cpu, Some(extension(processor.model(), Level::L1)));
+    board.add_processor(cpu, processor.extension(Level::L1));
     if x2apic && let Some(base) = read(&mut board, msr::IA32_APIC_BASE) {
         // Without an x2APIC the bit is reserved, and its registers are not there.
         let _ = board.execute(0, &Instruction::Wrmsr { index: msr::IA32_APIC_BASE, value: base | EXTD });

@@ -133,6 +133,10 @@ fn a_sheet_tells_what_the_processor_answers() {
         without.msrs.iter().all(|msr| !msr.index.starts_with("0x000008")),
         "no x2APIC, no registers of it"
     );
+    for (without, msr) in [("max-intel,-vmx", "0x00000480"), ("max-amd,-svm", "0xc0010114")] {
+        let sheet = Sheet::of(&Processor::parse(without).unwrap());
+        assert!(sheet.msrs.iter().all(|own| own.index != msr), "{without} has none of the extension's MSRs");
+    }
     let genoa = Sheet::of(&Processor::named("amd-genoa").unwrap());
     assert_eq!((genoa.family, genoa.model, genoa.stepping, genoa.physical_bits), (0x19, 0x11, 1, 52));
 }

@@ -94,7 +94,7 @@ fn run(case: &Case, limit: u64) -> Outcome {
 fn build(launch: &Launch) -> Result<Machine, String> {
     let name = launch.image.display().to_string();
     let parts = Parts {
-        model: launch.qemu.cpu.model().clone(),
+        cpu: launch.qemu.cpu.clone(),
         configuration: Configuration {
             processors: launch.processors,
             memory: launch.qemu.memory,
