@@ -272,6 +272,7 @@ fn snapshot_and_restore() -> Result<f64, String> {
         cpu: rootmode::processor::Processor::default(),
         configuration: pc::Configuration { memory: 512 << 20, ..pc::Configuration::default() },
         firmware: None,
+        watch: None,
         hardware: rootmode_arch::Hardware::Tame,
         image: Some(vec![0xf4]),
         name: "hlt".into(),

@@ -62,7 +62,7 @@ const DIM: Style = Style::new().dimmed();
 pub(super) fn print(explanation: &Explanation, all: bool) {
     for entry in &explanation.entries {
         for (position, rule) in entry.broken.iter().enumerate() {
-            print_broken(position + 1, rule);
+            anstream::println!("{}", broken(position + 1, rule));
         }
         print_summary(entry, all);
     }
@@ -71,18 +71,20 @@ pub(super) fn print(explanation: &Explanation, all: bool) {
     }
 }
 
-fn print_broken(position: usize, rule: &Broken) {
+/// A broken rule, with a number in front: several lines.
+pub(super) fn broken(position: usize, rule: &Broken) -> String {
     let assumed = if rule.assumed { " (assumed processor)" } else { "" };
-    anstream::println!("{RED}{position}. {}{RED:#}{assumed}: {}", rule.rule, rule.demand);
+    let mut lines = vec![format!("{RED}{position}. {}{RED:#}{assumed}: {}", rule.rule, rule.demand)];
     for value in &rule.values {
         let line = value.line.map(|line| format!("  {DIM}line {line}{DIM:#}")).unwrap_or_default();
-        anstream::println!("   {} = {}{line}", value.name, value.value.as_deref().unwrap_or("?"));
+        lines.push(format!("   {} = {}{line}", value.name, value.value.as_deref().unwrap_or("?")));
     }
     for (nth, change) in rule.nearest.iter().enumerate() {
         let word = if nth == 0 { "nearest valid" } else { "or" };
-        anstream::println!("   {GREEN}{word}: {} = {}{GREEN:#}", change.name, change.to);
+        lines.push(format!("   {GREEN}{word}: {} = {}{GREEN:#}", change.name, change.to));
     }
-    anstream::println!("   {DIM}{}; reported as {}{DIM:#}", rule.source, rule.report);
+    lines.push(format!("   {DIM}{}; reported as {}{DIM:#}", rule.source, rule.report));
+    lines.join("\n")
 }
 
 fn print_summary(entry: &Entry, all: bool) {

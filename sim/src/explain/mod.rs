@@ -8,11 +8,13 @@
 
 mod cpu;
 mod findings;
+mod refused;
 mod rules;
 mod svm;
 mod vmx;
 
 pub use cpu::{Cpu, UnknownCpu};
+pub use refused::{Refusals, Refused};
 pub use rules::{RuleRow, rule_rows, rules_page};
 
 use rootmode_traces::dump::{DumpState, Unreadable, parse};

@@ -51,7 +51,8 @@ pub(super) fn entry(dump: &Dump, dumped: &DumpedVmcb, settings: &Settings, cpu: 
             }
             Judgement::Violated => {
                 let assumed = named.is_none() && rule.judge(&any) != Judgement::Violated;
-                findings.broken(is_recorded(rule), broken_rule(rule, &cx, dumped, assumed));
+                findings
+                    .broken(is_recorded(rule), broken_rule(rule, &cx, &|field| dumped.line(field), assumed));
             }
         }
     }
@@ -68,7 +69,19 @@ fn exit_code(vmcb: &Vmcb) -> Option<u64> {
     vmcb.get(Field::ExitCode).filter(|code| *code as u32 == u32::MAX).map(|_| u64::MAX)
 }
 
-fn broken_rule(rule: &Rule, cx: &EntryContext<'_>, dumped: &DumpedVmcb, assumed: bool) -> Broken {
+/// Every rule that a VMRUN on a running machine broke, in the order in which they are checked.
+pub(super) fn broken_now(cx: &EntryContext<'_>) -> Vec<Broken> {
+    let violated = judge_all(cx).filter(|(_, judgement)| *judgement == Judgement::Violated);
+    violated.map(|(rule, _)| broken_rule(rule, cx, &|_| None, false)).collect()
+}
+
+/// A rule that `cx` breaks. `line` says where a text has a field.
+fn broken_rule(
+    rule: &'static Rule,
+    cx: &EntryContext<'_>,
+    line: &dyn Fn(Field) -> Option<u32>,
+    assumed: bool,
+) -> Broken {
     let known = |field: Field| match field.vmcb_offset() {
         Some(_) => cx.vmcb.get(field),
         None => cx.vmsa.and_then(|vmsa| vmsa.get(field)),
@@ -81,7 +94,7 @@ fn broken_rule(rule: &Rule, cx: &EntryContext<'_>, dumped: &DumpedVmcb, assumed:
         assumed,
     );
     for field in rule.fields {
-        broken.add_value(field.name(), known(*field), dumped.line(*field));
+        broken.add_value(field.name(), known(*field), line(*field));
     }
     for Correction { place, value } in nearest(cx, rule).iter() {
         let (name, from) = match place {

@@ -63,7 +63,10 @@ fn judge(
         Judgement::Violated { .. } => {
             let report = rule.report_for(judgement);
             let assumed = !rule.judge(&firm).is_violated();
-            findings.broken(is_recorded(report), broken_rule(rule, report, &full, dumped, assumed));
+            findings.broken(
+                is_recorded(report),
+                broken_rule(rule, report, &full, &|field| dumped.line(field), assumed),
+            );
         }
     });
     let explains_record = findings.explain_record();
@@ -75,6 +78,19 @@ fn judge(
         recorded: recorded.map(describe_failure),
     });
     Judged { entry, recorded, explains_record }
+}
+
+/// Every rule that an entry on a running machine broke; those that are reported as the entry was come first.
+pub(super) fn broken_now(context: &EntryContext<'_>, reported: Report) -> Vec<Broken> {
+    let mut all = Vec::new();
+    judge_all(context, |rule, judgement| {
+        if judgement.is_violated() {
+            let report = rule.report_for(judgement);
+            all.push((report != reported, broken_rule(rule, report, context, &|_| None, false)));
+        }
+    });
+    all.sort_by_key(|(other, _)| *other);
+    all.into_iter().map(|(_, broken)| broken).collect()
 }
 
 /// The same VMCS with every missing field at 0, its value after reset.
@@ -199,11 +215,12 @@ fn describe(missing: Missing) -> String {
     }
 }
 
+/// A rule that `context` breaks. `line` says where a text has a field.
 fn broken_rule(
     rule: &'static Rule,
     report: Report,
     context: &EntryContext<'_>,
-    dumped: &DumpedVmcs,
+    line: &dyn Fn(Field) -> Option<u32>,
     assumed: bool,
 ) -> Broken {
     let mut broken = Broken::new(
@@ -216,7 +233,7 @@ fn broken_rule(
     let also_read = rule.reads(context).fields;
     let also_read = also_read.iter().filter(|field| !rule.fields.contains(field));
     for field in rule.fields.iter().copied().chain(also_read) {
-        broken.add_value(field.name(), context.vmcs.get(field), dumped.line(field));
+        broken.add_value(field.name(), context.vmcs.get(field), line(field));
     }
     let mut changes = Vec::new();
     corrections(rule, context, |correction| changes.push(correction));

@@ -26,6 +26,15 @@ pub const PROCESSORS: std::ops::RangeInclusive<u8> = 1..=8;
 /// Where firmware that is loaded below 4 GiB ends.
 const ROM_END: u64 = 1 << 32;
 
+/// Watchers of both extensions; the machine tells the one of its processor's.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// Of VMX.
+    pub vmx: rootmode_vmx::drive::Watcher,
+    /// Of SVM.
+    pub svm: rootmode_svm::drive::Watcher,
+}
+
 /// What a machine is made of.
 #[derive(Clone, Debug)]
 pub struct Parts {
@@ -39,6 +48,8 @@ pub struct Parts {
     pub image: Option<Vec<u8>>,
     /// How it uses the latitude that the manuals leave. Findings go to the board's observer.
     pub hardware: Hardware,
+    /// Who watches guests being entered and left.
+    pub watch: Option<Watch>,
     /// The image's name, the first word of its command line.
     pub name: String,
 }
@@ -93,7 +104,7 @@ impl Machine {
         }
         for index in 0..count {
             let cpu = Cpu::new(index, parts.cpu.model().clone());
-            board.add_processor(cpu, parts.cpu.extension(Level::L1));
+            board.add_processor(cpu, parts.cpu.extension(Level::L1, parts.watch.as_ref()));
         }
         if parts.firmware.is_none() {
             // Firmware lets the 8259's interrupts through the first processor's APIC.

@@ -15,6 +15,7 @@ fn parts(image: Vec<u8>) -> Parts {
         cpu: Processor::default(),
         configuration: Configuration { command_line: "a=1 b".into(), ..Configuration::default() },
         firmware: None,
+        watch: None,
         hardware: Hardware::Tame,
         image: Some(image),
         name: "kernel".into(),

@@ -24,6 +24,7 @@ use rootmode_arch::record::Level;
 use rootmode_arch::{Feature, FeatureSet, Vendor};
 use rootmode_cpu::{Model, Virtualization};
 
+use crate::machine::Watch;
 use crate::transparency::extension;
 use near::near;
 pub use parts::{NAMES, about};
@@ -209,13 +210,13 @@ impl Processor {
     pub fn vendor(&self) -> Vendor {
         self.model.vendor()
     }
-    /// Its VMX or SVM, if it has that; `level` is what runs in host mode.
-    pub fn extension(&self, level: Level) -> Option<Box<dyn Virtualization>> {
+    /// Its VMX or SVM, if it has that; `level` is what runs in host mode, `watch` who watches.
+    pub fn extension(&self, level: Level, watch: Option<&Watch>) -> Option<Box<dyn Virtualization>> {
         let feature = match self.vendor() {
             Vendor::Intel => Feature::Vmx,
             Vendor::Amd => Feature::Svm,
         };
-        self.model.has(feature).then(|| extension(&self.model, level))
+        self.model.has(feature).then(|| extension(&self.model, level, watch))
     }
     /// What the real part has and this simulator lacks, as flags and `leaf N`; empty for models that stand for no part.
     pub fn lacks(&self) -> Vec<String> {

@@ -101,7 +101,7 @@ impl Sheet {
 fn board(processor: &Processor, x2apic: bool) -> Board {
     let mut board = Board::new();
     let cpu = Cpu::new(0, processor.model().clone());
-    board.add_processor(cpu, processor.extension(Level::L1));
+    board.add_processor(cpu, processor.extension(Level::L1, None));
     if x2apic && let Some(base) = read(&mut board, msr::IA32_APIC_BASE) {
         // Without an x2APIC the bit is reserved, and its registers are not there.
         let _ = board.execute(0, &Instruction::Wrmsr { index: msr::IA32_APIC_BASE, value: base | EXTD });

@@ -103,6 +103,7 @@ fn build(launch: &Launch) -> Result<Machine, String> {
         },
         hardware: Hardware::default(),
         firmware: None,
+        watch: None,
         image: Some(std::fs::read(&launch.image).map_err(|e| format!("cannot read {name}: {e}"))?),
         name,
     };

@@ -16,6 +16,7 @@ use rootmode_vmx::drive::Vmx;
 use super::run::{Recorder, Run};
 use crate::guests::GuestImage;
 use crate::guests::layout::TSS_SELECTOR;
+use crate::machine::Watch;
 
 /// What the model of KVM does not give to its VMs.
 const NOT_HOSTED: [Feature; 7] = [
@@ -38,14 +39,17 @@ pub fn model(vendor: Vendor) -> Model {
     Model::new(vendor, features)
 }
 
-/// The extension of a processor of `model` whose host-mode software is at `level`.
-pub fn extension(model: &Model, level: Level) -> Box<dyn Virtualization> {
+/// The extension of a processor of `model` whose host-mode software is at `level`, watched by `watch`.
+pub fn extension(model: &Model, level: Level, watch: Option<&Watch>) -> Box<dyn Virtualization> {
     match model.vendor() {
-        Vendor::Intel => Box::new(Vmx::new(model, level)),
+        Vendor::Intel => {
+            let vmx = Vmx::new(model, level);
+            Box::new(vmx.watched(watch.map(|watch| watch.vmx.clone())))
+        }
         Vendor::Amd => {
             let processor =
                 rootmode_svm::Processor::new("max-amd", *model.features(), model.physical_width());
-            Box::new(Svm::new(processor, level))
+            Box::new(Svm::new(processor, level).watched(watch.map(|watch| watch.svm.clone())))
         }
     }
 }
@@ -82,7 +86,7 @@ pub fn bare_board(image: &GuestImage, hardware: Hardware, choices: Box<dyn Choic
     board.set_choices(choices);
     board.set_hardware(hardware);
     let model = model(image.vendor);
-    let extension = extension(&model, Level::L1);
+    let extension = extension(&model, Level::L1, None);
     board.add_processor(start_state(image, model), Some(extension));
     board
 }

@@ -16,6 +16,9 @@ mod state;
 mod view;
 mod vmexit;
 mod vmrun;
+mod watcher;
+
+pub use watcher::Watcher;
 
 use crate::decide::{Controls, PauseFilter, Table, View};
 use crate::vmcb::IntCtl;
@@ -40,6 +43,8 @@ pub struct Svm {
     tsc_ratio: u64,
     /// The VMCB of the guest that runs.
     running: Option<Running>,
+    /// Not part of the state.
+    watcher: Option<Watcher>,
 }
 
 /// What the processor keeps while a guest runs.
@@ -79,7 +84,22 @@ impl Svm {
     /// SVM of a processor with these properties, with GIF set. `host_level` is what records say about software in
     /// host mode.
     pub const fn new(processor: Processor, host_level: Level) -> Self {
-        Self { processor, host_level, gif: true, vm_cr: 0, hsave: 0, tsc_ratio: 1 << 32, running: None }
+        Self {
+            processor,
+            host_level,
+            gif: true,
+            vm_cr: 0,
+            hsave: 0,
+            tsc_ratio: 1 << 32,
+            running: None,
+            watcher: None,
+        }
+    }
+
+    /// The same, watched.
+    #[must_use]
+    pub fn watched(self, watcher: Option<Watcher>) -> Self {
+        Self { watcher, ..self }
     }
 
     /// The level that runs as a guest of this processor's host.

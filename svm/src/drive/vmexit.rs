@@ -57,6 +57,9 @@ impl Svm {
     /// Leaves the guest. `event` is what the core offered; `None` between instructions.
     pub(super) fn leave(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, exit: &Exit, event: Option<&Event>) {
         let Some(running) = self.running.take() else { return };
+        if let Some(watcher) = &self.watcher {
+            watcher.left();
+        }
         // Shutdown, and an exception that the delivery itself caused to be a double fault, end the first delivery.
         let direct = matches!(event, Some(Event::TripleFault))
             || matches!(event, Some(Event::Exception(e)) if e.vector == vector::DF);

@@ -56,6 +56,9 @@ impl Svm {
         let memory = SimulatedMemory(ctx.memory);
         let context = EntryContext::new(&self.processor, &vmcb).with_host(host).with_memory(&memory);
         let verdict = check_entry(&context);
+        if let (Verdict::Refused(rule), Some(watcher)) = (&verdict, &self.watcher) {
+            watcher.refused(cpu, &context, rule);
+        }
         let mut controls = Controls::of(&vmcb, Traits::of(&self.processor));
         for (feature, intercept) in OPTIONAL {
             if !self.processor.has(feature) {

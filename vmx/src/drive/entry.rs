@@ -57,6 +57,9 @@ impl Vmx {
             memory: &SimulatedMemory(ctx.memory),
         };
         if let Err(refusal) = check_entry(&context) {
+            if let Some(watcher) = &self.watcher {
+                watcher.refused(cpu, &context, refusal.report, Some(refusal.rule));
+            }
             return self.refuse(cpu, ctx, refusal.report);
         }
         let Some(current) = self.current else { return self.refuse(cpu, ctx, Report::FailInvalid) };
@@ -64,6 +67,12 @@ impl Vmx {
         state::load_guest(cpu, &self.vmcs);
         if let Err(number) = self.load_msrs(cpu, ctx, Field::EntryMsrLoadAddress, Field::EntryMsrLoadCount) {
             let report = Report::Exit { reason: ExitReason::MSR_LOADING, qualification: number };
+            if let Some(watcher) = &self.watcher {
+                let memory = &SimulatedMemory(ctx.memory);
+                let (vmcs, capabilities) = (&self.vmcs, &self.capabilities);
+                let context = EntryContext { vmcs, capabilities, processor: &processor, memory };
+                watcher.refused(cpu, &context, report, None);
+            }
             return self.refuse(cpu, ctx, report);
         }
         if !resume {

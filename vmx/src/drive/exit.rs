@@ -29,6 +29,9 @@ impl Vmx {
         let exit = &exit;
         self.record(cpu, ctx, exit, event);
         self.save(cpu, ctx);
+        if let Some(watcher) = &self.watcher {
+            watcher.left();
+        }
         let info2 = exit.guest_physical.map_or(0, |address| address.0);
         ctx.emit(
             cpu,

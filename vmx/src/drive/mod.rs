@@ -24,8 +24,10 @@ mod shadow;
 mod state;
 mod timers;
 mod view;
+mod watcher;
 
 pub use state::segment_fields;
+pub use watcher::Watcher;
 
 use crate::decide::{Controls, PauseLoop, Table, View, decide};
 use crate::{Capabilities, Field, FieldSet, SecondaryControls, Vmcs};
@@ -65,6 +67,8 @@ pub struct Vmx {
     apic: apic::Virtual,
     /// [`Cpu::tick`] at the last entry: whatever completes in the guest takes at least one tick.
     entry_tick: u64,
+    /// Not part of the state.
+    watcher: Option<Watcher>,
 }
 
 impl Vmx {
@@ -86,7 +90,14 @@ impl Vmx {
             pending_mtf: false,
             apic: apic::Virtual::default(),
             entry_tick: 0,
+            watcher: None,
         }
+    }
+
+    /// The same, watched.
+    #[must_use]
+    pub fn watched(self, watcher: Option<Watcher>) -> Self {
+        Self { watcher, ..self }
     }
 
     /// The capability MSRs.

@@ -1,17 +1,30 @@
 //! `rootmode run`: a machine with an image, its serial port on standard output, its exit status as QEMU's.
 
+#[cfg(unix)]
+mod console;
+mod keyboard;
+#[cfg(unix)]
+mod keys;
+mod progress;
+mod watch;
+
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use rootmode::machine::{Findings, Machine, Parts, describe, exit_status};
+use progress::Progress;
+use rootmode::explain::Refusals;
+use rootmode::machine::{Findings, Machine, Parts};
 use rootmode::processor::Processor;
 use rootmode_arch::choices::{Choices, Recorded, Recorder, Seeded, Tame, format_choices, parse_choices};
-use rootmode_arch::record::{Payload, Stop};
+use rootmode_arch::record::Stop;
 use rootmode_arch::{Hardware, Site};
 use rootmode_models::devices::pc::Configuration;
+
+use keyboard::Keyboard;
+use watch::{End, Summary, Watched};
 
 use super::{read_text, write_text};
 
@@ -41,16 +54,21 @@ pub(super) struct Arguments {
     /// Firmware at the reset vector.
     #[arg(long, value_name = "FILE")]
     bios: Option<PathBuf>,
-    /// Where the serial port goes: `stdio`, or a file.
+    /// Where the serial port goes: `stdio`, or a file. On a terminal, `stdio` is interactive; Ctrl-A x ends the machine.
     #[arg(long, default_value = "stdio", value_name = "FILE")]
     serial: String,
     /// How the processor uses the latitude that the manuals leave. `hostile` also reports, on standard error, uses of
     /// translations that are stale where the manuals require an invalidation.
     #[arg(long, value_enum, default_value_t = HardwareArgument::Tame)]
     hardware: HardwareArgument,
-    /// How the findings of hostile hardware are printed: two lines each, or a line of JSON.
+    /// How the summary, refused entries and the findings of hostile hardware are printed on standard error: for people, or
+    /// a line of JSON each, the summary last.
     #[arg(long, value_enum, default_value_t)]
     format: super::Format,
+    /// Print every broken rule of a VM entry or VMRUN that the processor refuses, with values and nearest valid ones, instead
+    /// of one line.
+    #[arg(long)]
+    explain: bool,
     /// Stop at this tick.
     #[arg(long, value_name = "TICKS")]
     limit: Option<u64>,
@@ -84,22 +102,6 @@ impl From<HardwareArgument> for Hardware {
     }
 }
 
-/// Prints what hostile hardware found.
-fn report(findings: &Findings, format: super::Format) -> miette::Result<()> {
-    for record in findings.take() {
-        if let Payload::Stale(stale) = &record.payload {
-            match format {
-                super::Format::Text => anstream::eprintln!("{}", describe(&record, stale)),
-                super::Format::Json => {
-                    let line = serde_json::to_string(&record);
-                    anstream::eprintln!("{}", line.map_err(|e| miette::miette!("cannot encode JSON: {e}"))?);
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
 /// A size with an optional suffix.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let (digits, shift) = match text.trim_end_matches(['b', 'B', 'i']) {
@@ -118,6 +120,7 @@ fn read(path: &PathBuf) -> miette::Result<Vec<u8>> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> miette::Result<ExitCode> {
+    let refusals = Refusals::default();
     let parts = Parts {
         cpu: Processor::parse(&arguments.cpu).map_err(|e| miette::miette!("--cpu {}: {e}", arguments.cpu))?,
         configuration: Configuration {
@@ -130,6 +133,7 @@ pub(super) fn run(arguments: &Arguments) -> miette::Result<ExitCode> {
         firmware: arguments.bios.as_ref().map(read).transpose()?,
         image: arguments.image.as_ref().map(read).transpose()?,
         hardware: arguments.hardware.into(),
+        watch: Some(refusals.watch()),
         name: arguments.image.as_ref().map_or_else(String::new, |path| path.display().to_string()),
     };
     let mut choices = source(arguments)?;
@@ -144,38 +148,62 @@ pub(super) fn run(arguments: &Arguments) -> miette::Result<ExitCode> {
     if arguments.hardware == HardwareArgument::Hostile {
         machine.board.set_observer(Some(Box::new(findings.clone())));
     }
-    let mut serial: Box<dyn std::io::Write> = if arguments.serial == "stdio" {
+    let watched = Watched { findings, refusals, format: arguments.format, explain: arguments.explain };
+    let begin = Instant::now();
+    let end = drive(arguments, &mut machine, &watched, begin)?;
+    let summary = Summary::new(end, &machine, &watched, begin.elapsed(), arguments.digest);
+    summary.print(arguments.format)?;
+    if let Some((path, made)) = recording {
+        write_text(path, &format_choices(&made.recorder().list))?;
+    }
+    Ok(ExitCode::from(summary.status))
+}
+
+/// Runs the machine until it stops or somebody ends it; the terminal is as before when this returns.
+fn drive(
+    arguments: &Arguments,
+    machine: &mut Machine,
+    watched: &Watched,
+    begin: Instant,
+) -> miette::Result<End> {
+    let stdio = arguments.serial == "stdio";
+    let mut serial: Box<dyn std::io::Write> = if stdio {
         Box::new(std::io::stdout())
     } else {
         let file = std::fs::File::create(&arguments.serial);
         Box::new(file.map_err(|e| miette::miette!("cannot create {}: {e}", arguments.serial))?)
     };
-    let begin = Instant::now();
-    let end = arguments.limit.unwrap_or(u64::MAX);
-    let stopped = loop {
-        let until = machine.board.now().saturating_add(CHUNK).min(end);
+    let mut progress = Progress::new();
+    let mut keyboard = Keyboard::open(stdio)?;
+    let limit = arguments.limit.unwrap_or(u64::MAX);
+    loop {
+        let until = machine.board.now().saturating_add(CHUNK).min(limit);
         let stopped = machine.run(until);
         let (text, console) = machine.take_output();
         if !text.is_empty() || !console.is_empty() {
+            if stdio {
+                progress.make_room(&text);
+                progress.make_room(&console);
+            }
             let written = serial.write_all(&text).and_then(|()| serial.write_all(&console));
             written.and_then(|()| serial.flush()).map_err(|e| miette::miette!("serial port: {e}"))?;
         }
-        report(&findings, arguments.format)?;
-        if stopped.stop != Stop::Limit || until == end {
-            break stopped;
+        watched.report(&mut progress)?;
+        progress.show(begin.elapsed(), stopped.tick, arguments.limit);
+        match keyboard.serve(machine, stopped, begin) {
+            Some(end) => {
+                progress.clear();
+                return Ok(end);
+            }
+            None if stopped.stop == Stop::Limit && until < limit => {}
+            // Whoever types may wake what is halted.
+            None if stopped.stop == Stop::Idle && keyboard.is_open() => {}
+            None => {
+                progress.clear();
+                return Ok(End::Stopped(stopped));
+            }
         }
-    };
-    let seconds = begin.elapsed().as_secs_f64();
-    let ticks = stopped.tick;
-    let rate = ticks as f64 / seconds / 1e6;
-    anstream::eprintln!("rootmode: {:?} after {ticks} ticks, {seconds:.2} s, {rate:.1} MIPS", stopped.stop);
-    if arguments.digest {
-        anstream::eprintln!("digest {:032x}", machine.board.digest());
     }
-    if let Some((path, made)) = recording {
-        write_text(path, &format_choices(&made.recorder().list))?;
-    }
-    Ok(ExitCode::from(exit_status(stopped.stop)))
 }
 
 /// Where choices come from.
