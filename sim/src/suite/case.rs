@@ -19,7 +19,7 @@ pub struct Case {
     pub definition: Definition,
     /// On which processor. The list's own options may still change it.
     pub cpu: Processor,
-    /// Why it is not run.
+    /// Why it is not run: what a generator says, or else what the runner finds.
     pub skipped: Option<String>,
     /// What is run.
     pub(super) setup: Option<Launch>,
@@ -135,7 +135,8 @@ pub fn plan(definitions: &[Definition], folder: &Path, request: &Request) -> Vec
             variants = variants.iter().flat_map(generator).collect();
         }
         variants.retain(|case| wanted(&case.name) && in_group(&case.definition));
-        for case in &mut variants {
+        // A generator may refuse a variant, with its reason.
+        for case in variants.iter_mut().filter(|case| case.skipped.is_none()) {
             match launch(case, folder, request) {
                 Ok(launch) => case.setup = Some(launch),
                 Err(reason) => case.skipped = Some(reason),

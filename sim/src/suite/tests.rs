@@ -138,6 +138,10 @@ fn protected() -> Generator {
             return vec![case.clone()];
         }
         let mut variant = case.clone();
+        // Nobody measured a command line that only the machine's monitor knows.
+        if variant.definition.test_args.is_some() {
+            variant.skipped = Some("the image holds no command line".into());
+        }
         variant.name.push_str("_PV");
         variant.definition.groups.push("pv".into());
         variant.definition.file = variant.definition.file.map(|file| file.replace(".flat", ".pv.bin"));
@@ -163,6 +167,19 @@ fn every_section_is_dispatched_once_and_the_last_one_keeps_its_keys() {
         names("# only\nfile = a.flat\n[]\nfile = b.flat\n", &Request::default()),
         Vec::<String>::new()
     );
+}
+
+#[test]
+fn a_variant_without_its_arguments_is_no_other_test() {
+    // M-1.4: it would pass with no arguments at all.
+    let list = "[t]\nfile = echo.flat\ntest_args = 'PASS: a|=0'\n";
+    let outcomes = run_list(list, &Request { generators: vec![protected()], ..Request::default() }, 1);
+    let got: Vec<_> = outcomes.iter().map(|o| (o.name.as_str(), o.verdict, o.reason.as_deref())).collect();
+    assert_eq!(
+        got,
+        [("t", Verdict::Pass, None), ("t_PV", Verdict::Skip, Some("the image holds no command line"))]
+    );
+    assert_eq!(outcomes[1].ticks, 0, "it was not run");
 }
 
 #[test]
@@ -318,6 +335,27 @@ fn dispatch_is_sound(definitions: &[Definition], cases: &[(String, usize)]) -> b
     in_order && follow && lines && unique.len() == cases.len()
 }
 
+const ARCHES: [Option<&str>; 3] = [None, Some("x86_64"), Some("i386")];
+const ACCELS: [Option<&str>; 3] = [None, Some("kvm"), Some("tcg")];
+const GROUPS: [Option<&str>; 4] = [None, Some("vmx"), Some("vm"), Some("nodefault")];
+const CONDITIONS: [Option<&str>; 3] = [None, Some("true"), Some("false")];
+
+/// A section, as places in the tables above.
+#[derive(Clone, Debug)]
+struct Drawn {
+    name: String,
+    arch: usize,
+    accel: usize,
+    groups: Vec<usize>,
+    condition: usize,
+}
+
+fn drawn() -> impl Strategy<Value = Drawn> {
+    let groups = proptest::collection::vec(0..4_usize, 0..3);
+    let parts = ("[ab]{1,2}", 0..3_usize, 0..3_usize, groups, 0..3_usize);
+    parts.prop_map(|(name, arch, accel, groups, condition)| Drawn { name, arch, accel, groups, condition })
+}
+
 proptest! {
     #[test]
     fn every_list_is_dispatched_soundly_and_mutants_are_not(
@@ -346,6 +384,54 @@ proptest! {
         prop_assert!(mutated(&|c| c.swap(0, last)));
         prop_assert!(mutated(&|c| c.push(c[last].clone())));
         prop_assert!(mutated(&|c| c[0].1 = c[last].1));
+    }
+
+    /// Property P-1.4: what is asked for of a section, and why it is skipped, in the words of kvm-unit-tests' own script
+    /// (`scripts/runtime.bash`); sections are drawn, the list is written from them, and answers are worked out from what
+    /// was drawn.
+    #[test]
+    fn the_same_tests_are_selected_as_by_upstreams_script(
+        sections in proptest::collection::vec(drawn(), 1..8),
+        arch in 0..3_usize, claimed in 0..3_usize, group in 0..4_usize, all: bool, filter in "[ab]?",
+    ) {
+        let request = Request {
+            filter: Regex::new(&filter).ok(),
+            group: GROUPS[group].map(str::to_owned),
+            all,
+            arch: ARCHES[arch].unwrap_or("x86_64").into(),
+            accel: ACCELS[claimed].map(str::to_owned),
+            ..Request::default()
+        };
+        let (mut list, mut expected) = (String::new(), Vec::new());
+        for (number, section) in sections.iter().enumerate() {
+            let name = format!("{}{number}", section.name);
+            list.push_str(&format!("[{name}]\nfile = none\n"));
+            let keys = [
+                ("arch", ARCHES[section.arch]), ("accel", ACCELS[section.accel]), ("disabled_if", CONDITIONS[section.condition]),
+            ];
+            for (key, value) in keys {
+                list.extend(value.map(|value| format!("{key} = {value}\n")));
+            }
+            let groups: Vec<&str> = section.groups.iter().filter_map(|group| GROUPS[*group]).collect();
+            list.push_str(&format!("groups = {}\n", groups.join(" ")));
+            if !name.contains(&filter) || GROUPS[group].is_some_and(|asked| !groups.contains(&asked)) {
+                continue;
+            }
+            let other = |own: Option<&str>, asked: &str| own.is_some_and(|own| own != asked);
+            let (own, condition) = (ACCELS[section.accel], CONDITIONS[section.condition]);
+            expected.push(name + " " + &if groups.contains(&"nodefault") && GROUPS[group].is_none() && !all {
+                "test marked as manual run only".to_owned()
+            } else if other(ARCHES[section.arch], &request.arch) {
+                format!("{} only", ARCHES[section.arch].unwrap())
+            } else if ACCELS[claimed].is_some_and(|claimed| other(own, claimed)) {
+                format!("{} only, but ACCEL={}", own.unwrap(), ACCELS[claimed].unwrap())
+            } else if condition == Some("true") {
+                "disabled because: true".to_owned()
+            } else {
+                "Test file '/nowhere/none' not found".to_owned()
+            });
+        }
+        prop_assert_eq!(names(&list, &request), expected);
     }
 
     #[test]
