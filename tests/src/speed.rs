@@ -8,7 +8,6 @@ use rootmode::machine::{Machine, Parts};
 use rootmode_arch::HostPhysical;
 use rootmode_arch::choices::Tame;
 use rootmode_arch::{Event, EventClass, FeatureSet, Vendor};
-use rootmode_cpu::Model;
 use rootmode_models::devices::pc;
 use rootmode_models::kvm::filter::{FilterRange, MsrBits};
 use rootmode_models::kvm::interception::{
