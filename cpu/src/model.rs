@@ -2,6 +2,7 @@
 //!
 //! A model advertises only what works. [`Model::max_intel`] and [`Model::max_amd`] have everything that this simulator has.
 
+use crate::counters::Counters;
 use crate::time;
 use rootmode_arch::cpuid::{Output, TABLE};
 use rootmode_arch::{Cr4, Feature, FeatureSet, Vendor};
@@ -87,7 +88,8 @@ const COMMON: &[Feature] = &[
 ];
 
 /// What only the Intel model has.
-const INTEL: &[Feature] = &[Feature::Vmx, Feature::TscDeadline, Feature::Pks, Feature::Lam, Feature::Ibt];
+const INTEL: &[Feature] =
+    &[Feature::Vmx, Feature::TscDeadline, Feature::Pks, Feature::Lam, Feature::Ibt, Feature::Pdcm];
 
 /// What only the AMD model has.
 const AMD: &[Feature] = &[
@@ -109,6 +111,8 @@ const AMD: &[Feature] = &[
     Feature::Gmet,
     Feature::BusLockThreshold,
     Feature::IdleHltIntercept,
+    Feature::PerfCtrExtCore,
+    Feature::PerfMonV2,
 ];
 
 impl Model {
@@ -157,9 +161,16 @@ impl Model {
                 [tsc.hertz(), tsc.hertz(), crystal.hertz(), 0].map(|hertz| (hertz / 1_000_000) as u32);
             leaves.insert((0x16, 0), megahertz);
         }
-        leaves.insert((0x8000_0000, 0), identity(0x8000_0021));
+        leaves.insert((0x8000_0000, 0), identity(0x8000_0022));
         leaves.insert((0x8000_0001, 0), [signature, 0, 0, 0]);
         leaves.insert((0x8000_0008, 0), [u32::from(physical_width) | 57 << 8, 0, 0, 0]);
+        if vendor == Vendor::Intel && features.has(Feature::Pdcm) {
+            leaves.insert((0xa, 0), Counters::leaf());
+        }
+        if features.has(Feature::PerfMonV2) {
+            // EBX: the core's counters.
+            leaves.insert((0x8000_0022, 0), [0, 6, 0, 0]);
+        }
         if features.has(Feature::Svm) {
             // Revision 1, 32768 ASIDs.
             leaves.insert((0x8000_000a, 0), [1, 0x8000, 0, 0]);

@@ -1,12 +1,11 @@
 //! The MSRs that the core owns (SDM Vol. 4 "Architectural MSRs", APM Vol. 2 "MSR Cross-Reference").
 //! An extension is asked first; what neither knows is #GP(0).
 
-use crate::Cpu;
-use crate::counters::COUNTERS;
 use crate::execute::cet::bit;
 use crate::fault::{Fault, Result};
+use crate::{Cpu, Model};
 use rootmode_arch::msr::*;
-use rootmode_arch::{Cr0, Efer, Feature, Linear, SegmentName, Vendor};
+use rootmode_arch::{Cr0, DebugCtl, Efer, Feature, Linear, SegmentName, Vendor};
 
 /// MSRs that have no other home in [`Cpu`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -48,13 +47,21 @@ pub struct MsrFile {
     pub hwcr: u64,
 }
 
+/// Bits of IA32_MISC_ENABLE that software cannot write.
+const PERFORMANCE_MONITORING: u64 = 1 << 7;
+const BRANCH_TRACE_UNAVAILABLE: u64 = 1 << 11;
+const PEBS_UNAVAILABLE: u64 = 1 << 12;
+
 impl MsrFile {
     /// The values after reset of processor `index`.
-    pub fn reset(index: u8) -> Self {
+    pub fn reset(model: &Model, index: u8) -> Self {
         Self {
             pat: 0x0007_0406_0007_0406,
             apic_base: 0xfee0_0800 | if index == 0 { 0x100 } else { 0 },
-            misc_enable: 1,
+            misc_enable: 1
+                | BRANCH_TRACE_UNAVAILABLE
+                | PEBS_UNAVAILABLE
+                | if model.has(Feature::Pdcm) { PERFORMANCE_MONITORING } else { 0 },
             ..Self::default()
         }
     }
@@ -81,21 +88,6 @@ impl MsrFile {
             self.hwcr,
         ]
     }
-}
-
-/// The event-select registers and the counters of AMD's first generation.
-const LAST_CTL: u32 = PERF_LEGACY_CTL0 + COUNTERS as u32 - 1;
-const LAST_CTR: u32 = PERF_LEGACY_CTR0 + COUNTERS as u32 - 1;
-
-/// RDPMC's last step: counter number `n`, up to date.
-///
-/// # Errors
-/// #GP(0) if the model has no such counter.
-pub(crate) fn read_counter(cpu: &Cpu, n: u32) -> Result<u64> {
-    if cpu.model.vendor() != Vendor::Amd || n >= COUNTERS as u32 {
-        return Err(Fault::GP0);
-    }
-    Ok(cpu.settled_counters().value(n as usize))
 }
 
 /// Reads an MSR of the core, without privilege checks or interception: RDMSR's last step, MSR-store lists.
@@ -140,11 +132,12 @@ pub fn read(cpu: &Cpu, index: u32) -> Result<u64> {
         }
         IA32_INTERRUPT_SSP_TABLE_ADDR if cpu.model.has(Feature::Shstk) => cpu.control_flow.table,
         IA32_PLATFORM_ID if intel => 0,
-        PERF_LEGACY_CTL0..=LAST_CTL if !intel => cpu.counters.control((index - PERF_LEGACY_CTL0) as usize),
-        PERF_LEGACY_CTR0..=LAST_CTR if !intel => read_counter(cpu, index - PERF_LEGACY_CTR0)?,
         SYSCFG if !intel => m.syscfg,
         HWCR if !intel => m.hwcr,
         _ => {
+            if let Some(register) = cpu.counters.register(index) {
+                return Ok(cpu.settled_counters().read(register));
+            }
             let checked = cpu.model.has(Feature::Mca).then(|| cpu.machine_check.read(index)).flatten();
             return checked.ok_or(Fault::GP0);
         }
@@ -185,7 +178,9 @@ pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
         }
         IA32_DEBUGCTL => {
             // LBR and BTF. Only AMD's branch records are modelled: Intel's enable bit reads back.
-            if value & !3 != 0 {
+            let freeze =
+                if intel && cpu.model.has(Feature::Pdcm) { DebugCtl::FREEZE_PERFMON_ON_PMI.0 } else { 0 };
+            if value & !(3 | freeze) != 0 {
                 return Err(Fault::GP0);
             }
             cpu.msrs.debugctl = value;
@@ -235,18 +230,20 @@ pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
         IA32_INTERRUPT_SSP_TABLE_ADDR if cpu.model.has(Feature::Shstk) => {
             cpu.control_flow.table = canonical(value)?;
         }
-        IA32_MISC_ENABLE if intel => cpu.msrs.misc_enable = value,
-        PERF_LEGACY_CTL0..=LAST_CTL if !intel => {
-            cpu.settle_counters();
-            cpu.counters.set_control((index - PERF_LEGACY_CTL0) as usize, value);
-        }
-        PERF_LEGACY_CTR0..=LAST_CTR if !intel => {
-            cpu.settle_counters();
-            cpu.counters.set_value((index - PERF_LEGACY_CTR0) as usize, value);
+        IA32_MISC_ENABLE if intel => {
+            let fixed = PERFORMANCE_MONITORING | BRANCH_TRACE_UNAVAILABLE | PEBS_UNAVAILABLE;
+            cpu.msrs.misc_enable = value & !fixed | cpu.msrs.misc_enable & fixed;
         }
         SYSCFG if !intel => cpu.msrs.syscfg = value,
         HWCR if !intel => cpu.msrs.hwcr = value,
         _ => {
+            if let Some(register) = cpu.counters.register(index) {
+                cpu.settle_counters();
+                cpu.counters.write(register, value)?;
+                cpu.watch_overflow();
+                cpu.update_attention();
+                return Ok(());
+            }
             let checked =
                 cpu.model.has(Feature::Mca).then(|| cpu.machine_check.write(index, value)).flatten();
             return checked.unwrap_or(Err(Fault::GP0));

@@ -105,6 +105,10 @@ impl Processor {
     /// Runs until `until` (a tick), or until something else ends the run. The state is at an instruction boundary then.
     pub fn run(&mut self, ctx: &mut Context<'_>, until: u64) -> RunEnd {
         loop {
+            if self.cpu.tick >= self.cpu.overflow_deadline {
+                self.cpu.settle_counters();
+            }
+            self.cpu.attention.0 &= !Attention::COUNTERS;
             if self.cpu.attention.0 & Attention::EFFECTS != 0 {
                 self.cpu.attention.0 &= !Attention::EFFECTS;
                 return RunEnd::Effects;
@@ -129,7 +133,8 @@ impl Processor {
                     Err(stop) => return RunEnd::Stop(stop),
                 }
             }
-            let limit = if eventful { self.cpu.tick + 1 } else { until.min(deadline) };
+            let quiet = until.min(deadline).min(self.cpu.overflow_deadline);
+            let limit = if eventful { self.cpu.tick + 1 } else { quiet };
             if let Err(stop) = self.run_blocks(ctx, limit, eventful) {
                 return RunEnd::Stop(stop);
             }
@@ -342,7 +347,13 @@ fn run_some(
                 Flow::Entered => return Ok(()),
             }
             x.cpu.tick += 1;
+            if flow == Flow::Repeat {
+                x.cpu.happened.iterations += 1;
+            }
             if careful {
+                if op.branches {
+                    x.cpu.happened.branches += 1;
+                }
                 if flow == Flow::Jumped {
                     x.cpu.record_branch(from);
                 }

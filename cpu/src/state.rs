@@ -10,7 +10,7 @@ mod status;
 
 use crate::apic::{Abilities, LocalApic, OwnPage};
 use crate::branches::BranchRecords;
-use crate::counters::Counters;
+use crate::counters::{Counters, Totals};
 use crate::execute::cet::ControlFlow;
 use crate::execute::smm::{Interrupted, PortInstruction, RESET_BASE};
 use crate::interrupts::Interrupts;
@@ -113,8 +113,10 @@ impl Attention {
     pub const BREAKPOINT: u32 = 256;
     /// Shadow stacks or tracking of indirect branches are in use.
     pub const CONTROL_FLOW: u32 = 512;
-    /// Branches are recorded.
+    /// Branches are recorded, or counted.
     pub const BRANCHES: u32 = 1024;
+    /// The time at which a performance counter may overflow has come nearer.
+    pub const COUNTERS: u32 = 2048;
 }
 
 /// How the extension gates external interrupts or NMIs.
@@ -334,8 +336,12 @@ pub struct Cpu {
     pub apic: LocalApic,
     /// Where control went last (AMD).
     pub branches: BranchRecords,
-    /// Performance counters (AMD), as they were when they were last settled.
+    /// Performance counters, as they were when they were last settled.
     pub counters: Counters,
+    /// What happened since power-up that they may count; its clocks follow from the tick.
+    pub(crate) happened: Totals,
+    /// The tick at which a counter that interrupts can overflow at the earliest.
+    pub(crate) overflow_deadline: u64,
     /// Ticks that passed while the processor was halted or waited for a start-up IPI.
     pub(crate) slept: u64,
     /// Machine-check registers.
@@ -428,10 +434,12 @@ impl Cpu {
             matched_breakpoints: 0,
             trap_inhibited: false,
             checks_data: false,
-            msrs: MsrFile::reset(index),
+            msrs: MsrFile::reset(&model, index),
             apic: LocalApic::new(OwnPage::default(), Abilities::of(&model), index.into()),
             branches: BranchRecords::default(),
-            counters: Counters::default(),
+            counters: Counters::new(&model),
+            happened: Totals::default(),
+            overflow_deadline: u64::MAX,
             slept: 0,
             machine_check: MachineCheck::default(),
             interrupts: Interrupts::default(),
@@ -523,6 +531,8 @@ impl Cpu {
         fresh.branches = self.branches;
         fresh.machine_check = self.machine_check;
         fresh.counters = self.counters;
+        fresh.happened = self.happened;
+        fresh.overflow_deadline = self.overflow_deadline;
         fresh.slept = self.slept;
         fresh.xcr0 = self.xcr0;
         fresh.xss = self.xss;

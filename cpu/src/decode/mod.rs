@@ -92,6 +92,8 @@ pub(crate) struct Decoded {
     pub(crate) extension: Option<Opcode>,
     /// Nothing may follow in a block.
     pub(crate) ends_block: bool,
+    /// A branch, taken or not.
+    pub(crate) branches: bool,
     /// A near branch: what follows runs as what went before.
     pub(crate) keeps_mode: bool,
     /// What the engine may run instead of the handler.
@@ -180,6 +182,7 @@ pub(crate) fn resolve(
         },
         extension: detail.extension,
         ends_block: detail.ends_block,
+        branches: detail.extension.is_none() && is_branch(instruction),
         keeps_mode: quick.is_near_branch(),
         quick,
         memory: memory(instruction, mode),
@@ -189,6 +192,21 @@ pub(crate) fn resolve(
             .unwrap_or_else(|| immediate(instruction)),
         current,
     }
+}
+
+/// Whether control may go elsewhere, other than by a fault.
+fn is_branch(instruction: &Instruction) -> bool {
+    use iced_x86::FlowControl as F;
+    matches!(
+        instruction.flow_control(),
+        F::UnconditionalBranch
+            | F::IndirectBranch
+            | F::ConditionalBranch
+            | F::Return
+            | F::Call
+            | F::IndirectCall
+            | F::Interrupt
+    )
 }
 
 fn operand(instruction: &Instruction, n: u32) -> Operand {

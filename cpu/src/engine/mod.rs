@@ -208,7 +208,10 @@ fn step(x: &mut Exec<'_, '_>, op: &Op, at: u32, resuming: bool) -> u32 {
                 }
             }
         }
-        Ok(Flow::Repeat) => x.run.left += rest - 1,
+        Ok(Flow::Repeat) => {
+            x.run.left += rest - 1;
+            x.cpu.happened.iterations += 1;
+        }
         Ok(Flow::Entered) => x.run.left += rest,
         Err(fault) => {
             x.run.left += rest;

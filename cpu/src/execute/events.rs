@@ -137,6 +137,13 @@ impl Exec<'_, '_> {
         self.deliver(delivery)?;
         self.cpu.record_delivery(from);
         self.cpu.tick += 1;
+        match delivery.kind {
+            DeliveryKind::External | DeliveryKind::Nmi | DeliveryKind::Hardware => {
+                self.cpu.happened.deliveries += 1;
+            }
+            // These are instructions.
+            _ => self.cpu.happened.branches += 1,
+        }
         self.cpu.trap_inhibited = false;
         let matched = std::mem::take(&mut self.cpu.matched_breakpoints);
         if matched != 0 {

@@ -156,7 +156,7 @@ pub(crate) fn rdpid(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     Ok(Flow::Next)
 }
 
-/// RDPMC: only AMD processors have counters.
+/// RDPMC.
 pub(crate) fn rdpmc(x: &mut Exec<'_, '_>, _: &Decoded) -> Result<Flow> {
     let event = Event::Rdpmc { counter: x.ecx() };
     if let Some(value) = x.offer(EventClass::Rdpmc, Stage::BeforeExceptions, |_| event)? {
@@ -168,7 +168,7 @@ pub(crate) fn rdpmc(x: &mut Exec<'_, '_>, _: &Decoded) -> Result<Flow> {
     }
     let value = match x.offer_rest(event)? {
         Some(value) => value,
-        None => msr::read_counter(x.cpu, x.ecx())?,
+        None => x.cpu.settled_counters().numbered(x.ecx())?,
     };
     x.put_edx_eax(value);
     Ok(Flow::Next)

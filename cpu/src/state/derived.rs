@@ -1,9 +1,10 @@
 //! What is derived from the registers: paging, tags, attention.
 
 use super::{Activity, Attention, Cpu, Gate};
+use crate::apic::Local;
 use crate::breakpoints::Condition;
-use crate::counters::{Counters, Occupation};
-use rootmode_arch::{Cr0, Cr3, Cr4, Efer, RFlags, Vendor};
+use crate::counters::{Counters, Occupation, Totals};
+use rootmode_arch::{Cr0, Cr3, Cr4, DebugCtl, Efer, RFlags, Vendor};
 use rootmode_mmu::{Paging, PagingMode, PdpteFault, PhysicalMemory, SecondStage, Tag, load_pdptes};
 
 impl Cpu {
@@ -90,19 +91,47 @@ impl Cpu {
     /// Brings the performance counters up to date.
     #[cold]
     pub(crate) fn settle_counters(&mut self) {
-        self.counters = self.settled_counters();
+        let (counters, interrupts) = self.counted();
+        self.counters = counters;
+        if interrupts {
+            if self.msrs.debugctl & DebugCtl::FREEZE_PERFMON_ON_PMI.0 != 0 {
+                self.counters.freeze();
+            }
+            self.local_interrupt(Local::Performance);
+        }
+        self.watch_overflow();
+    }
+
+    /// After the counters were settled or changed: when one can overflow.
+    pub(crate) fn watch_overflow(&mut self) {
+        let deadline = self.counters.patience().map_or(u64::MAX, |ticks| self.tick.saturating_add(ticks));
+        if deadline < self.overflow_deadline {
+            self.attention.0 |= Attention::COUNTERS;
+        }
+        self.overflow_deadline = deadline;
     }
 
     /// The performance counters as they are now.
     pub(crate) fn settled_counters(&self) -> Counters {
+        self.counted().0
+    }
+
+    /// The same, and whether an overflow interrupts.
+    fn counted(&self) -> (Counters, bool) {
         let mut counters = self.counters;
         let occupation = Occupation {
             user: self.cpl != 0,
             guest: self.published.guest,
             svm: self.efer.contains(Efer::SVME),
         };
-        counters.settle(self.tick.wrapping_sub(self.slept), occupation);
-        counters
+        let totals = Totals { clocks: self.clocks(), ..self.happened };
+        let interrupts = counters.settle(totals, occupation);
+        (counters, interrupts)
+    }
+
+    /// Ticks in which the processor was neither halted nor waiting for a start-up IPI.
+    pub(crate) const fn clocks(&self) -> u64 {
+        self.tick.wrapping_sub(self.slept)
     }
 
     /// Whether unaligned data accesses raise #AC: at CPL 3 with CR0.AM and RFLAGS.AC.
@@ -134,7 +163,7 @@ impl Cpu {
 
     /// Recomputes [`Cpu::attention`] alone.
     pub fn update_attention(&mut self) {
-        let mut bits = self.attention.0 & Attention::EFFECTS;
+        let mut bits = self.attention.0 & (Attention::EFFECTS | Attention::COUNTERS);
         if self.is_interrupted() {
             bits |= Attention::INTERRUPT;
         }
@@ -159,7 +188,7 @@ impl Cpu {
         if self.enforces_control_flow() {
             bits |= Attention::CONTROL_FLOW;
         }
-        if self.records_branches() {
+        if self.records_branches() || self.counters.count_branches() {
             bits |= Attention::BRANCHES;
         }
         // Quick forms look at shortcuts only, which hostile hardware does not keep.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rootmode_arch::choices::Choices;
 use rootmode_arch::record::Level;
 use rootmode_arch::{
-    AccessRights, Cr4, Feature, FeatureSet, Hardware, HostPhysical, Segment, SegmentName, Selector, Vendor,
+    AccessRights, Cr4, Feature, Hardware, HostPhysical, Segment, SegmentName, Selector, Vendor,
 };
 use rootmode_cpu::board::Board;
 use rootmode_cpu::{Cpu, Model, Virtualization};
@@ -19,7 +19,7 @@ use crate::guests::layout::TSS_SELECTOR;
 use crate::machine::Watch;
 
 /// What the model of KVM does not give to its VMs.
-const NOT_HOSTED: [Feature; 7] = [
+const NOT_HOSTED: &[Feature] = &[
     Feature::Pks,
     Feature::Lam,
     Feature::Shstk,
@@ -27,6 +27,9 @@ const NOT_HOSTED: [Feature; 7] = [
     Feature::Gmet,
     Feature::BusLockThreshold,
     Feature::IdleHltIntercept,
+    Feature::Pdcm,
+    Feature::PerfCtrExtCore,
+    Feature::PerfMonV2,
 ];
 
 /// The processor model on which both ways run L1: what this simulator has and the model of KVM virtualizes.
@@ -35,7 +38,7 @@ pub fn model(vendor: Vendor) -> Model {
         Vendor::Intel => Model::max_intel(),
         Vendor::Amd => Model::max_amd(),
     };
-    let features = NOT_HOSTED.into_iter().fold(*model.features(), FeatureSet::without);
+    let features = NOT_HOSTED.iter().fold(*model.features(), |features, feature| features.without(*feature));
     Model::new(vendor, features)
 }
 
