@@ -1,5 +1,6 @@
 //! The SVM instructions (APM Vol. 3 (24594 rev. 3.36) "System Instruction Reference").
 
+use super::page::Page;
 use super::{Svm, state};
 use rootmode_arch::record::Payload;
 use rootmode_arch::{EventClass, GuestPhysical, HostPhysical};
@@ -17,7 +18,7 @@ impl Svm {
             Instruction::Vmrun { vmcb } => return self.vmrun(cpu, ctx, vmcb),
             Instruction::Vmload { vmcb } => {
                 let at = self.vmcb_operand(cpu, ctx, vmcb, AccessKind::Read)?;
-                state::vmload(cpu, &Self::read_vmcb(ctx, at));
+                state::vmload(cpu, &Page::new(ctx.memory, at));
             }
             Instruction::Vmsave { vmcb } => self.vmsave(cpu, ctx, vmcb)?,
             Instruction::Stgi => self.set_gif(cpu, true),
@@ -56,9 +57,7 @@ impl Svm {
 
     fn vmsave(&self, cpu: &Cpu, ctx: &mut Context<'_>, address: u64) -> Result {
         let at = self.vmcb_operand(cpu, ctx, address, AccessKind::Write)?;
-        let mut vmcb = Self::read_vmcb(ctx, at);
-        state::vmsave(cpu, &mut vmcb);
-        ctx.memory.write(at, vmcb.as_bytes());
+        state::vmsave(cpu, &mut Page::new(ctx.memory, at));
         Ok(())
     }
 }

@@ -6,11 +6,12 @@
 //! in the page that VM_HSAVE_PA points to, with the offsets of a VMCB's state-save area (the manual leaves the format
 //! to the processor).
 //!
-//! `vmrun` and `vmexit` are the transitions, `state` moves state, `instructions` are the other instructions, `gates` is
+//! `vmrun` and `vmexit` are the transitions, `state` moves state, `page` is where it moves to, `instructions` are the other instructions, `gates` is
 //! about GIF, interrupts and NMIs, `registers` the MSRs, `view` what decisions read.
 
 mod gates;
 mod instructions;
+mod page;
 mod registers;
 mod state;
 mod view;
@@ -24,11 +25,14 @@ use crate::decide::{Controls, PauseFilter, Table, View};
 use crate::vmcb::IntCtl;
 use crate::{Processor, Vmcb};
 use rootmode_arch::record::Level;
-use rootmode_arch::{Efer, Event, Feature, HostPhysical, Reaction, Stage, Vendor, vector};
+use rootmode_arch::{Efer, Event, EventClasses, Feature, HostPhysical, Reaction, Stage, Vendor, vector};
 use rootmode_cpu::{
     Context, Cpu, Fault, Instruction, Opcode, Outcome, Published, Result, Slot, Virtualization,
 };
 use rootmode_mmu::Digest;
+
+/// Bytes of a VMCB that VMRUN looks at: behind them are the branch-record stack and instruction-based sampling.
+const LOOKED_AT: usize = 0x6e8;
 
 /// SVM of one logical processor.
 #[derive(Clone, Debug)]
@@ -45,6 +49,8 @@ pub struct Svm {
     running: Option<Running>,
     /// Not part of the state.
     watcher: Option<Watcher>,
+    /// The controls of the last VMRUN, and the classes of events that may exit under them.
+    interest: (Controls, EventClasses),
 }
 
 /// What the processor keeps while a guest runs.
@@ -83,7 +89,7 @@ struct Maps {
 impl Svm {
     /// SVM of a processor with these properties, with GIF set. `host_level` is what records say about software in
     /// host mode.
-    pub const fn new(processor: Processor, host_level: Level) -> Self {
+    pub fn new(processor: Processor, host_level: Level) -> Self {
         Self {
             processor,
             host_level,
@@ -93,6 +99,7 @@ impl Svm {
             tsc_ratio: 1 << 32,
             running: None,
             watcher: None,
+            interest: (Controls::default(), EventClasses::NONE),
         }
     }
 
@@ -116,10 +123,10 @@ impl Svm {
         self.publish_gates(cpu);
     }
 
-    /// Reads a VMCB.
+    /// Reads a VMCB for VMRUN.
     fn read_vmcb(ctx: &Context<'_>, at: HostPhysical) -> Vmcb {
         let mut bytes = [0; crate::vmcb::SIZE];
-        ctx.memory.read(at, &mut bytes);
+        ctx.memory.read(at, &mut bytes[..LOOKED_AT]);
         Vmcb::from_bytes(bytes)
     }
 }

@@ -1,7 +1,7 @@
 //! #VMEXIT (APM Vol. 2 (24593 rev. 3.43) "#VMEXIT").
 
+use super::page::Page;
 use super::{Running, Svm, state};
-use crate::Vmcb;
 use crate::decide::Exit;
 use crate::vmcb::{EventInfo, EventKind, Field, IntCtl, NestedControl};
 use rootmode_arch::event::ExceptionSource;
@@ -10,22 +10,18 @@ use rootmode_arch::{Dr7, Event, Feature, HostPhysical, Vendor, vector};
 use rootmode_cpu::{Activity, Context, Cpu, Current, Delivery, DeliveryKind};
 
 /// Writes what the exit reports.
-pub(super) fn record(vmcb: &mut Vmcb, exit: &Exit, interrupted: EventInfo) {
-    for (field, value) in [
-        (Field::ExitCode, exit.code.0),
-        (Field::ExitInfo1, exit.info1),
-        (Field::ExitInfo2, exit.info2),
-        (Field::ExitIntInfo, interrupted.0 & 0xffff_ffff),
-        (Field::ExitIntInfoError, interrupted.0 >> 32),
-        (Field::NextRip, exit.next_rip),
-    ] {
-        vmcb.set(field, value);
-    }
+pub(super) fn record(vmcb: &mut Page<'_>, exit: &Exit, interrupted: EventInfo) {
+    vmcb.set(Field::ExitCode, exit.code.0);
+    vmcb.set(Field::ExitInfo1, exit.info1);
+    vmcb.set(Field::ExitInfo2, exit.info2);
+    vmcb.set(Field::ExitIntInfo, interrupted.0 & 0xffff_ffff);
+    vmcb.set(Field::ExitIntInfoError, interrupted.0 >> 32);
+    vmcb.set(Field::NextRip, exit.next_rip);
 }
 
 /// With decode assists, page faults of data accesses report the instruction's bytes; every other exit reports none
 /// (APM Vol. 2 (24593 rev. 3.43) "Guest Instruction Bytes").
-fn record_instruction(cpu: &Cpu, vmcb: &mut Vmcb, running: &Running, event: Option<&Event>) {
+fn record_instruction(cpu: &Cpu, vmcb: &mut Page<'_>, running: &Running, event: Option<&Event>) {
     let data = match event {
         Some(Event::SecondStage(access)) => !access.fetch,
         Some(Event::Exception(e)) => e.vector == vector::PF && e.error_code.unwrap_or(0) & 1 << 4 == 0,
@@ -37,7 +33,7 @@ fn record_instruction(cpu: &Cpu, vmcb: &mut Vmcb, running: &Running, event: Opti
     let mut bytes = [0; 15];
     let length = usize::from(length);
     bytes[..length].copy_from_slice(&cpu.current.bytes[..length]);
-    vmcb.set_bytes(Field::InstructionBytes, &bytes);
+    vmcb.set_bytes(Field::InstructionBytes, bytes);
 }
 
 /// The event as EXITINTINFO has it.
@@ -64,9 +60,10 @@ impl Svm {
         let direct = matches!(event, Some(Event::TripleFault))
             || matches!(event, Some(Event::Exception(e)) if e.vector == vector::DF);
         let delivering = cpu.delivering.take().filter(|_| !direct);
-        let mut vmcb = Self::read_vmcb(ctx, running.vmcb);
-        record(&mut vmcb, exit, delivering.as_ref().map_or(EventInfo::NONE, interrupted));
-        record_instruction(cpu, &mut vmcb, &running, event);
+        let mut page = Page::new(ctx.memory, running.vmcb);
+        let vmcb = &mut page;
+        record(vmcb, exit, delivering.as_ref().map_or(EventInfo::NONE, interrupted));
+        record_instruction(cpu, vmcb, &running, event);
         if let Some(Event::Exception(e)) = event
             && (e.vector, e.source) == (vector::DB, ExceptionSource::Hardware)
         {
@@ -74,9 +71,9 @@ impl Svm {
             cpu.dr6 = cpu.dr6 & !0xf | e.detail;
             cpu.dr7 &= !Dr7::GD.0;
         }
-        state::save_guest(cpu, &mut vmcb);
+        state::save_guest(cpu, vmcb);
         if running.virtual_branches {
-            state::save_branches(cpu, &mut vmcb);
+            state::save_branches(cpu, vmcb);
         }
         if running.controls.nested.contains(NestedControl::NP_ENABLE) {
             vmcb.set(Field::GPat, cpu.msrs.pat);
@@ -96,7 +93,6 @@ impl Svm {
         // The event was delivered, or is in EXITINTINFO now.
         vmcb.set(Field::EventInj, 0);
         vmcb.set(Field::EventInjError, 0);
-        ctx.memory.write(running.vmcb, vmcb.as_bytes());
         ctx.emit(
             cpu,
             Payload::Exit {
@@ -113,7 +109,7 @@ impl Svm {
 
     /// Loads the host's state; GIF is 0 afterwards.
     pub(super) fn return_to_host(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, branches: bool) {
-        let area = Self::read_vmcb(ctx, HostPhysical(self.hsave));
+        let area = Page::new(ctx.memory, HostPhysical(self.hsave));
         if branches {
             state::load_branches(cpu, &area);
         }

@@ -1,5 +1,6 @@
 //! VMRUN (APM Vol. 2 (24593 rev. 3.43) "VMRUN Instruction", "Event Injection", "TLB Flush").
 
+use super::page::Page;
 use super::{Maps, Running, Svm, state};
 use crate::Vmcb;
 use crate::decide::{Controls, Exit, PauseFilter, Traits};
@@ -36,10 +37,8 @@ impl Svm {
 
     pub(super) fn vmrun(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, address: u64) -> Result<Outcome> {
         let at = self.check_vmcb_address(address)?;
-        let mut area = Vmcb::zeroed();
-        state::save_host(cpu, &mut area);
-        ctx.memory.write(HostPhysical(self.hsave), area.as_bytes());
-        let vmcb = Self::read_vmcb(ctx, at);
+        state::save_host(cpu, &mut Page::new(ctx.memory, HostPhysical(self.hsave)));
+        let mut vmcb = Self::read_vmcb(ctx, at);
         let value = |field| vmcb.get(field).unwrap_or(0);
         let host = Host {
             cr0: Some(cpu.cr0),
@@ -64,6 +63,10 @@ impl Svm {
             if !self.processor.has(feature) {
                 controls.intercepts = controls.intercepts.without(intercept);
             }
+        }
+        // Most entries find the intercepts of the entry before.
+        if controls != self.interest.0 {
+            self.interest = (controls, crate::decide::interest(&controls));
         }
         self.running = Some(Running {
             vmcb: at,
@@ -90,7 +93,9 @@ impl Svm {
             return Ok(Outcome::Entered);
         }
         let published = self.publish_guest(cpu, &vmcb);
-        state::load_guest(cpu, &vmcb, &self.processor);
+        crate::rules::canonicalize(&mut vmcb, &self.processor);
+        state::load_guest(cpu, &vmcb);
+        let value = |field| vmcb.get(field).unwrap_or(0);
         if controls.nested.contains(NestedControl::NP_ENABLE) {
             cpu.msrs.pat = value(Field::GPat);
         }
@@ -131,9 +136,7 @@ impl Svm {
         }
         cpu.msrs.pat = running.host_pat;
         let exit = Exit { code, info1: 0, info2: 0, next_rip: 0, id: "svm.vmrun.refused" };
-        let mut vmcb = Self::read_vmcb(ctx, running.vmcb);
-        super::vmexit::record(&mut vmcb, &exit, EventInfo::NONE);
-        ctx.memory.write(running.vmcb, vmcb.as_bytes());
+        super::vmexit::record(&mut Page::new(ctx.memory, running.vmcb), &exit, EventInfo::NONE);
         self.return_to_host(cpu, ctx, false);
     }
 
@@ -159,7 +162,7 @@ impl Svm {
             SecondStage::None
         };
         Published {
-            intercepts: crate::decide::interest(controls),
+            intercepts: self.interest.1,
             guest: true,
             level: self.guest_level(),
             second_stage,

@@ -1,0 +1,152 @@
+//! [`Page`]: a VMCB, or the host save area, where it lies in simulated memory.
+
+use crate::Vmcb;
+use crate::vmcb::{Field, segment_fields};
+use rootmode_arch::{AccessRights, HostPhysical, Segment, SegmentName, Selector};
+use rootmode_mmu::PhysicalMemory;
+
+/// What state is loaded from.
+pub(super) trait Fields {
+    /// The value of a field of at most 8 bytes of the VMCB.
+    fn value(&self, field: Field) -> u64;
+    /// A segment register of the state-save area.
+    fn segment(&self, name: SegmentName) -> Segment;
+}
+
+impl Fields for Vmcb {
+    #[inline(always)]
+    fn value(&self, field: Field) -> u64 {
+        self.get(field).unwrap_or(0)
+    }
+    fn segment(&self, name: SegmentName) -> Segment {
+        self.segment(name).unwrap_or_default()
+    }
+}
+
+/// A page in memory with the layout of a VMCB. Fields are read and written one by one: what is not written stays.
+pub(super) struct Page<'a> {
+    memory: &'a mut PhysicalMemory,
+    at: HostPhysical,
+    /// Where in RAM the page begins, if it is there.
+    place: Option<usize>,
+}
+
+impl<'a> Page<'a> {
+    /// The page at `at`, which is a multiple of 4096.
+    pub(super) fn new(memory: &'a mut PhysicalMemory, at: HostPhysical) -> Self {
+        let place = memory.offset(at);
+        Self { memory, at, place }
+    }
+
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: usize) -> [u8; N] {
+        if let Some(bytes) = self.place.and_then(|place| self.memory.load_at(place + offset)) {
+            return bytes;
+        }
+        let mut bytes = [0; N];
+        self.memory.read(self.at.offset(offset as u64), &mut bytes);
+        bytes
+    }
+
+    #[inline(always)]
+    fn store<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) {
+        if !self.place.is_some_and(|place| self.memory.store_at(place + offset, bytes)) {
+            self.memory.write(self.at.offset(offset as u64), &bytes);
+        }
+    }
+
+    /// Stores the low bytes of `value`; nothing if the field is not in a VMCB.
+    #[inline(always)]
+    pub(super) fn set(&mut self, field: Field, value: u64) {
+        let Some(at) = field.vmcb_offset() else { return };
+        match field.size() {
+            1 => self.store(at, (value as u8).to_le_bytes()),
+            2 => self.store(at, (value as u16).to_le_bytes()),
+            4 => self.store(at, (value as u32).to_le_bytes()),
+            _ => self.store(at, value.to_le_bytes()),
+        }
+    }
+
+    /// Stores a field of any size.
+    pub(super) fn set_bytes<const N: usize>(&mut self, field: Field, bytes: [u8; N]) {
+        debug_assert_eq!(field.size(), N);
+        if let Some(at) = field.vmcb_offset() {
+            self.store(at, bytes);
+        }
+    }
+
+    /// Stores a segment register, whose four fields lie side by side.
+    #[inline(always)]
+    pub(super) fn set_segment(&mut self, name: SegmentName, segment: &Segment) {
+        let low = u128::from(segment.selector.0) | u128::from(segment.rights.to_vmcb()) << 16;
+        let all = low | u128::from(segment.limit) << 32 | u128::from(segment.base) << 64;
+        if let Some(at) = segment_fields(name)[0].vmcb_offset() {
+            self.store(at, all.to_le_bytes());
+        }
+    }
+}
+
+impl Fields for Page<'_> {
+    #[inline(always)]
+    fn value(&self, field: Field) -> u64 {
+        let Some(at) = field.vmcb_offset() else { return 0 };
+        match field.size() {
+            1 => self.load::<1>(at)[0].into(),
+            2 => u16::from_le_bytes(self.load(at)).into(),
+            4 => u32::from_le_bytes(self.load(at)).into(),
+            _ => u64::from_le_bytes(self.load(at)),
+        }
+    }
+
+    #[inline(always)]
+    fn segment(&self, name: SegmentName) -> Segment {
+        let Some(at) = segment_fields(name)[0].vmcb_offset() else { return Segment::default() };
+        let all = u128::from_le_bytes(self.load(at));
+        Segment {
+            selector: Selector(all as u16),
+            rights: AccessRights::from_vmcb((all >> 16) as u16),
+            limit: (all >> 32) as u32,
+            base: (all >> 64) as u64,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fields_of_a_segment_lie_side_by_side_in_the_order_in_which_they_are_moved() {
+        for name in SegmentName::ALL {
+            let places = segment_fields(name).map(|field| (field.vmcb_offset().unwrap(), field.size()));
+            let first = places[0].0;
+            assert_eq!(places, [(first, 2), (first + 2, 2), (first + 4, 4), (first + 8, 8)], "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_answers_what_an_image_of_it_does_and_leaves_the_rest_alone() {
+        let mut memory = PhysicalMemory::new();
+        memory.add_ram(HostPhysical(0), 0x4000).unwrap();
+        let bytes: Vec<u8> = (0..4096).map(|n| (n * 7 % 251) as u8).collect();
+        memory.write(HostPhysical(0x2000), &bytes);
+        let mut image = Vmcb::from_bytes(bytes.try_into().unwrap());
+        let mut page = Page::new(&mut memory, HostPhysical(0x2000));
+        for field in Field::all().filter(|f| f.vmcb_offset().is_some() && f.size() <= 8) {
+            assert_eq!(page.value(field), Fields::value(&image, field), "{field:?}");
+        }
+        for name in SegmentName::ALL {
+            assert_eq!(page.segment(name), Fields::segment(&image, name));
+        }
+        for field in [Field::Cpl, Field::Rip, Field::GdtrLimit, Field::Asid] {
+            image.set(field, 0x1122_3344_5566_7788);
+            page.set(field, 0x1122_3344_5566_7788);
+        }
+        let segment = Segment { selector: Selector(0x1234), base: 5, limit: 6, ..Segment::default() };
+        image.set_segment(SegmentName::Ss, &segment);
+        page.set_segment(SegmentName::Ss, &segment);
+        let mut after = [0; 4096];
+        memory.read(HostPhysical(0x2000), &mut after);
+        assert_eq!(&after, image.as_bytes());
+    }
+}
