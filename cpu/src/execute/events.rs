@@ -98,7 +98,15 @@ impl Exec<'_, '_> {
         }
         match exception.vector {
             vector::PF => self.cpu.cr2 = exception.detail,
-            // INT1 has the vector, but is no debug exception: DR6 stays.
+            // INT1 has the vector, but is no debug exception: DR6 stays. What MOV SS holds back of a breakpoint goes
+            // with it: the handler runs once (kvm-unit-tests, x86/debug.c).
+            vector::DB if exception.source == ExceptionSource::Privileged => {
+                let held = std::mem::take(&mut self.cpu.pending_debug) & !Dr6::BS.0;
+                if held != 0 {
+                    self.cpu.dr6 = self.cpu.dr6 & !0xf | held;
+                }
+                self.cpu.update_attention();
+            }
             vector::DB if exception.source == ExceptionSource::Hardware => {
                 self.cpu.dr6 = self.cpu.dr6 & !0xf | exception.detail;
                 self.cpu.msrs.debugctl &= !(DebugCtl::BTF | DebugCtl::LBR).0;

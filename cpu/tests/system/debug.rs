@@ -168,6 +168,22 @@ fn an_event_in_the_shadow_of_mov_ss_drops_its_single_step_trap() {
 }
 
 #[test]
+fn int1_takes_along_the_data_breakpoint_that_mov_ss_holds_back_and_int_n_does_not() {
+    let run = |code: &[u8]| {
+        let mut rig = rig(enable(1, 3, 3), [0, DATA, 0, 0]);
+        rig.put32(DATA, DATA_0.into());
+        rig.cpu().gpr[3] = DATA;
+        let outcome = rig.instruction(code);
+        (outcome, rig.cpu().dr6, rig.cpu().gpr[4])
+    };
+    // MOV SS, [EBX]; INT1: one frame.
+    assert_eq!(run(&[0x8e, 0x13, 0xf1]), (Err((DB, CODE + 3)), DR6 | 2, STACK - 12));
+    // MOV SS, [EBX]; INT 1: the breakpoint's frame lies above that of INT, whose handler has not begun.
+    assert_eq!(run(&[0x8e, 0x13, 0xcd, 0x01]).1, DR6 | 2);
+    assert_eq!(run(&[0x8e, 0x13, 0xcd, 0x01]).2, STACK - 24);
+}
+
+#[test]
 fn int1_leaves_dr6_alone() {
     let mut rig = Legacy::new();
     rig.cpu().dr6 = DR6 | 0x4001;

@@ -244,7 +244,7 @@ impl Rtc {
         let waits = |flag: u8| self.b() & flag != 0 && self.flags & flag == 0;
         let periodic = self.period().filter(|_| waits(PERIODIC)).map(after);
         let update = self.running().filter(|_| waits(UPDATE_ENDED)).map(|_| after(SECOND));
-        let alarm = self.next_alarm(cycle).filter(|_| waits(ALARM));
+        let alarm = waits(ALARM).then(|| self.next_alarm(cycle)).flatten();
         let first = [periodic, update, alarm].into_iter().flatten().min()?;
         Some(clock::RTC.tick_of(first))
     }
