@@ -63,6 +63,10 @@ pub(super) struct Arguments {
     /// Check these `path=value` words instead of the list's.
     #[arg(long, value_name = "WORDS")]
     check: Option<String>,
+    /// A variable of every test's environment, such as `TEST_DEVICE=0`, with which kvm-unit-tests leave out what only a
+    /// hypervisor answers. May be given several times.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    env: Vec<String>,
     /// Seconds that every test may take, instead of its own; 0 is no limit.
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
@@ -90,6 +94,14 @@ pub(super) struct Arguments {
     /// Name the tests and why some would be skipped, and end.
     #[arg(long)]
     names: bool,
+}
+
+/// A variable and its value, in one line.
+fn variable(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some((name, _)) if !name.is_empty() && !text.contains('\n') => Ok(text.to_owned()),
+        _ => Err("expected NAME=VALUE".into()),
+    }
 }
 
 /// Finds the list.
@@ -127,6 +139,7 @@ pub(super) fn run(arguments: &Arguments) -> miette::Result<Finding> {
         accel: arguments.accel.clone(),
         timeout: arguments.timeout,
         check: arguments.check.clone(),
+        environment: arguments.env.clone(),
         fixed: arguments.cpu.is_some(),
         generators,
     };

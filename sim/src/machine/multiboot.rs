@@ -1,6 +1,8 @@
 //! Multiboot 1 kernels (Multiboot Specification 0.6.96, "The layout of Multiboot header", "Machine state",
 //! "Boot information format").
 
+use std::ops::Range;
+
 use rootmode_arch::{AccessRights, Cr0, Gpr, HostPhysical, Segment, SegmentName, Selector};
 use rootmode_cpu::board::Board;
 use rootmode_models::devices::pc::Configuration;
@@ -16,10 +18,14 @@ const SEARCH: usize = 8192;
 const HAS_ADDRESSES: u32 = 1 << 16;
 /// Flags that a loader must understand: alignment of modules, memory information. Video modes are not among them.
 const UNDERSTOOD: u32 = 3;
-/// Where the boot information lies, in low memory.
+/// Where the boot information lies, in low memory, unless the kernel lies there.
 const INFORMATION: u64 = 0x9500;
 /// Bytes of boot information before its strings.
 const STRINGS: u64 = 0x400;
+/// The loader's name.
+const LOADER: &[u8] = b"rootmode";
+/// Where it ends at the latest.
+const INFORMATION_END: u64 = 0x9_0000;
 
 /// Where a Multiboot header is and what it asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,13 +80,13 @@ impl Header {
         board: &mut Board,
     ) -> Result<(), ImageError> {
         let memory = configuration.ram().0;
-        let (entry, kernel_end) = match self.addresses {
-            None => (elf::load(bytes, memory, board)?.entry, bytes.len() as u64 + 0x10_0000),
+        let elf::Loaded { entry, range } = match self.addresses {
+            None => elf::load(bytes, memory, board)?,
             Some(addresses) => self.load_flat(&addresses, bytes, memory, board)?,
         };
-        let information = Information { name, configuration, kernel_end };
-        information.write(board)?;
-        enter(board, entry);
+        let information = Information { name, configuration, kernel: range };
+        let at = information.write(board)?;
+        enter(board, entry, at);
         Ok(())
     }
 
@@ -90,7 +96,7 @@ impl Header {
         bytes: &[u8],
         memory: u64,
         board: &mut Board,
-    ) -> Result<(u64, u64), ImageError> {
+    ) -> Result<elf::Loaded, ImageError> {
         let wrong = |what| ImageError::Multiboot { offset: self.offset, what };
         let before = addresses.header.checked_sub(addresses.load);
         let before = before.ok_or_else(|| wrong("its address lies below the load address"))? as usize;
@@ -109,7 +115,7 @@ impl Header {
         let end = (load + length as u64).max(u64::from(addresses.bss_end));
         place("kernel", load, end - load, memory)?;
         board.memory.write(HostPhysical(load), contents);
-        Ok((u64::from(addresses.entry), end))
+        Ok(elf::Loaded { entry: addresses.entry.into(), range: load..end })
     }
 }
 
@@ -117,24 +123,35 @@ impl Header {
 struct Information<'a> {
     name: &'a str,
     configuration: &'a Configuration,
-    kernel_end: u64,
+    /// Where the kernel lies.
+    kernel: Range<u64>,
 }
 
 impl Information<'_> {
-    fn write(&self, board: &mut Board) -> Result<(), ImageError> {
+    /// The first page behind the kernel.
+    const fn behind(&self) -> u64 {
+        (self.kernel.end + 0xfff) & !0xfff
+    }
+
+    /// Writes it, and answers where.
+    fn write(&self, board: &mut Board) -> Result<u64, ImageError> {
         let memory = &mut board.memory;
         let (below, _) = self.configuration.ram();
-        let mut put = |offset: u64, value: u32| memory.write_u32(HostPhysical(INFORMATION + offset), value);
+        let command_line = format!("{} {}", self.name, self.configuration.command_line);
+        let end = |start: u64| start + STRINGS + (command_line.len() + LOADER.len()) as u64 + 2;
+        let free = self.kernel.start >= end(INFORMATION) || self.kernel.end <= INFORMATION;
+        let information = if free { INFORMATION } else { self.behind() };
+        place("boot information", information, end(information) - information, INFORMATION_END)?;
+        let mut put = |offset: u64, value: u32| memory.write_u32(HostPhysical(information + offset), value);
         let mut flags = 0x1 | 0x4 | 0x8 | 0x40 | 0x200;
         put(4, (below.min(0xa_0000) >> 10) as u32);
         put(8, (below.saturating_sub(0x10_0000) >> 10) as u32);
-        let command_line = format!("{} {}", self.name, self.configuration.command_line);
-        let strings = INFORMATION + STRINGS;
+        let strings = information + STRINGS;
         let loader = strings + command_line.len() as u64 + 1;
         put(16, strings as u32);
         put(64, loader as u32);
-        let module = INFORMATION + 0x80;
-        let map = INFORMATION + 0x100;
+        let module = information + 0x80;
+        let map = information + 0x100;
         let initrd = &self.configuration.initrd;
         if !initrd.is_empty() {
             put(20, 1);
@@ -153,13 +170,12 @@ impl Information<'_> {
             memory.write_u64(HostPhysical(at + 12), bytes);
             memory.write_u32(HostPhysical(at + 20), kind);
         }
-        place("command line", strings, command_line.len() as u64, 0x9_0000)?;
-        for (at, text) in [(strings, command_line.as_bytes()), (loader, b"rootmode")] {
+        for (at, text) in [(strings, command_line.as_bytes()), (loader, LOADER)] {
             memory.write(HostPhysical(at), text);
             memory.write_u8(HostPhysical(at + text.len() as u64), 0);
         }
         if !initrd.is_empty() {
-            let start = (self.kernel_end + 0xfff) & !0xfff;
+            let start = if free { self.behind() } else { (end(information) + 0xfff) & !0xfff };
             place("initial RAM disk", start, initrd.len() as u64, below)?;
             memory.write(HostPhysical(start), initrd);
             let end = start + initrd.len() as u64;
@@ -167,12 +183,12 @@ impl Information<'_> {
                 memory.write_u32(HostPhysical(module + offset), value as u32);
             }
         }
-        Ok(())
+        Ok(information)
     }
 }
 
 /// "Machine state": 32-bit protected mode, flat segments, paging off, interrupts off.
-fn enter(board: &mut Board, entry: u64) {
+fn enter(board: &mut Board, entry: u64, information: u64) {
     let cpu = &mut board.processors_mut()[0].cpu;
     let segment = |selector, rights| Segment {
         selector: Selector(selector),
@@ -186,7 +202,7 @@ fn enter(board: &mut Board, entry: u64) {
     *cpu.segment_mut(SegmentName::Cs) = segment(8, 0xc09b);
     cpu.cr0 = Cr0::PE | Cr0::ET;
     cpu.gpr[Gpr::Rax as usize] = LOADED;
-    cpu.gpr[Gpr::Rbx as usize] = INFORMATION;
+    cpu.gpr[Gpr::Rbx as usize] = information;
     cpu.rip = entry;
     cpu.refresh();
 }

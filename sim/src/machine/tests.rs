@@ -62,6 +62,42 @@ fn a_multiboot_kernel_finds_its_command_line_and_stops_the_machine() {
 }
 
 #[test]
+fn a_multiboot_kernel_in_low_memory_is_not_overwritten_by_its_boot_information() {
+    const LOAD: u32 = 0x9000;
+    const SIZE: u32 = 0x2000;
+    // Prints the command line and the first two bytes of its module, and stops with a double word of its image.
+    let code = assemble(32, u64::from(LOAD) + 0x20, |a| {
+        let (mut next, mut done) = (a.create_label(), a.create_label());
+        a.mov(edx, 0x3f8).unwrap();
+        a.mov(esi, dword_ptr(ebx + 16)).unwrap();
+        a.set_label(&mut next).unwrap();
+        a.lodsb().unwrap();
+        a.test(al, al).unwrap();
+        a.jz(done).unwrap();
+        a.out(dx, al).unwrap();
+        a.jmp(next).unwrap();
+        a.set_label(&mut done).unwrap();
+        a.mov(esi, dword_ptr(ebx + 24)).unwrap();
+        a.mov(esi, dword_ptr(esi)).unwrap();
+        a.lodsb().unwrap();
+        a.out(dx, al).unwrap();
+        a.lodsb().unwrap();
+        a.out(dx, al).unwrap();
+        a.mov(eax, dword_ptr(0x9500_u32)).unwrap();
+        a.out(0xf4, eax).unwrap();
+        a.hlt().unwrap();
+    });
+    let flags = 1_u32 << 16;
+    let checksum = 0_u32.wrapping_sub(0x1bad_b002).wrapping_sub(flags);
+    let header = [0x1bad_b002, flags, checksum, LOAD, LOAD, 0, 0, LOAD + 0x20];
+    let mut image = [header.map(u32::to_le_bytes).concat(), code].concat();
+    image.resize(SIZE as usize, 0x11);
+    let mut parts = parts(image);
+    parts.configuration.initrd = b"!?".to_vec();
+    assert_eq!(run(&parts), ("kernel a=1 b!?".into(), Stop::Requested(0x1111_1111)));
+}
+
+#[test]
 fn a_flat_binary_starts_in_real_mode() {
     let code = assemble(16, 0x7c00, |a| {
         a.smsw(ax).unwrap();

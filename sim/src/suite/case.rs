@@ -32,6 +32,8 @@ pub(super) struct Launch {
     pub(super) qemu: qemu::Setup,
     pub(super) processors: u8,
     pub(super) command_line: String,
+    /// The initial RAM disk: the test's environment, a variable a line.
+    pub(super) environment: String,
     /// Seconds.
     pub(super) timeout: u64,
 }
@@ -73,6 +75,8 @@ pub struct Request {
     pub timeout: Option<u64>,
     /// Replaces every test's checks.
     pub check: Option<String>,
+    /// Variables `NAME=value` of every test's environment.
+    pub environment: Vec<String>,
     /// The cases' processors are asked for: whatever vendor the list names.
     pub fixed: bool,
     /// Applied one after the other to what the one before made, first to a case on the default processor.
@@ -89,6 +93,7 @@ impl Default for Request {
             accel: None,
             timeout: None,
             check: None,
+            environment: Vec::new(),
             fixed: false,
             generators: Vec::new(),
         }
@@ -200,6 +205,7 @@ fn launch(case: &Case, folder: &Path, request: &Request) -> Result<Launch, Strin
         image,
         processors: qemu.processors.or(smp).unwrap_or(1),
         command_line: qemu.append.clone().or(arguments.pop()).unwrap_or_default(),
+        environment: request.environment.iter().map(|variable| format!("{variable}\n")).collect(),
         timeout: match (request.timeout, &definition.timeout) {
             (Some(seconds), _) => seconds,
             (None, Some(text)) => duration(text).ok_or_else(|| format!("timeout {text}: no duration"))?,

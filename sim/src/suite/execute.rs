@@ -99,6 +99,7 @@ fn build(launch: &Launch) -> Result<Machine, String> {
             processors: launch.processors,
             memory: launch.qemu.memory,
             command_line: launch.command_line.clone(),
+            initrd: launch.environment.clone().into_bytes(),
             ..Configuration::default()
         },
         hardware: Hardware::default(),

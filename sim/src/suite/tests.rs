@@ -12,10 +12,11 @@ use crate::processor::Processor;
 use regex::Regex;
 
 /// A Multiboot kernel that prints its arguments: `|` ends a line, `~` loops for ever, `=` and a character exit with the
-/// character's distance from '0'; at the end of its arguments it halts.
+/// character's distance from '0', `$` goes on in the initial RAM disk; at the end of its arguments it halts.
 fn kernel() -> Vec<u8> {
     let mut a = CodeAssembler::new(32).unwrap();
-    let (mut name, mut next, mut exit, mut halt, mut forever, mut print) = (
+    let (mut name, mut next, mut exit, mut halt, mut forever, mut print, mut module) = (
+        a.create_label(),
         a.create_label(),
         a.create_label(),
         a.create_label(),
@@ -39,6 +40,8 @@ fn kernel() -> Vec<u8> {
     a.je(forever).unwrap();
     a.cmp(al, i32::from(b'=')).unwrap();
     a.je(exit).unwrap();
+    a.cmp(al, i32::from(b'$')).unwrap();
+    a.je(module).unwrap();
     a.cmp(al, i32::from(b'|')).unwrap();
     a.jne(print).unwrap();
     a.mov(al, i32::from(b'\n')).unwrap();
@@ -47,6 +50,10 @@ fn kernel() -> Vec<u8> {
     a.jmp(next).unwrap();
     a.set_label(&mut forever).unwrap();
     a.jmp(forever).unwrap();
+    a.set_label(&mut module).unwrap();
+    a.mov(esi, dword_ptr(ebx + 24)).unwrap();
+    a.mov(esi, dword_ptr(esi)).unwrap();
+    a.jmp(next).unwrap();
     a.set_label(&mut exit).unwrap();
     a.lodsb().unwrap();
     a.movzx(eax, al).unwrap();
@@ -99,6 +106,14 @@ fn exit_statuses_mean_what_they_mean_upstream() {
     let stuck = outcome::judge(outcome::End::Stuck(rootmode_arch::record::Stop::TripleFault), &[]);
     assert_eq!(stuck, (Verdict::Fail, Some("the machine stopped: TripleFault".into())));
     assert_eq!(verdict("FAIL: a|=0").0, Verdict::Fail, "the console is believed before the status");
+}
+
+#[test]
+fn the_environment_is_the_initial_ram_disk_a_variable_a_line() {
+    let list = "[t]\nfile = echo.flat\ntest_args = '$'\n";
+    let environment = vec!["PASS: first".into(), "SUMMARY: 1 tests=0".into()];
+    let outcome = run_list(list, &Request { environment, ..Request::default() }, 1).remove(0);
+    assert_eq!((outcome.verdict, outcome.console.as_str()), (Verdict::Pass, "PASS: first\nSUMMARY: 1 tests"));
 }
 
 #[test]
