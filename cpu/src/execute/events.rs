@@ -89,9 +89,10 @@ impl Exec<'_, '_> {
                     }
                 }
                 Combination::TripleFault => {
+                    // An exit leaves the guest active: shutdown is what happens without one.
+                    self.raise_if_guest(&Event::TripleFault)?;
                     self.cpu.activity = Activity::Shutdown;
                     self.cpu.update_attention();
-                    self.raise_if_guest(&Event::TripleFault)?;
                     return Err(Fault::Stop(Stop::TripleFault));
                 }
             }

@@ -74,7 +74,7 @@ fn vmx_event(x: &Exec<'_, '_>, op: &Decoded, which: VmxInstruction, register: Op
     let operand = op.operands.iter().enumerate().find_map(|(n, operand)| match *operand {
         Operand::Memory => Some(EventOperand::Memory(x.memory_operand(op))),
         // The second register of VMREAD and VMWRITE is the encoding, reported apart.
-        Operand::Register(r) if register.is_none_or(|_| n == field_operand(which)) => {
+        Operand::Register(r) if register.is_none() || field_operand(which) == Some(n) => {
             Some(EventOperand::Register(Gpr::from_number(r)))
         }
         _ => None,
@@ -88,9 +88,13 @@ fn vmx_event(x: &Exec<'_, '_>, op: &Decoded, which: VmxInstruction, register: Op
     Event::Vmx { instruction: which, operand, register, value }
 }
 
-/// Which operand holds the field's value.
-const fn field_operand(which: VmxInstruction) -> usize {
-    if matches!(which, VmxInstruction::Vmwrite) { 1 } else { 0 }
+/// Which operand holds the field's value, if it can be a register: INVEPT and INVVPID have their type there.
+const fn field_operand(which: VmxInstruction) -> Option<usize> {
+    match which {
+        VmxInstruction::Vmread => Some(0),
+        VmxInstruction::Vmwrite => Some(1),
+        _ => None,
+    }
 }
 
 /// VMXOFF, VMLAUNCH, VMRESUME, VMCALL, VMFUNC.

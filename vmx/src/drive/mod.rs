@@ -171,6 +171,10 @@ impl Virtualization for Vmx {
     }
 
     fn permit(&self, cpu: &Cpu, opcode: Opcode) -> Result {
+        if cpu.smm {
+            // CR4.VMXE is 0 there ("Default Treatment of SMI Delivery").
+            return Err(Fault::UD);
+        }
         if self.guest {
             // What else has not exited is in a mode that makes it undefined.
             let shadowing = self.controls.has_secondary(SecondaryControls::VMCS_SHADOWING);
@@ -239,8 +243,8 @@ impl Virtualization for Vmx {
         matches!(index, msr::IA32_VMX_BASIC..=msr::IA32_VMX_EXIT_CTLS2).then_some(Err(Fault::GP0))
     }
 
-    fn check_cr(&self, _: &Cpu, cr: u8, value: u64) -> Result {
-        self.check_fixed(cr, value)
+    fn check_cr(&self, cpu: &Cpu, cr: u8, value: u64) -> Result {
+        self.check_fixed(cpu, cr, value)
     }
 
     fn efer_bits(&self, _: &Cpu) -> u64 {

@@ -5,7 +5,7 @@
 use super::Vmx;
 use crate::SecondaryControls;
 use crate::decide::Controls;
-use rootmode_arch::{Cr0, Event, Feature, Reaction, msr};
+use rootmode_arch::{Cr0, Cr4, Event, Feature, Reaction, msr};
 use rootmode_cpu::{Cpu, Fault, Result};
 
 /// What the guest reads or writes when its access to a control register does not exit.
@@ -36,7 +36,12 @@ pub(super) fn virtualize(controls: &Controls, cpu: &Cpu, event: &Event) -> React
 
 impl Vmx {
     /// Bits of CR0 and CR4 that VMX operation fixes (SDM Vol. 3D "VMX-Fixed Bits in CR0", "VMX-Fixed Bits in CR4").
-    pub(super) fn check_fixed(&self, cr: u8, value: u64) -> Result {
+    pub(super) fn check_fixed(&self, cpu: &Cpu, cr: u8, value: u64) -> Result {
+        if cpu.smm {
+            // SMM hides VMX operation, and lets nobody set CR4.VMXE ("Default Treatment of SMI Delivery").
+            let sets_vmxe = cr == 4 && Cr4(value).contains(Cr4::VMXE);
+            return if sets_vmxe { Err(Fault::GP0) } else { Ok(()) };
+        }
         if self.vmxon.is_none() {
             return Ok(());
         }
@@ -57,7 +62,7 @@ impl Vmx {
 
     /// VMXON's exceptions besides those that all VMX instructions share.
     pub(super) fn permit_vmxon(&self, cpu: &Cpu) -> Result {
-        if !cpu.model.has(Feature::Vmx) || !cpu.cr4.contains(rootmode_arch::Cr4::VMXE) {
+        if !cpu.model.has(Feature::Vmx) || !cpu.cr4.contains(Cr4::VMXE) {
             return Err(Fault::UD);
         }
         if cpu.cpl != 0 {
