@@ -319,7 +319,8 @@ impl Bench {
         self.board.memory.read(HostPhysical(VMCB), &mut page);
         self.vmcb = Vmcb::from_bytes(page);
         let field = |field| self.vmcb.get(field).unwrap_or(0);
-        let fetched = field(Field::BytesFetched) as usize;
+        // A refused entry leaves what was there.
+        let fetched = (field(Field::BytesFetched) as usize).min(15);
         let bytes = self.vmcb.bytes_of(Field::InstructionBytes).unwrap_or(&[]);
         End::Exit(Exit {
             code: field(Field::ExitCode),

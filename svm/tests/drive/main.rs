@@ -4,5 +4,6 @@
 mod bench;
 mod features;
 mod flips;
+mod fuzz;
 mod notes;
 mod scenarios;
