@@ -111,6 +111,22 @@ pub enum StaleWhy {
     Registers,
 }
 
+/// A clean bit of a VMCB that was wrongly set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "std", derive(serde::Serialize, serde::Deserialize))]
+pub struct TrustedField {
+    /// The VMCB.
+    pub vmcb: HostPhysical,
+    /// The clean bit; all that were set, if the processor did not keep this VMCB and so ignored them.
+    pub bits: u32,
+    /// Offset in the VMCB of the field whose kept value the processor used; `None`: it did not keep this VMCB.
+    pub field: Option<u16>,
+    /// What it kept.
+    pub kept: u64,
+    /// What memory held.
+    pub written: u64,
+}
+
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "std", derive(serde::Serialize, serde::Deserialize))]
@@ -207,6 +223,8 @@ pub enum Payload {
     Stopped(Stop),
     /// A stale translation was used (hostile hardware only).
     Stale(StaleUse),
+    /// A VMCB clean bit was set that should not have been (hostile hardware only).
+    Trusted(TrustedField),
 }
 
 /// Receives every record. Observers see shared state only and cannot change the machine.

@@ -1,6 +1,7 @@
 //! What a machine with hostile hardware found: uses of stale translations, told to people.
 
-use rootmode_arch::record::{Observer, Payload, Place, Record, StaleUse, StaleWhy};
+use rootmode_arch::record::{Observer, Payload, Place, Record, StaleUse, StaleWhy, TrustedField};
+use rootmode_svm::vmcb::{Clean, TABLE};
 
 use crate::transparency::Recorder;
 
@@ -17,7 +18,7 @@ impl Findings {
 
 impl Observer for Findings {
     fn observe(&mut self, record: &Record) {
-        if matches!(record.payload, Payload::Stale(_)) {
+        if matches!(record.payload, Payload::Stale(_) | Payload::Trusted(_)) {
             self.0.observe(record);
         }
     }
@@ -56,4 +57,22 @@ pub fn describe(record: &Record, stale: &StaleUse) -> String {
         stale.used.0,
         at(&stale.cached),
     )
+}
+
+/// `trusted`, found in `record`, in a line.
+pub fn describe_trusted(record: &Record, trusted: &TrustedField) -> String {
+    let TrustedField { vmcb, bits, field, kept, written } = *trusted;
+    let names: Vec<_> =
+        Clean::TABLE.iter().filter(|bit| bits >> bit.bit & 1 != 0).map(|bit| bit.name).collect();
+    let names = names.join(", ");
+    let at = format!("vCPU {}, tick {}: VMRUN of the VMCB at {:#x}", record.vcpu, record.tick, vmcb.0);
+    match field {
+        Some(offset) => {
+            let name = TABLE.iter().find(|row| row.offset == offset).map_or("?", |row| row.name);
+            format!(
+                "clean: {at} used {name} as it was ({kept:#x}, now {written:#x}): its clean bit {names} is set"
+            )
+        }
+        None => format!("clean: {at}, which the processor does not keep, has clean bits set: {names}"),
+    }
 }

@@ -6,9 +6,11 @@
 //! in the page that VM_HSAVE_PA points to, with the offsets of a VMCB's state-save area (the manual leaves the format
 //! to the processor).
 //!
-//! `vmrun` and `vmexit` are the transitions, `state` moves state, `page` is where it moves to, `instructions` are the other instructions, `gates` is
-//! about GIF, interrupts and NMIs, `registers` the MSRs, `view` what decisions read.
+//! `vmrun` and `vmexit` are the transitions, `state` moves state, `page` is where it moves to, `instructions` are the other
+//! instructions, `gates` is about GIF, interrupts and NMIs, `clean` about what is not read again, `registers` the MSRs,
+//! `view` what decisions read.
 
+mod clean;
 mod gates;
 mod instructions;
 mod page;
@@ -51,6 +53,8 @@ pub struct Svm {
     watcher: Option<Watcher>,
     /// The controls of the last VMRUN, and the classes of events that may exit under them.
     interest: (Controls, EventClasses),
+    /// The VMCB that hostile hardware keeps between runs.
+    kept: Option<Box<clean::Kept>>,
 }
 
 /// What the processor keeps while a guest runs.
@@ -100,6 +104,7 @@ impl Svm {
             running: None,
             watcher: None,
             interest: (Controls::default(), EventClasses::NONE),
+            kept: None,
         }
     }
 
@@ -207,6 +212,7 @@ impl Virtualization for Svm {
             return Some(Fault::with_code(vector::SX, 1));
         }
         self.running = None;
+        self.kept = None;
         self.gif = true;
         self.publish_host(cpu);
         None
@@ -214,6 +220,9 @@ impl Virtualization for Svm {
 
     fn digest(&self, digest: &mut Digest) {
         digest.all(&[self.gif.into(), self.vm_cr, self.hsave, self.tsc_ratio]);
+        if let Some(kept) = &self.kept {
+            kept.digest(digest);
+        }
         if let Some(running) = &self.running {
             digest.all(&[
                 running.vmcb.0,

@@ -93,6 +93,7 @@ impl Svm {
         // The event was delivered, or is in EXITINTINFO now.
         vmcb.set(Field::EventInj, 0);
         vmcb.set(Field::EventInjError, 0);
+        self.keep_exit(ctx, running.vmcb);
         ctx.emit(
             cpu,
             Payload::Exit {

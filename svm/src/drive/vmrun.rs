@@ -39,6 +39,7 @@ impl Svm {
         let at = self.check_vmcb_address(address)?;
         state::save_host(cpu, &mut Page::new(ctx.memory, HostPhysical(self.hsave)));
         let mut vmcb = Self::read_vmcb(ctx, at);
+        self.trust_clean_bits(cpu, ctx, at, &mut vmcb);
         let value = |field| vmcb.get(field).unwrap_or(0);
         let host = Host {
             cr0: Some(cpu.cr0),

@@ -2,16 +2,18 @@
 
 use iced_x86::code_asm::CodeAssembler;
 use iced_x86::{Decoder, DecoderOptions, IcedError};
-use rootmode_arch::record::{Level, Stop};
+use rootmode_arch::choices::Choices;
+use rootmode_arch::record::{Level, Observer, Payload, Place, Record, Stop};
 use rootmode_arch::{
-    AccessRights, Cr0, Cr4, DescriptorTable, Efer, Feature, FeatureSet, Gpr, HostPhysical, RFlags, Segment,
-    SegmentName, Selector, Vendor, msr,
+    AccessRights, Cr0, Cr4, DescriptorTable, Efer, Feature, FeatureSet, Gpr, Hardware, HostPhysical, RFlags,
+    Segment, SegmentName, Selector, Vendor, msr,
 };
 use rootmode_cpu::board::Board;
 use rootmode_cpu::{Cpu, Fault, Instruction, Model, Outcome, gate_address};
 use rootmode_svm::drive::Svm;
 use rootmode_svm::vmcb::{IntCtl, NestedControl};
 use rootmode_svm::{Field, Intercept, Intercepts, Processor, Vmcb};
+use std::sync::{Arc, Mutex};
 
 pub(crate) const CR3: u64 = 0x1000;
 pub(crate) const GDT: u64 = 0x5000;
@@ -86,6 +88,25 @@ pub(crate) enum End {
     Stopped(Stop),
 }
 
+/// What a machine recorded of its software's mistakes.
+#[derive(Clone, Default)]
+pub(crate) struct Records(Arc<Mutex<Vec<Record>>>);
+
+impl Records {
+    /// The records since the last call.
+    pub(crate) fn take(&self) -> Vec<Record> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+impl Observer for Records {
+    fn observe(&mut self, record: &Record) {
+        if matches!(record.payload, Payload::Stale(_) | Payload::Trusted(_)) {
+            self.0.lock().unwrap().push(*record);
+        }
+    }
+}
+
 pub(crate) struct Bench {
     pub(crate) board: Board,
     pub(crate) vmcb: Vmcb,
@@ -119,8 +140,21 @@ impl Bench {
     }
 
     pub(crate) fn with_features(features: FeatureSet) -> Self {
-        let model = Model::new(Vendor::Amd, features);
+        Self::on(Board::new(), features)
+    }
+
+    /// A machine with hostile hardware, which draws from `choices`.
+    pub(crate) fn hostile(choices: Box<dyn Choices + Send>) -> (Self, Records) {
         let mut board = Board::new();
+        board.set_hardware(Hardware::Hostile);
+        board.set_choices(choices);
+        let records = Records::default();
+        board.set_observer(Some(Box::new(records.clone())));
+        (Self::on(board, features()), records)
+    }
+
+    fn on(mut board: Board, features: FeatureSet) -> Self {
+        let model = Model::new(Vendor::Amd, features);
         board.gates = true;
         board.memory.add_ram(HostPhysical(0), 0x20_0000).expect("the bench's RAM is well-formed");
         let processor = Processor::new("bench", *model.features(), model.physical_width());
@@ -190,6 +224,13 @@ impl Bench {
 
     pub(crate) fn put(&mut self, at: u64, value: u64) {
         self.board.memory.write_u64(HostPhysical(at), value);
+    }
+    /// A store that the host's own program makes.
+    pub(crate) fn host_writes(&mut self, at: u64, value: u64) {
+        let cpu = self.cpu();
+        let place = Place { tick: cpu.tick, vcpu: cpu.index, rip: cpu.rip };
+        self.board.memory.set_writer(Some(place));
+        self.put(at, value);
     }
     pub(crate) fn get(&self, at: u64) -> u64 {
         self.board.memory.read_u64(HostPhysical(at))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rootmode::explain::{Refusals, Refused};
-use rootmode::machine::{Findings, Machine, describe, exit_status};
+use rootmode::machine::{Findings, Machine, describe, describe_trusted, exit_status};
 use rootmode_arch::record::{Payload, Stop};
 use rootmode_cpu::board::Stopped;
 use serde::Serialize;
@@ -45,7 +45,10 @@ impl Watched {
             progress.clear();
             match (&record.payload, self.format) {
                 (Payload::Stale(stale), Format::Text) => anstream::eprintln!("{}", describe(&record, stale)),
-                (Payload::Stale(_), Format::Json) => line(&record)?,
+                (Payload::Trusted(trusted), Format::Text) => {
+                    anstream::eprintln!("{}", describe_trusted(&record, trusted));
+                }
+                (Payload::Stale(_) | Payload::Trusted(_), Format::Json) => line(&record)?,
                 _ => {}
             }
         }
