@@ -352,8 +352,8 @@ impl Feature {
     }
 }
 
-/// Whether two spellings of a flag are the same.
-fn same_flag(one: &str, other: &str) -> bool {
+/// Whether two spellings of a flag are the same: case, `-`, `_` and `.` do not count.
+pub fn same_flag(one: &str, other: &str) -> bool {
     fn letters(text: &str) -> impl Iterator<Item = u8> + '_ {
         let bytes = text.bytes().filter(|byte| !matches!(byte, b'-' | b'_' | b'.'));
         bytes.map(|byte| byte.to_ascii_lowercase())

@@ -89,6 +89,9 @@ fn print(sheet: &Sheet) {
         sheet.physical_bits
     );
     anstream::println!("{bold}features{bold:#}: {}", sheet.features.join(" "));
+    if !sheet.vmx.is_empty() {
+        anstream::println!("{bold}VMX{bold:#}: {}", sheet.vmx.join(" "));
+    }
     if !sheet.lacks.is_empty() {
         anstream::println!("{bold}the real part also has{bold:#}: {}", sheet.lacks.join(", "));
     }

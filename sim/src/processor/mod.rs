@@ -12,6 +12,7 @@
 //! assert!(Processor::parse("max-intel,-picd").unwrap_err().to_string().contains("pcid"));
 //! ```
 
+mod capabilities;
 mod near;
 mod parts;
 mod show;
@@ -23,9 +24,12 @@ use std::sync::Arc;
 use rootmode_arch::record::Level;
 use rootmode_arch::{Feature, FeatureSet, Vendor};
 use rootmode_cpu::{Model, Virtualization};
+use rootmode_svm::Processor as SvmProcessor;
+use rootmode_svm::drive::Svm;
+use rootmode_vmx::drive::Vmx;
+use rootmode_vmx::drive::offered::Offer;
 
 use crate::machine::Watch;
-use crate::transparency::extension;
 use near::near;
 pub use parts::{NAMES, about};
 pub use show::{Leaf, Register, Sheet};
@@ -38,6 +42,8 @@ pub struct Processor {
     /// Name and changes, as `--cpu` takes them.
     text: String,
     model: Arc<Model>,
+    /// What VMX offers as far as the model's features allow.
+    offer: Offer,
 }
 
 /// Why a text names no processor.
@@ -106,7 +112,7 @@ impl Default for Processor {
 
 impl Processor {
     fn of(name: &'static str) -> Self {
-        Self { name, text: name.to_owned(), model: Arc::new(parts::model(name)) }
+        Self { name, text: name.to_owned(), model: Arc::new(parts::model(name)), offer: parts::offer(name) }
     }
 
     /// The model called `name`, as it is.
@@ -157,8 +163,7 @@ impl Processor {
             (.., Some((flag, value))) => (flag, switch(flag, value)?),
             _ => return Err(ProcessorError::Form { item: item.to_owned() }),
         };
-        let unknown = || ProcessorError::UnknownFlag { flag: flag.to_owned(), near: near(flag) };
-        let feature = Feature::from_flag(flag).ok_or_else(unknown)?;
+        let Some(feature) = Feature::from_flag(flag) else { return self.with_vmx(item, flag, on) };
         let features =
             if on { self.adding(flag, feature)? } else { without(*self.model.features(), feature) };
         Ok(self.with(item, self.model.physical_width(), features))
@@ -166,7 +171,18 @@ impl Processor {
 
     fn with(&self, item: &str, width: u8, features: FeatureSet) -> Self {
         let model = Model::part(self.vendor(), self.model.signature(), width, features);
-        Self { name: self.name, text: format!("{},{item}", self.text), model: Arc::new(model) }
+        Self { text: format!("{},{item}", self.text), model: Arc::new(model), ..self.clone() }
+    }
+
+    fn with_vmx(&self, item: &str, flag: &str, on: bool) -> Result<Self, ProcessorError> {
+        let unknown = || ProcessorError::UnknownFlag { flag: flag.to_owned(), near: near(flag) };
+        let capability = capabilities::from_flag(flag).ok_or_else(unknown)?;
+        let offer = capability.set(self.offer, on);
+        if on && !(self.model.has(Feature::Vmx) && capability.reported(&offer, &self.model)) {
+            let reason = "neither VMX nor the CPUID features here bring it".to_owned();
+            return Err(ProcessorError::Absent { flag: flag.to_owned(), name: self.name, reason });
+        }
+        Ok(Self { text: format!("{},{item}", self.text), offer, ..self.clone() })
     }
 
     fn with_width(&self, item: &str, bits: &str) -> Result<Self, ProcessorError> {
@@ -216,11 +232,35 @@ impl Processor {
             Vendor::Intel => Feature::Vmx,
             Vendor::Amd => Feature::Svm,
         };
-        self.model.has(feature).then(|| extension(&self.model, level, watch))
+        self.model.has(feature).then(|| extension(&self.model, &self.offer, level, watch))
+    }
+    /// The flags of what its VMX capability MSRs report.
+    fn vmx_flags(&self) -> Vec<String> {
+        let vmx = self.model.has(Feature::Vmx);
+        if vmx { capabilities::flags(&self.offer, &self.model) } else { Vec::new() }
     }
     /// What the real part has and this simulator lacks, as flags and `leaf N`; empty for models that stand for no part.
     pub fn lacks(&self) -> Vec<String> {
         parts::lacks(self.name)
+    }
+}
+
+/// The extension of a processor of `model`, whose VMX offers `offer`.
+pub(crate) fn extension(
+    model: &Model,
+    offer: &Offer,
+    level: Level,
+    watch: Option<&Watch>,
+) -> Box<dyn Virtualization> {
+    match model.vendor() {
+        Vendor::Intel => {
+            let vmx = Vmx::offering(offer, model, level);
+            Box::new(vmx.watched(watch.map(|watch| watch.vmx.clone())))
+        }
+        Vendor::Amd => {
+            let svm = SvmProcessor::new("max-amd", *model.features(), model.physical_width());
+            Box::new(Svm::new(svm, level).watched(watch.map(|watch| watch.svm.clone())))
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use rootmode_arch::cpuid::TABLE;
 
-use super::flag;
+use super::{capabilities, flag};
 
 /// `CamelCase` as `camel-case`.
 pub(super) fn kebab(name: &str) -> String {
@@ -19,7 +19,8 @@ pub(super) fn kebab(name: &str) -> String {
 /// The flags nearest to `wrong`: few edits away, or one in the other; at most five.
 pub(super) fn near(wrong: &str) -> Vec<String> {
     let wrong = wrong.to_ascii_lowercase();
-    let flags = TABLE.iter().map(|row| flag(row.feature)).chain(["phys-bits".to_owned()]);
+    let own = TABLE.iter().map(|row| flag(row.feature)).chain(["phys-bits".to_owned()]);
+    let flags = own.chain(capabilities::all().map(|(flag, _)| flag));
     let mut ranked: Vec<(usize, String)> = flags
         .filter_map(|flag| {
             let edits = distance(&wrong, &flag);

@@ -4,7 +4,9 @@ use rootmode_arch::{Feature, FeatureSet, Vendor};
 use rootmode_cpu::Model;
 use rootmode_svm::capabilities::Processor as SvmProcessor;
 use rootmode_vmx::definitions::models::Model as VmxModel;
+use rootmode_vmx::drive::offered::Offer;
 
+use super::capabilities::{self, Capability};
 use super::flag;
 
 /// Every model's name.
@@ -67,6 +69,12 @@ pub(super) fn model(name: &str) -> Model {
     }
 }
 
+/// What the VMX of the model called `name` offers, as far as its CPUID features allow.
+pub(super) fn offer(name: &str) -> Offer {
+    let part = VmxModel::from_name(name).filter(|model| model.name != "max-intel");
+    part.map_or(Offer::FULL, |part| Offer::of(&part))
+}
+
 /// What the name means, in a few words.
 pub fn about(name: &str) -> String {
     match (VmxModel::from_name(name), SvmProcessor::by_name(name)) {
@@ -78,12 +86,17 @@ pub fn about(name: &str) -> String {
     }
 }
 
-/// What the part called `name` has and its model lacks.
+/// What the part called `name` has and its model lacks: features, leaves, VMX capabilities.
 pub(super) fn lacks(name: &str) -> Vec<String> {
     let Some(part) = Part::named(name) else { return Vec::new() };
     let model = model(name);
     let features = part.features.iter().filter(|feature| !model.has(*feature)).map(flag);
     let has = |leaf: &&u32| !model.leaves().keys().any(|(known, _)| known == *leaf);
     let leaves = part.leaves.iter().filter(has).map(|leaf| format!("leaf {leaf:#x}"));
-    features.chain(leaves).collect()
+    let (real, offer) = (VmxModel::from_name(name), offer(name));
+    let lacking = |capability: Capability| {
+        real.is_some_and(|part| capability.is_of(&part)) && !capability.reported(&offer, &model)
+    };
+    let vmx = capabilities::all().filter(|(_, capability)| lacking(*capability)).map(|(flag, _)| flag);
+    features.chain(leaves).chain(vmx).collect()
 }

@@ -25,6 +25,8 @@ pub struct Sheet {
     pub physical_bits: u8,
     /// Flags of the features that it has, by CPUID leaf.
     pub features: Vec<String>,
+    /// Flags of what the VMX capability MSRs report.
+    pub vmx: Vec<String>,
     /// CPUID of the first processor after reset.
     pub cpuid: Vec<Leaf>,
     /// Every MSR that can be read or written after reset; those of the x2APIC in x2APIC mode.
@@ -90,6 +92,7 @@ impl Sheet {
             stepping: signature & 15,
             physical_bits: model.physical_width(),
             features: model.features().iter().map(flag).collect(),
+            vmx: processor.vmx_flags(),
             cpuid: model.leaves().keys().map(leaf).collect(),
             msrs: registers(processor),
             lacks: processor.lacks(),

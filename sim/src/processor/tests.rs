@@ -41,6 +41,40 @@ fn a_feature_takes_along_what_needs_it() {
 }
 
 #[test]
+fn controls_of_vmx_are_flags_too() {
+    use rootmode_arch::msr::{IA32_VMX_EPT_VPID_CAP, IA32_VMX_PROCBASED_CTLS2};
+    let read = |text: &str, index: u32| {
+        let sheet = Sheet::of(&Processor::parse(text).unwrap());
+        let msr = sheet.msrs.iter().find(|msr| msr.index == format!("{index:#010x}")).unwrap();
+        u64::from_str_radix(msr.value.as_deref().unwrap().trim_start_matches("0x"), 16).unwrap()
+    };
+    // SDM Vol. 3D "Secondary Processor-Based VM-Execution Controls": mode-based execute control is bit 22 of the word.
+    let mbec = 1 << (32 + 22);
+    let full = read("max-intel", IA32_VMX_PROCBASED_CTLS2);
+    assert_eq!(read("max-intel,-vmx-mbec", IA32_VMX_PROCBASED_CTLS2), full & !mbec);
+    assert_eq!(read("max-intel,vmx-mbec=off,+vmx-mbec", IA32_VMX_PROCBASED_CTLS2), full);
+    assert_ne!(full & mbec, 0);
+    let ept = read("max-intel", IA32_VMX_EPT_VPID_CAP);
+    assert_eq!(read("max-intel,-vmx-ept-page-1g", IA32_VMX_EPT_VPID_CAP), ept & !(1 << 17));
+    let vmx = |text: &str| Sheet::of(&Processor::parse(text).unwrap()).vmx;
+    // A control goes with its CPUID feature, and those of the second word with the bit that activates them.
+    assert!(vmx("max-intel").contains(&"vmx-rdseed-exit".to_owned()));
+    assert!(!vmx("max-intel,-rdseed").contains(&"vmx-rdseed-exit".to_owned()));
+    assert!(!vmx("max-intel,-vmx-secondary-ctls").contains(&"vmx-ept".to_owned()));
+    assert_eq!(vmx("max-intel,-vmx").len() + vmx("max-amd").len(), 0);
+    assert!(refused("max-intel,+vmx-sub-page-write").contains("max-intel cannot have it"));
+    assert!(refused("max-intel,-rdseed,+vmx-rdseed-exit").contains("cannot have it"));
+    assert!(refused("max-intel,+vmx-smbase-readable").contains("cannot have it"), "not implemented");
+    assert!(refused("max-amd,+vmx-ept").contains("cannot have it"));
+    assert!(refused("max-intel,-vmx-mbce").contains("vmx-mbec"), "{}", refused("max-intel,-vmx-mbce"));
+    let mut seen = BTreeSet::new();
+    for (flag, capability) in capabilities::all() {
+        assert_eq!(capabilities::from_flag(&flag), Some(capability), "{flag}");
+        assert!(seen.insert(flag.clone()) && Feature::from_flag(&flag).is_none(), "{flag}");
+    }
+}
+
+#[test]
 fn errors_name_the_flag_and_near_ones() {
     assert!(
         refused("max-intel,-picd").contains("called `picd`; near ones: pcid"),

@@ -10,13 +10,11 @@ use rootmode_arch::{
 use rootmode_cpu::board::Board;
 use rootmode_cpu::{Cpu, Model, Virtualization};
 use rootmode_models::devices::TestPorts;
-use rootmode_svm::drive::Svm;
-use rootmode_vmx::drive::Vmx;
+use rootmode_vmx::drive::offered::Offer;
 
 use super::run::{Recorder, Run};
 use crate::guests::GuestImage;
 use crate::guests::layout::TSS_SELECTOR;
-use crate::machine::Watch;
 
 /// What the model of KVM does not give to its VMs.
 const NOT_HOSTED: &[Feature] = &[
@@ -42,19 +40,9 @@ pub fn model(vendor: Vendor) -> Model {
     Model::new(vendor, features)
 }
 
-/// The extension of a processor of `model` whose host-mode software is at `level`, watched by `watch`.
-pub fn extension(model: &Model, level: Level, watch: Option<&Watch>) -> Box<dyn Virtualization> {
-    match model.vendor() {
-        Vendor::Intel => {
-            let vmx = Vmx::new(model, level);
-            Box::new(vmx.watched(watch.map(|watch| watch.vmx.clone())))
-        }
-        Vendor::Amd => {
-            let processor =
-                rootmode_svm::Processor::new("max-amd", *model.features(), model.physical_width());
-            Box::new(Svm::new(processor, level).watched(watch.map(|watch| watch.svm.clone())))
-        }
-    }
+/// The extension of a processor of `model` whose host-mode software is at `level`.
+pub fn extension(model: &Model, level: Level) -> Box<dyn Virtualization> {
+    crate::processor::extension(model, &Offer::FULL, level, None)
 }
 
 /// The processor as the image wants it.
@@ -89,7 +77,7 @@ pub fn bare_board(image: &GuestImage, hardware: Hardware, choices: Box<dyn Choic
     board.set_choices(choices);
     board.set_hardware(hardware);
     let model = model(image.vendor);
-    let extension = extension(&model, Level::L1, None);
+    let extension = extension(&model, Level::L1);
     board.add_processor(start_state(image, model), Some(extension));
     board
 }

@@ -27,7 +27,7 @@ pub fn run_hosted(
     let model = model(image.vendor);
     let recorder = Recorder::default();
     let mut host = Host::new(HostConfig {
-        extension: extension(&model, Level::L0, None),
+        extension: extension(&model, Level::L0),
         start: start_state(image, model),
         memory: image.memory,
         bus: Box::new(TestPorts),

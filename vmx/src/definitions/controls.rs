@@ -156,12 +156,19 @@ pub struct Row {
     pub name: &'static str,
     /// Linux's constant.
     pub linux: &'static str,
+    /// What command lines call it where that does not follow from the constant's name: QEMU's spelling.
+    pub flag: Option<&'static str>,
     /// The control needs at least one of these CPUID features; none if empty.
     pub features: &'static [Feature],
 }
 
+/// The first of at most one.
+const fn first(flags: &[&'static str]) -> Option<&'static str> {
+    if flags.is_empty() { None } else { Some(flags[0]) }
+}
+
 macro_rules! controls {
-    ($($(#[$meta:meta])* $type:ident($int:ty) { $($name:ident = $bit:literal $text:literal $linux:ident $([$($feature:ident),+])?;)* })*) => {$(
+    ($($(#[$meta:meta])* $type:ident($int:ty) { $($name:ident = $bit:literal $text:literal $linux:ident $(as $flag:literal)? $([$($feature:ident),+])?;)* })*) => {$(
         rootmode_arch::bits! {
             $(#[$meta])*
             pub struct $type($int) { $($name = $bit, $text;)* }
@@ -170,6 +177,7 @@ macro_rules! controls {
             /// Every named control, ascending by bit.
             pub const ROWS: &'static [Row] = &[$(Row {
                 bit: $bit, ident: stringify!($name), name: $text, linux: stringify!($linux),
+                flag: first(&[$($flag)?]),
                 features: &[$($(Feature::$feature),+)?],
             }),*];
         }
@@ -179,16 +187,16 @@ macro_rules! controls {
 controls! {
     /// Pin-based VM-execution controls.
     PinControls(u32) {
-        EXTERNAL_INTERRUPT_EXITING = 0 "external-interrupt exiting" PIN_BASED_EXT_INTR_MASK;
+        EXTERNAL_INTERRUPT_EXITING = 0 "external-interrupt exiting" PIN_BASED_EXT_INTR_MASK as "vmx-intr-exit";
         NMI_EXITING = 3 "NMI exiting" PIN_BASED_NMI_EXITING;
-        VIRTUAL_NMIS = 5 "virtual NMIs" PIN_BASED_VIRTUAL_NMIS;
+        VIRTUAL_NMIS = 5 "virtual NMIs" PIN_BASED_VIRTUAL_NMIS as "vmx-vnmi";
         PREEMPTION_TIMER = 6 "activate VMX-preemption timer" PIN_BASED_VMX_PREEMPTION_TIMER;
-        POSTED_INTERRUPTS = 7 "process posted interrupts" PIN_BASED_POSTED_INTR;
+        POSTED_INTERRUPTS = 7 "process posted interrupts" PIN_BASED_POSTED_INTR as "vmx-posted-intr";
     }
     /// Primary processor-based VM-execution controls.
     PrimaryControls(u32) {
-        INTERRUPT_WINDOW_EXITING = 2 "interrupt-window exiting" CPU_BASED_INTR_WINDOW_EXITING;
-        USE_TSC_OFFSETTING = 3 "use TSC offsetting" CPU_BASED_USE_TSC_OFFSETTING;
+        INTERRUPT_WINDOW_EXITING = 2 "interrupt-window exiting" CPU_BASED_INTR_WINDOW_EXITING as "vmx-vintr-pending";
+        USE_TSC_OFFSETTING = 3 "use TSC offsetting" CPU_BASED_USE_TSC_OFFSETTING as "vmx-tsc-offset";
         HLT_EXITING = 7 "HLT exiting" CPU_BASED_HLT_EXITING;
         INVLPG_EXITING = 9 "INVLPG exiting" CPU_BASED_INVLPG_EXITING;
         MWAIT_EXITING = 10 "MWAIT exiting" CPU_BASED_MWAIT_EXITING;
@@ -196,37 +204,37 @@ controls! {
         RDTSC_EXITING = 12 "RDTSC exiting" CPU_BASED_RDTSC_EXITING;
         CR3_LOAD_EXITING = 15 "CR3-load exiting" CPU_BASED_CR3_LOAD_EXITING;
         CR3_STORE_EXITING = 16 "CR3-store exiting" CPU_BASED_CR3_STORE_EXITING;
-        ACTIVATE_TERTIARY = 17 "activate tertiary controls" CPU_BASED_ACTIVATE_TERTIARY_CONTROLS;
+        ACTIVATE_TERTIARY = 17 "activate tertiary controls" CPU_BASED_ACTIVATE_TERTIARY_CONTROLS as "vmx-tertiary-ctls";
         CR8_LOAD_EXITING = 19 "CR8-load exiting" CPU_BASED_CR8_LOAD_EXITING;
         CR8_STORE_EXITING = 20 "CR8-store exiting" CPU_BASED_CR8_STORE_EXITING;
-        USE_TPR_SHADOW = 21 "use TPR shadow" CPU_BASED_TPR_SHADOW;
-        NMI_WINDOW_EXITING = 22 "NMI-window exiting" CPU_BASED_NMI_WINDOW_EXITING;
+        USE_TPR_SHADOW = 21 "use TPR shadow" CPU_BASED_TPR_SHADOW as "vmx-flexpriority";
+        NMI_WINDOW_EXITING = 22 "NMI-window exiting" CPU_BASED_NMI_WINDOW_EXITING as "vmx-vnmi-pending";
         MOV_DR_EXITING = 23 "MOV-DR exiting" CPU_BASED_MOV_DR_EXITING;
-        UNCONDITIONAL_IO_EXITING = 24 "unconditional I/O exiting" CPU_BASED_UNCOND_IO_EXITING;
-        USE_IO_BITMAPS = 25 "use I/O bitmaps" CPU_BASED_USE_IO_BITMAPS;
-        MONITOR_TRAP_FLAG = 27 "monitor trap flag" CPU_BASED_MONITOR_TRAP_FLAG;
-        USE_MSR_BITMAPS = 28 "use MSR bitmaps" CPU_BASED_USE_MSR_BITMAPS;
+        UNCONDITIONAL_IO_EXITING = 24 "unconditional I/O exiting" CPU_BASED_UNCOND_IO_EXITING as "vmx-io-exit";
+        USE_IO_BITMAPS = 25 "use I/O bitmaps" CPU_BASED_USE_IO_BITMAPS as "vmx-io-bitmap";
+        MONITOR_TRAP_FLAG = 27 "monitor trap flag" CPU_BASED_MONITOR_TRAP_FLAG as "vmx-mtf";
+        USE_MSR_BITMAPS = 28 "use MSR bitmaps" CPU_BASED_USE_MSR_BITMAPS as "vmx-msr-bitmap";
         MONITOR_EXITING = 29 "MONITOR exiting" CPU_BASED_MONITOR_EXITING;
         PAUSE_EXITING = 30 "PAUSE exiting" CPU_BASED_PAUSE_EXITING;
-        ACTIVATE_SECONDARY = 31 "activate secondary controls" CPU_BASED_ACTIVATE_SECONDARY_CONTROLS;
+        ACTIVATE_SECONDARY = 31 "activate secondary controls" CPU_BASED_ACTIVATE_SECONDARY_CONTROLS as "vmx-secondary-ctls";
     }
     /// Secondary processor-based VM-execution controls.
     SecondaryControls(u32) {
-        VIRTUALIZE_APIC_ACCESSES = 0 "virtualize APIC accesses" SECONDARY_EXEC_VIRTUALIZE_APIC_ACCESSES;
+        VIRTUALIZE_APIC_ACCESSES = 0 "virtualize APIC accesses" SECONDARY_EXEC_VIRTUALIZE_APIC_ACCESSES as "vmx-apicv-xapic";
         ENABLE_EPT = 1 "enable EPT" SECONDARY_EXEC_ENABLE_EPT;
-        DESCRIPTOR_TABLE_EXITING = 2 "descriptor-table exiting" SECONDARY_EXEC_DESC;
-        ENABLE_RDTSCP = 3 "enable RDTSCP" SECONDARY_EXEC_ENABLE_RDTSCP [Rdtscp, Rdpid];
-        VIRTUALIZE_X2APIC = 4 "virtualize x2APIC mode" SECONDARY_EXEC_VIRTUALIZE_X2APIC_MODE [X2apic];
+        DESCRIPTOR_TABLE_EXITING = 2 "descriptor-table exiting" SECONDARY_EXEC_DESC as "vmx-desc-exit";
+        ENABLE_RDTSCP = 3 "enable RDTSCP" SECONDARY_EXEC_ENABLE_RDTSCP as "vmx-rdtscp-exit" [Rdtscp, Rdpid];
+        VIRTUALIZE_X2APIC = 4 "virtualize x2APIC mode" SECONDARY_EXEC_VIRTUALIZE_X2APIC_MODE as "vmx-apicv-x2apic" [X2apic];
         ENABLE_VPID = 5 "enable VPID" SECONDARY_EXEC_ENABLE_VPID;
         WBINVD_EXITING = 6 "WBINVD exiting" SECONDARY_EXEC_WBINVD_EXITING;
         UNRESTRICTED_GUEST = 7 "unrestricted guest" SECONDARY_EXEC_UNRESTRICTED_GUEST;
-        APIC_REGISTER_VIRTUALIZATION = 8 "APIC-register virtualization" SECONDARY_EXEC_APIC_REGISTER_VIRT;
-        VIRTUAL_INTERRUPT_DELIVERY = 9 "virtual-interrupt delivery" SECONDARY_EXEC_VIRTUAL_INTR_DELIVERY;
-        PAUSE_LOOP_EXITING = 10 "PAUSE-loop exiting" SECONDARY_EXEC_PAUSE_LOOP_EXITING;
+        APIC_REGISTER_VIRTUALIZATION = 8 "APIC-register virtualization" SECONDARY_EXEC_APIC_REGISTER_VIRT as "vmx-apicv-register";
+        VIRTUAL_INTERRUPT_DELIVERY = 9 "virtual-interrupt delivery" SECONDARY_EXEC_VIRTUAL_INTR_DELIVERY as "vmx-apicv-vid";
+        PAUSE_LOOP_EXITING = 10 "PAUSE-loop exiting" SECONDARY_EXEC_PAUSE_LOOP_EXITING as "vmx-ple";
         RDRAND_EXITING = 11 "RDRAND exiting" SECONDARY_EXEC_RDRAND_EXITING [Rdrand];
-        ENABLE_INVPCID = 12 "enable INVPCID" SECONDARY_EXEC_ENABLE_INVPCID [Invpcid];
-        ENABLE_VM_FUNCTIONS = 13 "enable VM functions" SECONDARY_EXEC_ENABLE_VMFUNC;
-        VMCS_SHADOWING = 14 "VMCS shadowing" SECONDARY_EXEC_SHADOW_VMCS;
+        ENABLE_INVPCID = 12 "enable INVPCID" SECONDARY_EXEC_ENABLE_INVPCID as "vmx-invpcid-exit" [Invpcid];
+        ENABLE_VM_FUNCTIONS = 13 "enable VM functions" SECONDARY_EXEC_ENABLE_VMFUNC as "vmx-vmfunc";
+        VMCS_SHADOWING = 14 "VMCS shadowing" SECONDARY_EXEC_SHADOW_VMCS as "vmx-shadow-vmcs";
         ENABLE_ENCLS_EXITING = 15 "enable ENCLS exiting" SECONDARY_EXEC_ENCLS_EXITING [Sgx];
         RDSEED_EXITING = 16 "RDSEED exiting" SECONDARY_EXEC_RDSEED_EXITING [Rdseed];
         ENABLE_PML = 17 "enable PML" SECONDARY_EXEC_ENABLE_PML;
@@ -234,11 +242,11 @@ controls! {
         CONCEAL_VMX_FROM_PT = 19 "conceal VMX from PT" SECONDARY_EXEC_PT_CONCEAL_VMX [IntelPt];
         ENABLE_XSAVES = 20 "enable XSAVES/XRSTORS" SECONDARY_EXEC_ENABLE_XSAVES [Xsaves];
         PASID_TRANSLATION = 21 "PASID translation" SECONDARY_EXEC_PASID_TRANSLATION [Enqcmd];
-        MODE_BASED_EXECUTE = 22 "mode-based execute control for EPT" SECONDARY_EXEC_MODE_BASED_EPT_EXEC;
+        MODE_BASED_EXECUTE = 22 "mode-based execute control for EPT" SECONDARY_EXEC_MODE_BASED_EPT_EXEC as "vmx-mbec";
         SUB_PAGE_WRITE = 23 "sub-page write permissions for EPT" SECONDARY_EXEC_SPP;
         PT_GUEST_PHYSICAL = 24 "Intel PT uses guest physical addresses" SECONDARY_EXEC_PT_USE_GPA [IntelPt];
         USE_TSC_SCALING = 25 "use TSC scaling" SECONDARY_EXEC_TSC_SCALING;
-        ENABLE_USER_WAIT = 26 "enable user wait and pause" SECONDARY_EXEC_ENABLE_USR_WAIT_PAUSE [Waitpkg];
+        ENABLE_USER_WAIT = 26 "enable user wait and pause" SECONDARY_EXEC_ENABLE_USR_WAIT_PAUSE as "vmx-enable-user-wait-pause" [Waitpkg];
         ENABLE_PCONFIG = 27 "enable PCONFIG" SECONDARY_EXEC_ENABLE_PCONFIG [Pconfig];
         ENABLE_ENCLV_EXITING = 28 "enable ENCLV exiting" SECONDARY_EXEC_ENCLV_EXITING [Sgx];
         BUS_LOCK_DETECTION = 30 "VMM bus-lock detection" SECONDARY_EXEC_BUS_LOCK_DETECTION;
@@ -256,15 +264,15 @@ controls! {
     }
     /// Primary VM-exit controls.
     ExitControls(u32) {
-        SAVE_DEBUG_CONTROLS = 2 "save debug controls" VM_EXIT_SAVE_DEBUG_CONTROLS;
+        SAVE_DEBUG_CONTROLS = 2 "save debug controls" VM_EXIT_SAVE_DEBUG_CONTROLS as "vmx-exit-nosave-debugctl";
         HOST_ADDRESS_SPACE_SIZE = 9 "host address-space size" VM_EXIT_HOST_ADDR_SPACE_SIZE [LongMode];
         LOAD_PERF_GLOBAL_CTRL = 12 "load IA32_PERF_GLOBAL_CTRL" VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL;
-        ACKNOWLEDGE_INTERRUPT = 15 "acknowledge interrupt on exit" VM_EXIT_ACK_INTR_ON_EXIT;
+        ACKNOWLEDGE_INTERRUPT = 15 "acknowledge interrupt on exit" VM_EXIT_ACK_INTR_ON_EXIT as "vmx-exit-ack-intr";
         SAVE_PAT = 18 "save IA32_PAT" VM_EXIT_SAVE_IA32_PAT;
         LOAD_PAT = 19 "load IA32_PAT" VM_EXIT_LOAD_IA32_PAT;
         SAVE_EFER = 20 "save IA32_EFER" VM_EXIT_SAVE_IA32_EFER;
         LOAD_EFER = 21 "load IA32_EFER" VM_EXIT_LOAD_IA32_EFER;
-        SAVE_PREEMPTION_TIMER = 22 "save VMX-preemption timer value" VM_EXIT_SAVE_VMX_PREEMPTION_TIMER;
+        SAVE_PREEMPTION_TIMER = 22 "save VMX-preemption timer value" VM_EXIT_SAVE_VMX_PREEMPTION_TIMER as "vmx-exit-save-preemption-timer";
         CLEAR_BNDCFGS = 23 "clear IA32_BNDCFGS" VM_EXIT_CLEAR_BNDCFGS [Mpx];
         CONCEAL_VMX_FROM_PT = 24 "conceal VMX from PT" VM_EXIT_PT_CONCEAL_PIP [IntelPt];
         CLEAR_RTIT_CTL = 25 "clear IA32_RTIT_CTL" VM_EXIT_CLEAR_IA32_RTIT_CTL [IntelPt];
@@ -273,7 +281,7 @@ controls! {
         LOAD_CET = 28 "load CET state" VM_EXIT_LOAD_CET_STATE [Shstk, Ibt];
         LOAD_PKRS = 29 "load PKRS" VM_EXIT_LOAD_IA32_PKRS [Pks];
         SAVE_PERF_GLOBAL_CTRL = 30 "save IA32_PERF_GLOBAL_CTRL" VM_EXIT_SAVE_IA32_PERF_GLOBAL_CTRL;
-        ACTIVATE_SECONDARY = 31 "activate secondary controls" VM_EXIT_ACTIVATE_SECONDARY_CONTROLS;
+        ACTIVATE_SECONDARY = 31 "activate secondary controls" VM_EXIT_ACTIVATE_SECONDARY_CONTROLS as "vmx-exit-secondary-ctls";
     }
     /// Secondary VM-exit controls.
     SecondaryExitControls(u64) {
@@ -283,8 +291,8 @@ controls! {
     }
     /// VM-entry controls.
     EntryControls(u32) {
-        LOAD_DEBUG_CONTROLS = 2 "load debug controls" VM_ENTRY_LOAD_DEBUG_CONTROLS;
-        IA32E_MODE_GUEST = 9 "IA-32e mode guest" VM_ENTRY_IA32E_MODE [LongMode];
+        LOAD_DEBUG_CONTROLS = 2 "load debug controls" VM_ENTRY_LOAD_DEBUG_CONTROLS as "vmx-entry-noload-debugctl";
+        IA32E_MODE_GUEST = 9 "IA-32e mode guest" VM_ENTRY_IA32E_MODE as "vmx-entry-ia32e-mode" [LongMode];
         ENTRY_TO_SMM = 10 "entry to SMM" VM_ENTRY_SMM;
         DEACTIVATE_DUAL_MONITOR = 11 "deactivate dual-monitor treatment" VM_ENTRY_DEACT_DUAL_MONITOR;
         LOAD_PERF_GLOBAL_CTRL = 13 "load IA32_PERF_GLOBAL_CTRL" VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL;
@@ -301,7 +309,7 @@ controls! {
     }
     /// VM-function controls.
     VmFunctions(u64) {
-        EPTP_SWITCHING = 0 "EPTP switching" VMFUNC_CONTROL_BIT_EPTP_SWITCHING;
+        EPTP_SWITCHING = 0 "EPTP switching" VMFUNC_CONTROL_BIT_EPTP_SWITCHING as "vmx-eptp-switching";
     }
 }
 

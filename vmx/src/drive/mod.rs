@@ -75,7 +75,12 @@ impl Vmx {
     /// VMX of a processor of `model`, outside VMX operation. `host_level` is what records say about software in VMX root
     /// operation.
     pub fn new(model: &Model, host_level: Level) -> Self {
-        let capabilities = offered::capabilities(&offered::Offer::FULL, model);
+        Self::offering(&offered::Offer::FULL, model, host_level)
+    }
+
+    /// The same with less than everything.
+    pub fn offering(offer: &offered::Offer, model: &Model, host_level: Level) -> Self {
+        let capabilities = offered::capabilities(offer, model);
         Self {
             fields: offered::fields(&capabilities),
             capabilities,

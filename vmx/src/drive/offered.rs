@@ -2,6 +2,7 @@
 
 use crate::definitions::capabilities::{Basic, EptVpid, Misc};
 use crate::definitions::controls::Word;
+use crate::definitions::models;
 use crate::{
     Capabilities, Control, EntryControls, ExitControls, Field, FieldSet, PinControls, PrimaryControls,
     SecondaryControls, TertiaryControls, VmFunctions,
@@ -143,6 +144,53 @@ impl Offer {
                 | EptVpid::INVVPID_SINGLE_GLOBALS.0,
         ),
     };
+
+    /// The same as far as a part has it.
+    pub fn of(part: &models::Model) -> Self {
+        let mut offer = Self::FULL;
+        for word in Word::ALL {
+            for control in word.rows().iter().map(|row| Control { word, bit: row.bit }) {
+                if !part.has(control) {
+                    offer = offer.without(control);
+                }
+            }
+        }
+        offer.misc = offer.misc & part.misc;
+        offer.ept_vpid = offer.ept_vpid & part.ept_vpid;
+        offer
+    }
+
+    /// Whether `control` is offered.
+    pub const fn has(&self, control: Control) -> bool {
+        self.word(control.word) >> control.bit & 1 != 0
+    }
+
+    /// The same with `control`, if [`FULL`](Self::FULL) has it.
+    #[must_use]
+    pub const fn with(self, control: Control) -> Self {
+        if Self::FULL.has(control) { self.set(control, 1) } else { self }
+    }
+
+    /// The same without `control`.
+    #[must_use]
+    pub const fn without(self, control: Control) -> Self {
+        self.set(control, 0)
+    }
+
+    const fn set(mut self, control: Control, on: u64) -> Self {
+        let value = self.word(control.word) & !(1 << control.bit) | on << control.bit;
+        match control.word {
+            Word::Pin => self.pin = PinControls(value as u32),
+            Word::Primary => self.primary = PrimaryControls(value as u32),
+            Word::Secondary => self.secondary = SecondaryControls(value as u32),
+            Word::Exit => self.exit = ExitControls(value as u32),
+            Word::Entry => self.entry = EntryControls(value as u32),
+            Word::Tertiary => self.tertiary = TertiaryControls(value),
+            Word::VmFunction => self.vm_functions = VmFunctions(value),
+            Word::SecondaryExit | Word::Seam => {}
+        }
+        self
+    }
 
     /// The controls of `word`.
     const fn word(&self, word: Word) -> u64 {
