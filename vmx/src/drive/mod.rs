@@ -238,7 +238,7 @@ impl Virtualization for Vmx {
     fn read_msr(&mut self, _: &Cpu, index: u32) -> Option<Result<u64>> {
         match index {
             msr::IA32_VMX_BASIC..=msr::IA32_VMX_EXIT_CTLS2 => {
-                Some(self.capabilities.get(index).ok_or(Fault::GP0))
+                Some(offered::read(&self.capabilities, index).ok_or(Fault::GP0))
             }
             _ => None,
         }

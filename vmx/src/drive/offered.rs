@@ -217,9 +217,12 @@ impl Offer {
 const CR0_FIXED0: u64 = Cr0::PE.0 | Cr0::NE.0 | Cr0::PG.0;
 
 /// The capability MSRs of a processor of `model` that offers `offer`, as far as the model has what the controls are about.
-/// MSRs that such a processor does not have are unknown.
+/// MSRs that such a processor does not have are 0 here.
 pub fn capabilities(offer: &Offer, model: &Model) -> Capabilities {
     let mut all = Capabilities::unknown();
+    for index in msr::IA32_VMX_BASIC..=msr::IA32_VMX_EXIT_CTLS2 {
+        all.set(index, 0);
+    }
     // Region size 4096, write-back, TRUE capability MSRs.
     let basic =
         u64::from(REVISION) | 0x1000 << 32 | 6 << 50 | Basic::INS_OUTS_INFORMATION.0 | Basic::TRUE_CONTROLS.0;
@@ -233,7 +236,6 @@ pub fn capabilities(offer: &Offer, model: &Model) -> Capabilities {
             all.set(exact, permitted | u64::from(word.default1() & !word.released()));
         }
     }
-    // The words that every control of the word before activates have no MSR on a processor without that control.
     for word in [Word::Tertiary, Word::VmFunction] {
         let (Some((index, _)), Some(by)) = (word.capability(), word.activated_by()) else { continue };
         if all.supports(by) == Some(true) {
@@ -251,6 +253,15 @@ pub fn capabilities(offer: &Offer, model: &Model) -> Capabilities {
     let fields = fields(&all);
     all.set(msr::IA32_VMX_VMCS_ENUM, crate::definitions::field::vmcs_enum(|field| fields.has(field)));
     all
+}
+
+/// What RDMSR of capability MSR `index` reads. A word that no control can activate has no MSR
+/// (SDM Vol. 3D "VMX Capability Reporting Facility").
+pub fn read(capabilities: &Capabilities, index: u32) -> Option<u64> {
+    let word = Word::ALL.into_iter().find(|word| word.capability().is_some_and(|(plain, _)| plain == index));
+    let activated =
+        word.and_then(Word::activated_by).is_none_or(|by| capabilities.supports(by) == Some(true));
+    capabilities.get(index).filter(|_| activated)
 }
 
 /// The fields that a processor with these capabilities has.
@@ -281,6 +292,17 @@ mod tests {
         }
         let fields = fields(&caps);
         assert!(fields.has(Field::Eptp) && fields.has(Field::Vpid) && !fields.has(Field::GuestBndcfgs));
+    }
+
+    #[test]
+    fn all_capabilities_are_known_but_msrs_of_words_that_nothing_activates_do_not_exist() {
+        let model = Model::max_intel();
+        let full = capabilities(&Offer::FULL, &model);
+        assert!(full.is_complete(), "entries take the fast path");
+        assert_eq!(read(&full, msr::IA32_VMX_VMFUNC), Some(1));
+        assert_eq!(read(&full, msr::IA32_VMX_EXIT_CTLS2), None);
+        let plain = Offer { primary: PrimaryControls::ACTIVATE_SECONDARY, ..Offer::FULL };
+        assert_eq!(read(&capabilities(&plain, &model), msr::IA32_VMX_PROCBASED_CTLS3), None);
     }
 
     #[test]

@@ -5,4 +5,5 @@
 mod bench;
 mod flips;
 mod notes;
+mod random;
 mod scenarios;
