@@ -85,11 +85,23 @@ const COMMON: &[Feature] = &[
     Feature::Xgetbv1,
     Feature::Xsaves,
     Feature::Shstk,
+    Feature::Aperfmperf,
+    Feature::FlushL1d,
 ];
 
 /// What only the Intel model has.
-const INTEL: &[Feature] =
-    &[Feature::Vmx, Feature::TscDeadline, Feature::Pks, Feature::Lam, Feature::Ibt, Feature::Pdcm];
+const INTEL: &[Feature] = &[
+    Feature::Vmx,
+    Feature::TscDeadline,
+    Feature::Pks,
+    Feature::Lam,
+    Feature::Ibt,
+    Feature::Pdcm,
+    Feature::SpecCtrl,
+    Feature::Stibp,
+    Feature::Ssbd,
+    Feature::ArchCapabilities,
+];
 
 /// What only the AMD model has.
 const AMD: &[Feature] = &[
@@ -113,6 +125,11 @@ const AMD: &[Feature] = &[
     Feature::IdleHltIntercept,
     Feature::PerfCtrExtCore,
     Feature::PerfMonV2,
+    Feature::Rdpru,
+    Feature::AmdIbrs,
+    Feature::AmdStibp,
+    Feature::AmdSsbd,
+    Feature::NullSelectorClearsBase,
 ];
 
 impl Model {
@@ -163,7 +180,9 @@ impl Model {
         }
         leaves.insert((0x8000_0000, 0), identity(0x8000_0022));
         leaves.insert((0x8000_0001, 0), [signature, 0, 0, 0]);
-        leaves.insert((0x8000_0008, 0), [u32::from(physical_width) | 57 << 8, 0, 0, 0]);
+        // The highest register of RDPRU.
+        let readable = if features.has(Feature::Rdpru) { 1 << 16 } else { 0 };
+        leaves.insert((0x8000_0008, 0), [u32::from(physical_width) | 57 << 8, 0, 0, readable]);
         if vendor == Vendor::Intel && features.has(Feature::Pdcm) {
             leaves.insert((0xa, 0), Counters::leaf());
         }

@@ -45,6 +45,12 @@ pub struct MsrFile {
     pub syscfg: u64,
     /// HWCR (AMD).
     pub hwcr: u64,
+    /// Difference of IA32_MPERF from what it counts.
+    pub mperf: u64,
+    /// Difference of IA32_APERF from what it counts.
+    pub aperf: u64,
+    /// IA32_SPEC_CTRL.
+    pub spec_ctrl: u64,
 }
 
 /// Bits of IA32_MISC_ENABLE that software cannot write.
@@ -67,7 +73,7 @@ impl MsrFile {
     }
 
     /// Every value, in declaration order.
-    pub const fn values(&self) -> [u64; 17] {
+    pub const fn values(&self) -> [u64; 20] {
         [
             self.star,
             self.lstar,
@@ -86,6 +92,9 @@ impl MsrFile {
             self.misc_enable,
             self.syscfg,
             self.hwcr,
+            self.mperf,
+            self.aperf,
+            self.spec_ctrl,
         ]
     }
 }
@@ -132,6 +141,10 @@ pub fn read(cpu: &Cpu, index: u32) -> Result<u64> {
         }
         IA32_INTERRUPT_SSP_TABLE_ADDR if cpu.model.has(Feature::Shstk) => cpu.control_flow.table,
         IA32_PLATFORM_ID if intel => 0,
+        IA32_MPERF if cpu.model.has(Feature::Aperfmperf) => cpu.mperf(),
+        IA32_APERF if cpu.model.has(Feature::Aperfmperf) => cpu.aperf(),
+        IA32_SPEC_CTRL if speculation_bits(cpu) != 0 => m.spec_ctrl,
+        IA32_ARCH_CAPABILITIES if cpu.model.has(Feature::ArchCapabilities) => NOTHING_LEAKS,
         SYSCFG if !intel => m.syscfg,
         HWCR if !intel => m.hwcr,
         _ => {
@@ -230,6 +243,23 @@ pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
         IA32_INTERRUPT_SSP_TABLE_ADDR if cpu.model.has(Feature::Shstk) => {
             cpu.control_flow.table = canonical(value)?;
         }
+        IA32_MPERF if cpu.model.has(Feature::Aperfmperf) => {
+            cpu.msrs.mperf = 0;
+            cpu.msrs.mperf = value.wrapping_sub(cpu.mperf());
+        }
+        IA32_APERF if cpu.model.has(Feature::Aperfmperf) => {
+            cpu.msrs.aperf = 0;
+            cpu.msrs.aperf = value.wrapping_sub(cpu.aperf());
+        }
+        IA32_SPEC_CTRL if speculation_bits(cpu) != 0 => {
+            if value & !speculation_bits(cpu) != 0 {
+                return Err(Fault::GP0);
+            }
+            cpu.msrs.spec_ctrl = value;
+        }
+        // Commands: there is nothing to flush.
+        IA32_PRED_CMD if cpu.model.has(Feature::SpecCtrl) && value <= 1 => {}
+        IA32_FLUSH_CMD if cpu.model.has(Feature::FlushL1d) && value <= 1 => {}
         IA32_MISC_ENABLE if intel => {
             let fixed = PERFORMANCE_MONITORING | BRANCH_TRACE_UNAVAILABLE | PEBS_UNAVAILABLE;
             cpu.msrs.misc_enable = value & !fixed | cpu.msrs.misc_enable & fixed;
@@ -250,6 +280,23 @@ pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
         }
     }
     Ok(())
+}
+
+/// IA32_ARCH_CAPABILITIES of a processor that does not speculate: RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO,
+/// IF_PSCHANGE_MC_NO, TAA_NO.
+const NOTHING_LEAKS: u64 = 1 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 8;
+
+/// Bits of IA32_SPEC_CTRL, which change nothing: IBRS, STIBP, SSBD.
+fn speculation_bits(cpu: &Cpu) -> u64 {
+    let rows = [
+        (Feature::SpecCtrl, 1),
+        (Feature::AmdIbrs, 1),
+        (Feature::Stibp, 2),
+        (Feature::AmdStibp, 2),
+        (Feature::Ssbd, 4),
+        (Feature::AmdSsbd, 4),
+    ];
+    rows.iter().filter(|(feature, _)| cpu.model.has(*feature)).fold(0, |bits, (_, bit)| bits | bit)
 }
 
 fn has_cet(cpu: &Cpu) -> bool {

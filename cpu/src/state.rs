@@ -515,6 +515,16 @@ impl Cpu {
         scaled.wrapping_add(self.published.tsc_offset)
     }
 
+    /// IA32_MPERF: counts at the rate of the time-stamp counter while the processor is not halted.
+    pub(crate) const fn mperf(&self) -> u64 {
+        crate::time::TSC.at(self.clocks()).wrapping_add(self.msrs.mperf)
+    }
+
+    /// IA32_APERF: clocks of the processor, one a tick, while it is not halted.
+    pub(crate) const fn aperf(&self) -> u64 {
+        self.clocks().wrapping_add(self.msrs.aperf)
+    }
+
     /// The time-stamp counter without the extension's scaling and offset.
     pub const fn host_tsc(&self) -> u64 {
         self.clock_at(self.tick).tsc

@@ -66,6 +66,31 @@ fn an_idle_machine_jumps_to_the_deadline_and_then_stops() {
 }
 
 #[test]
+fn clocks_do_not_pass_while_a_processor_is_halted() {
+    use iced_x86::code_asm::*;
+    let mut rig = Rig::new();
+    rig.gate(0x40, 0x1_8000, 0xe, 0, 0);
+    rig.code_at(0x1_8000, |a| {
+        a.mov(ecx, 0xe8).unwrap();
+        a.rdmsr().unwrap();
+        a.mov(ebx, eax).unwrap();
+        a.mov(ecx, 0xe7).unwrap();
+        a.rdmsr().unwrap();
+        a.out(0x20, eax).unwrap();
+    });
+    rig.code(|a| {
+        a.mov(eax, 5000).unwrap();
+        a.out(0x10, eax).unwrap();
+        a.sti().unwrap();
+        a.hlt().unwrap();
+    });
+    let mut board = board(rig, 1);
+    // APERF: four instructions, the delivery, one more. MPERF: four counts a tick, three instructions later.
+    assert_eq!(board.run(1_000_000).stop, Stop::Requested(4 * 9));
+    assert_eq!(board.processors()[0].cpu.gpr[3], 6);
+}
+
+#[test]
 fn a_gate_stops_before_any_fetch_and_only_in_host_mode_with_gates() {
     let mut rig = Rig::new();
     rig.cpu().rip = gate_address(5).0;

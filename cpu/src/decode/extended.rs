@@ -1,7 +1,7 @@
-//! Rows of what came after the 80386 and works on general registers and cache lines: BMI, ADX, CRC32, prefetches.
+//! Rows of what came after the 80386 and works on general registers and cache lines: BMI, ADX, CRC32, prefetches, RDPRU.
 
 use super::table::{Row, row, sized, variant};
-use crate::execute::{bmi, control, data, line};
+use crate::execute::{bmi, control, data, line, system};
 use iced_x86::{Code, CpuidFeature as C, Instruction, Mnemonic as M, OpKind};
 use rootmode_arch::Feature;
 
@@ -28,6 +28,7 @@ pub(super) fn handler(i: &Instruction) -> Option<Row> {
         M::Crc32 => row(bmi::crc32),
         M::Movdiri => row(data::mov),
         M::Movdir64b => sized(row(line::movdir64b), 8),
+        M::Rdpru => row(system::rdpru),
         M::Clflush | M::Clflushopt | M::Clwb => row(line::flush),
         M::Cldemote
         | M::Prefetch
@@ -63,6 +64,7 @@ pub(super) const fn needs(feature: C) -> Option<Option<Feature>> {
         C::MOVDIR64B => Some(Feature::Movdir64b),
         C::CLFLUSHOPT => Some(Feature::Clflushopt),
         C::CLWB => Some(Feature::Clwb),
+        C::RDPRU => Some(Feature::Rdpru),
         C::CLDEMOTE | C::PREFETCHW | C::PREFETCHWT1 | C::PREFETCHITI => None,
         _ => return None,
     })

@@ -2,6 +2,7 @@
 
 use super::flags::{CF, STATUS, mask};
 use super::{Exec, Flow};
+use crate::Cpu;
 use crate::apic::Mode;
 use crate::decode::{Decoded, Operand};
 use crate::fault::{Fault, Result};
@@ -122,19 +123,19 @@ pub(crate) fn cpuid(x: &mut Exec<'_, '_>, _: &Decoded) -> Result<Flow> {
     Ok(Flow::Next)
 }
 
-fn read_time(x: &mut Exec<'_, '_>, event: Event) -> Result<u64> {
+fn read_time(x: &mut Exec<'_, '_>, event: Event, time: impl FnOnce(&Cpu) -> u64) -> Result<u64> {
     if let Some(value) = x.offer(event.class(), Stage::BeforeExceptions, |_| event)? {
         return Ok(value);
     }
     if x.cpu.cr4.contains(Cr4::TSD) && x.cpu.cpl != 0 {
         return Err(Fault::GP0);
     }
-    Ok(x.offer_rest(event)?.unwrap_or_else(|| x.cpu.tsc()))
+    Ok(x.offer_rest(event)?.unwrap_or_else(|| time(x.cpu)))
 }
 
 /// RDTSC.
 pub(crate) fn rdtsc(x: &mut Exec<'_, '_>, _: &Decoded) -> Result<Flow> {
-    let tsc = read_time(x, Event::Rdtsc)?;
+    let tsc = read_time(x, Event::Rdtsc, Cpu::tsc)?;
     x.put_edx_eax(tsc);
     Ok(Flow::Next)
 }
@@ -142,7 +143,7 @@ pub(crate) fn rdtsc(x: &mut Exec<'_, '_>, _: &Decoded) -> Result<Flow> {
 /// RDTSCP.
 pub(crate) fn rdtscp(x: &mut Exec<'_, '_>, _: &Decoded) -> Result<Flow> {
     x.require_defined(EventClass::Rdtscp)?;
-    let tsc = read_time(x, Event::Rdtscp)?;
+    let tsc = read_time(x, Event::Rdtscp, Cpu::tsc)?;
     x.put_edx_eax(tsc);
     x.cpu.gpr[Gpr::Rcx as usize] = x.cpu.msrs.tsc_aux & 0xffff_ffff;
     Ok(Flow::Next)
@@ -153,6 +154,19 @@ pub(crate) fn rdpid(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     x.require_defined(EventClass::Rdtscp)?;
     let value = x.cpu.msrs.tsc_aux & 0xffff_ffff;
     x.put(op, 0, 8, value)?;
+    Ok(Flow::Next)
+}
+
+/// RDPRU: MPERF, APERF, and 0 for registers that are not there. CR4.TSD governs it as it does RDTSC
+/// (APM Vol. 3 "RDPRU").
+pub(crate) fn rdpru(x: &mut Exec<'_, '_>, _: &Decoded) -> Result<Flow> {
+    let register = x.ecx();
+    let value = read_time(x, Event::Rdpru { register }, |cpu| match register {
+        0 => cpu.mperf(),
+        1 => cpu.aperf(),
+        _ => 0,
+    })?;
+    x.put_edx_eax(value);
     Ok(Flow::Next)
 }
 

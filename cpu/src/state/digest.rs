@@ -62,6 +62,7 @@ impl Cpu {
         }
         self.machine_check.digest(digest);
         self.settled_counters().digest(digest);
+        digest.u64(self.clocks());
         let tag = self.tag;
         digest.all(&[u64::from(tag.space), u64::from(tag.pcid), tag.root]);
         digest.all(&[self.published.tsc_offset, u64::from(self.published.guest)]);

@@ -28,6 +28,16 @@ const NOT_HOSTED: &[Feature] = &[
     Feature::Pdcm,
     Feature::PerfCtrExtCore,
     Feature::PerfMonV2,
+    Feature::Aperfmperf,
+    Feature::Rdpru,
+    Feature::SpecCtrl,
+    Feature::Stibp,
+    Feature::Ssbd,
+    Feature::FlushL1d,
+    Feature::ArchCapabilities,
+    Feature::AmdIbrs,
+    Feature::AmdStibp,
+    Feature::AmdSsbd,
 ];
 
 /// The processor model on which both ways run L1: what this simulator has and the model of KVM virtualizes.
