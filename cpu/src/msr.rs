@@ -268,11 +268,7 @@ pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
         HWCR if !intel => cpu.msrs.hwcr = value,
         _ => {
             if let Some(register) = cpu.counters.register(index) {
-                cpu.settle_counters();
-                cpu.counters.write(register, value)?;
-                cpu.watch_overflow();
-                cpu.update_attention();
-                return Ok(());
+                return cpu.write_counters(register, value);
             }
             let checked =
                 cpu.model.has(Feature::Mca).then(|| cpu.machine_check.write(index, value)).flatten();

@@ -13,6 +13,8 @@ use event::Counted;
 use rootmode_arch::{Feature, Vendor};
 use rootmode_mmu::Digest;
 
+pub(crate) use registers::Register;
+
 /// Most general-purpose counters, and most fixed-function ones.
 const GENERAL: usize = 8;
 const FIXED: usize = 2;

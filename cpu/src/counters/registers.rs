@@ -150,6 +150,16 @@ impl Counters {
         Ok(())
     }
 
+    /// Bits that the global control register has; 0 without it.
+    pub const fn global_mask(&self) -> u64 {
+        if self.shape.global { self.shape.all() } else { 0 }
+    }
+
+    /// The global control register.
+    pub const fn global_control(&self) -> u64 {
+        self.enabled
+    }
+
     /// RDPMC's counter `number`. The counters must be settled.
     ///
     /// # Errors

@@ -3,7 +3,8 @@
 use super::{Activity, Attention, Cpu, Gate};
 use crate::apic::Local;
 use crate::breakpoints::Condition;
-use crate::counters::{Counters, Occupation, Totals};
+use crate::counters::{Counters, Occupation, Register, Totals};
+use crate::fault::Fault;
 use rootmode_arch::{Cr0, Cr3, Cr4, DebugCtl, Efer, RFlags, Vendor};
 use rootmode_mmu::{Paging, PagingMode, PdpteFault, PhysicalMemory, SecondStage, Tag, load_pdptes};
 
@@ -102,8 +103,27 @@ impl Cpu {
         self.watch_overflow();
     }
 
+    /// Writes a register of the counters.
+    ///
+    /// # Errors
+    /// #GP(0) for what the processor reserves.
+    pub(crate) fn write_counters(&mut self, register: Register, value: u64) -> Result<(), Fault> {
+        self.settle_counters();
+        self.counters.write(register, value)?;
+        self.watch_overflow();
+        self.update_attention();
+        Ok(())
+    }
+
+    /// Loads IA32_PERF_GLOBAL_CTRL, as an extension does with a value that it has checked; bits that are not there stay 0.
+    pub fn set_perf_global_ctrl(&mut self, value: u64) {
+        let value = value & self.counters.global_mask();
+        let written = self.write_counters(Register::Enabled, value);
+        debug_assert!(written.is_ok(), "only bits that the register has are written");
+    }
+
     /// After the counters were settled or changed: when one can overflow.
-    pub(crate) fn watch_overflow(&mut self) {
+    fn watch_overflow(&mut self) {
         let deadline = self.counters.patience().map_or(u64::MAX, |ticks| self.tick.saturating_add(ticks));
         if deadline < self.overflow_deadline {
             self.attention.0 |= Attention::COUNTERS;

@@ -266,7 +266,7 @@ controls! {
     ExitControls(u32) {
         SAVE_DEBUG_CONTROLS = 2 "save debug controls" VM_EXIT_SAVE_DEBUG_CONTROLS as "vmx-exit-nosave-debugctl";
         HOST_ADDRESS_SPACE_SIZE = 9 "host address-space size" VM_EXIT_HOST_ADDR_SPACE_SIZE [LongMode];
-        LOAD_PERF_GLOBAL_CTRL = 12 "load IA32_PERF_GLOBAL_CTRL" VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL;
+        LOAD_PERF_GLOBAL_CTRL = 12 "load IA32_PERF_GLOBAL_CTRL" VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL [Pdcm];
         ACKNOWLEDGE_INTERRUPT = 15 "acknowledge interrupt on exit" VM_EXIT_ACK_INTR_ON_EXIT as "vmx-exit-ack-intr";
         SAVE_PAT = 18 "save IA32_PAT" VM_EXIT_SAVE_IA32_PAT;
         LOAD_PAT = 19 "load IA32_PAT" VM_EXIT_LOAD_IA32_PAT;
@@ -280,7 +280,7 @@ controls! {
         CLEAR_UINV = 27 "clear UINV" VM_EXIT_CLEAR_UINV [Uintr];
         LOAD_CET = 28 "load CET state" VM_EXIT_LOAD_CET_STATE [Shstk, Ibt];
         LOAD_PKRS = 29 "load PKRS" VM_EXIT_LOAD_IA32_PKRS [Pks];
-        SAVE_PERF_GLOBAL_CTRL = 30 "save IA32_PERF_GLOBAL_CTRL" VM_EXIT_SAVE_IA32_PERF_GLOBAL_CTRL;
+        SAVE_PERF_GLOBAL_CTRL = 30 "save IA32_PERF_GLOBAL_CTRL" VM_EXIT_SAVE_IA32_PERF_GLOBAL_CTRL [Pdcm];
         ACTIVATE_SECONDARY = 31 "activate secondary controls" VM_EXIT_ACTIVATE_SECONDARY_CONTROLS as "vmx-exit-secondary-ctls";
     }
     /// Secondary VM-exit controls.
@@ -295,7 +295,7 @@ controls! {
         IA32E_MODE_GUEST = 9 "IA-32e mode guest" VM_ENTRY_IA32E_MODE as "vmx-entry-ia32e-mode" [LongMode];
         ENTRY_TO_SMM = 10 "entry to SMM" VM_ENTRY_SMM;
         DEACTIVATE_DUAL_MONITOR = 11 "deactivate dual-monitor treatment" VM_ENTRY_DEACT_DUAL_MONITOR;
-        LOAD_PERF_GLOBAL_CTRL = 13 "load IA32_PERF_GLOBAL_CTRL" VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL;
+        LOAD_PERF_GLOBAL_CTRL = 13 "load IA32_PERF_GLOBAL_CTRL" VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL [Pdcm];
         LOAD_PAT = 14 "load IA32_PAT" VM_ENTRY_LOAD_IA32_PAT;
         LOAD_EFER = 15 "load IA32_EFER" VM_ENTRY_LOAD_IA32_EFER;
         LOAD_BNDCFGS = 16 "load IA32_BNDCFGS" VM_ENTRY_LOAD_BNDCFGS [Mpx];

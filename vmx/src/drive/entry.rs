@@ -114,7 +114,7 @@ impl Vmx {
             .with(Item::InSmm, 0)
             .with(Item::TraceEnabled, 0)
             .with(Item::NmiNeedsNoSti, 0)
-            .with(Item::PerfGlobalMask, 0)
+            .with(Item::PerfGlobalMask, cpu.counters.global_mask())
             .with(Item::RtitCtlMask, 0);
         processor.set_features(*cpu.model.features());
         processor

@@ -106,7 +106,9 @@ impl Offer {
                 | ExitControls::LOAD_EFER.0
                 | ExitControls::SAVE_PREEMPTION_TIMER.0
                 | ExitControls::LOAD_CET.0
-                | ExitControls::LOAD_PKRS.0,
+                | ExitControls::LOAD_PKRS.0
+                | ExitControls::LOAD_PERF_GLOBAL_CTRL.0
+                | ExitControls::SAVE_PERF_GLOBAL_CTRL.0,
         ),
         entry: EntryControls(
             EntryControls::LOAD_DEBUG_CONTROLS.0
@@ -114,7 +116,8 @@ impl Offer {
                 | EntryControls::LOAD_PAT.0
                 | EntryControls::LOAD_EFER.0
                 | EntryControls::LOAD_CET.0
-                | EntryControls::LOAD_PKRS.0,
+                | EntryControls::LOAD_PKRS.0
+                | EntryControls::LOAD_PERF_GLOBAL_CTRL.0,
         ),
         misc: Misc(
             Misc::STORE_LMA.0

@@ -57,6 +57,9 @@ pub(super) fn load_guest(cpu: &mut Cpu, vmcs: &Vmcs) {
     if entry.contains(EntryControls::LOAD_PAT) {
         cpu.msrs.pat = vmcs.value(Field::GuestPat);
     }
+    if entry.contains(EntryControls::LOAD_PERF_GLOBAL_CTRL) {
+        cpu.set_perf_global_ctrl(vmcs.value(Field::GuestPerfGlobalCtrl));
+    }
     if entry.contains(EntryControls::LOAD_PKRS) {
         cpu.pkrs = vmcs.value(Field::GuestPkrs) as u32;
     }
@@ -129,6 +132,9 @@ pub(super) fn save_guest(
     if exit.contains(ExitControls::SAVE_PAT) {
         write(Field::GuestPat, cpu.msrs.pat);
     }
+    if exit.contains(ExitControls::SAVE_PERF_GLOBAL_CTRL) {
+        write(Field::GuestPerfGlobalCtrl, cpu.counters.global_control());
+    }
     // These are saved whatever the controls say, by processors that have the fields.
     if cpu.model.has(Feature::Pks) {
         write(Field::GuestPkrs, cpu.pkrs.into());
@@ -184,6 +190,9 @@ pub(super) fn load_host(cpu: &mut Cpu, vmcs: &Vmcs) {
     };
     if exit.contains(ExitControls::LOAD_PAT) {
         cpu.msrs.pat = vmcs.value(Field::HostPat);
+    }
+    if exit.contains(ExitControls::LOAD_PERF_GLOBAL_CTRL) {
+        cpu.set_perf_global_ctrl(vmcs.value(Field::HostPerfGlobalCtrl));
     }
     if exit.contains(ExitControls::LOAD_PKRS) {
         cpu.pkrs = vmcs.value(Field::HostPkrs) as u32;
@@ -283,6 +292,33 @@ mod tests {
             assert_eq!(guarded(&cpu), if on { [0x100, 0x101, 0x102, 0x103] } else { before });
             load_host(&mut cpu, &vmcs);
             assert_eq!(guarded(&cpu), if on { [0x200, 0x201, 0x202, 0x203] } else { before });
+        }
+    }
+
+    #[test]
+    fn the_counters_enables_are_switched_under_their_controls_only() {
+        for on in [false, true] {
+            let mut vmcs = Vmcs::zeroed();
+            let pick = |control: u32| if on { control.into() } else { 0 };
+            vmcs.set(Field::EntryControls, pick(EntryControls::LOAD_PERF_GLOBAL_CTRL.0));
+            vmcs.set(Field::ExitControls, pick(ExitControls::LOAD_PERF_GLOBAL_CTRL.0));
+            vmcs.set(Field::GuestPerfGlobalCtrl, 1 << 32 | 0x55);
+            vmcs.set(Field::HostPerfGlobalCtrl, 0x0f);
+            let mut cpu = processor();
+            let before = cpu.counters.global_control();
+            load_guest(&mut cpu, &vmcs);
+            let guest = if on { 1 << 32 | 0x55 } else { before };
+            assert_eq!(cpu.counters.global_control(), guest);
+            let exit = if on { ExitControls::SAVE_PERF_GLOBAL_CTRL } else { ExitControls(0) };
+            let mut saved = None;
+            save_guest(&cpu, exit, EntryControls(0), |field, value| {
+                if field == Field::GuestPerfGlobalCtrl {
+                    saved = Some(value);
+                }
+            });
+            assert_eq!(saved, on.then_some(guest));
+            load_host(&mut cpu, &vmcs);
+            assert_eq!(cpu.counters.global_control(), if on { 0x0f } else { before });
         }
     }
 
