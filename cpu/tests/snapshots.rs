@@ -3,10 +3,10 @@
 
 use iced_x86::code_asm::*;
 use rootmode_arch::choices::{Choices, Seeded};
-use rootmode_arch::{HostPhysical, Site};
+use rootmode_arch::{DescriptorTable, HostPhysical, Site};
 use rootmode_cpu::board::{Board, Snapshot, SnapshotError};
-use rootmode_cpu::{Bus, Cpu, Effects, Model};
-use rootmode_mmu::PhysicalMemory;
+use rootmode_cpu::{Bus, Cpu, Effects, Model, msr};
+use rootmode_mmu::{Digest, PhysicalMemory};
 use std::sync::Arc;
 
 const CODE: u64 = 0x1_0000;
@@ -35,6 +35,90 @@ fn board(program: &[u8], seed: u64) -> Board {
         board.add_processor(cpu, None);
     }
     board
+}
+
+/// Vector of counters' interrupts, and the handler, which a program has at its start behind a jump.
+const VECTOR: u64 = 0x40;
+const HANDLER: u64 = CODE + 2;
+const GDT: u64 = 0x5000;
+const IDT: u64 = 0x6000;
+
+/// Gives processors a GDT, and an IDT whose one gate leads to [`HANDLER`].
+fn with_interrupts(mut board: Board) -> Board {
+    for (n, descriptor) in [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff].into_iter().enumerate() {
+        board.memory.write_u64(HostPhysical(GDT + n as u64 * 8), descriptor);
+    }
+    let gate = HANDLER & 0xffff | 8 << 16 | 0x8e << 40 | (HANDLER >> 16) << 48;
+    board.memory.write_u64(HostPhysical(IDT + VECTOR * 16), gate);
+    for processor in board.processors_mut() {
+        processor.cpu.gdtr = DescriptorTable { base: GDT, limit: 0x17 };
+        processor.cpu.idtr = DescriptorTable { base: IDT, limit: 0xfff };
+    }
+    board
+}
+
+/// A loop with pointers that carry metadata, under counters of which one interrupts again and again, with protection keys
+/// of supervisor pages that change; each way of a loop writes what the counters and clocks say to memory.
+fn counted() -> Vec<u8> {
+    let mut a = CodeAssembler::new(64).unwrap();
+    let (mut start, mut again, mut inner) = (a.create_label(), a.create_label(), a.create_label());
+    let wrmsr = |a: &mut CodeAssembler, index: u32, value: u64| {
+        a.mov(ecx, index).unwrap();
+        a.mov(eax, value as u32).unwrap();
+        a.mov(edx, (value >> 32) as u32).unwrap();
+        a.wrmsr().unwrap();
+    };
+    a.jmp(start).unwrap();
+    // The handler: counts in R15, arms the counter and its local vector again.
+    a.push(rax).unwrap();
+    a.push(rcx).unwrap();
+    a.push(rdx).unwrap();
+    a.inc(r15).unwrap();
+    wrmsr(&mut a, 0x4c1, (1 << 48) - 777);
+    wrmsr(&mut a, 0x390, 1);
+    wrmsr(&mut a, 0x834, VECTOR);
+    wrmsr(&mut a, 0x80b, 0);
+    a.pop(rdx).unwrap();
+    a.pop(rcx).unwrap();
+    a.pop(rax).unwrap();
+    a.iretq().unwrap();
+    a.set_label(&mut start).unwrap();
+    // x2APIC mode, enabled by software.
+    a.mov(ecx, 0x1b).unwrap();
+    a.rdmsr().unwrap();
+    a.or(eax, 0xc00).unwrap();
+    a.wrmsr().unwrap();
+    wrmsr(&mut a, 0x80f, 0x1ff);
+    wrmsr(&mut a, 0x834, VECTOR);
+    a.mov(rax, cr3).unwrap();
+    a.bts(rax, 61).unwrap();
+    a.mov(cr3, rax).unwrap();
+    wrmsr(&mut a, 0x187, 0xc4 | 3 << 16 | 1 << 22);
+    wrmsr(&mut a, 0x38d, 0xb3);
+    wrmsr(&mut a, 0x38f, 3 << 32 | 0xff);
+    wrmsr(&mut a, 0x4c1, (1 << 48) - 333);
+    wrmsr(&mut a, 0x186, 0xc0 | 3 << 16 | 1 << 20 | 1 << 22);
+    a.sti().unwrap();
+    a.mov(rsi, WINDOW | 0x15 << 57).unwrap();
+    a.set_label(&mut again).unwrap();
+    a.mov(ebx, 20).unwrap();
+    a.set_label(&mut inner).unwrap();
+    a.add(qword_ptr(rsi), rbx).unwrap();
+    a.dec(ebx).unwrap();
+    a.jne(inner).unwrap();
+    for (n, index) in [0xc1, 0xc2, 0x309, 0x30a, 0x38e, 0xe7, 0xe8].into_iter().enumerate() {
+        a.mov(ecx, index).unwrap();
+        a.rdmsr().unwrap();
+        a.add(dword_ptr(rsi + 64 + 8 * n), eax).unwrap();
+    }
+    a.inc(r14).unwrap();
+    a.mov(ecx, 0x6e1).unwrap();
+    a.mov(eax, r14d).unwrap();
+    a.and(eax, 0xc).unwrap();
+    a.xor(edx, edx).unwrap();
+    a.wrmsr().unwrap();
+    a.jmp(again).unwrap();
+    a.assemble(CODE).unwrap()
 }
 
 /// A loop that reads a page, maps it elsewhere without an invalidation, and counts what it reads through the old translation.
@@ -105,6 +189,7 @@ fn run(board: &mut Board, mut f: impl FnMut(&mut Board)) -> u128 {
 }
 
 fn holds(program: &[u8], seed: u64) {
+    let board = |program, seed| with_interrupts(board(program, seed));
     let expected = {
         let mut plain = board(program, seed);
         plain.run(END);
@@ -145,6 +230,55 @@ fn a_guest_that_relies_on_a_stale_translation_gives_one_digest_with_snapshots_wi
 fn random_programs_give_one_digest_with_snapshots_without_and_from_each() {
     for seed in 0..12 {
         holds(&random(seed), seed);
+    }
+}
+
+#[test]
+fn counters_clocks_and_masked_pointers_give_one_digest_with_snapshots_without_and_from_each() {
+    let program = counted();
+    let mut one = with_interrupts(board(&program, 0));
+    one.run(END);
+    let cpu = &one.processors()[0].cpu;
+    assert!(cpu.gpr[15] > 10 && cpu.gpr[14] > 100, "{} interrupts, {} loops", cpu.gpr[15], cpu.gpr[14]);
+    holds(&program, 0);
+}
+
+#[test]
+fn every_register_of_a_feature_is_in_the_digest() {
+    let digest = |cpu: &Cpu| {
+        let mut digest = Digest::new();
+        cpu.digest(&mut digest);
+        digest.finish()
+    };
+    let all = [
+        // IA32_PKRS, CET's, IA32_SPEC_CTRL, MPERF and APERF.
+        (0x6e1, 4),
+        (0x6a0, 1),
+        (0x6a2, 4),
+        (0x6a4, 8),
+        (0x6a7, 8),
+        (0x6a8, 8),
+        (0x48, 1),
+        (0xe7, 5),
+        (0xe8, 5),
+        // Event selects, counters, fixed-function counters and their control, global control.
+        (0x186, 0xc0),
+        (0x18d, 0xc0),
+        (0xc1, 7),
+        (0x4c8, 7),
+        (0x309, 7),
+        (0x30a, 7),
+        (0x38d, 3),
+        (0x38f, 1),
+    ];
+    let fresh = Cpu::new(0, Arc::new(Model::max_intel()));
+    let mut seen = vec![digest(&fresh)];
+    for (index, value) in all {
+        let mut cpu = fresh.clone();
+        msr::write(&mut cpu, index, value, 0).unwrap();
+        let now = digest(&cpu);
+        assert!(!seen.contains(&now), "{index:#x}");
+        seen.push(now);
     }
 }
 
