@@ -525,6 +525,11 @@ fn exit_controls() -> Vec<Scenario> {
         .sees_field(Field::PreemptionTimer, 995),
         leaves(E::LOAD_CET).set(Field::HostSsp, 0x1000).sees(0x1000, |b| b.cpu().control_flow.ssp),
         leaves(E::LOAD_PKRS).set(Field::HostPkrs, 0x55).sees(0x55, |b| b.cpu().pkrs.into()),
+        leaves(E::LOAD_PERF_GLOBAL_CTRL)
+            .set(Field::HostPerfGlobalCtrl, 0x0f)
+            .sees(0x0f, |b| b.cpu().counters.global_control()),
+        changes_msr(E::SAVE_PERF_GLOBAL_CTRL, msr::IA32_PERF_GLOBAL_CTRL, 0x55)
+            .sees_field(Field::GuestPerfGlobalCtrl, 0x55),
     ]
 }
 
@@ -562,6 +567,8 @@ fn entry_controls() -> Vec<Scenario> {
             .length(VMCALL)
             .sees_field(Field::GuestSsp, 0x2000),
         finds_msr(E::LOAD_PKRS, msr::IA32_PKRS, 0x33).set(Field::GuestPkrs, 0x33),
+        finds_msr(E::LOAD_PERF_GLOBAL_CTRL, msr::IA32_PERF_GLOBAL_CTRL, 0x33)
+            .set(Field::GuestPerfGlobalCtrl, 0x33),
     ]
 }
 
