@@ -47,6 +47,8 @@ const PROOFS: &[Proof] = &[
     Proof { name: "mutation", run: mutation::proofs::rows },
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     Proof { name: "native", run: crate::native::proofs::rows },
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Proof { name: "fuzz", run: crate::fuzz::rows },
     Proof { name: "speed", run: speed::rows },
     #[cfg(target_os = "linux")]
     Proof { name: "bench", run: crate::bench::rows },

@@ -6,6 +6,8 @@ pub mod documents;
 pub mod dump_fuzz;
 pub mod explained;
 pub mod full;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub mod fuzz;
 pub mod judges;
 pub mod msr_maps;
 pub mod mutation;

@@ -23,6 +23,9 @@ enum Command {
     Documents(documents::Arguments),
     /// Compare the entry rules with independent machines over nearly valid VMCSs and VMCBs.
     Judge(judges::command::JudgeArguments),
+    /// Run random machines: no panic, no hang, and how much of the processor was reached.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Fuzz(rootmode_tests::fuzz::Arguments),
     /// Measure the speed payload here and on Debian's QEMU.
     #[cfg(target_os = "linux")]
     Bench(bench::Arguments),
@@ -38,6 +41,8 @@ fn main() -> ExitCode {
         Command::Full(arguments) => full::run(&arguments),
         Command::Documents(arguments) => documents::run(&arguments),
         Command::Judge(arguments) => arguments.run(),
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        Command::Fuzz(arguments) => rootmode_tests::fuzz::run(&arguments),
         #[cfg(target_os = "linux")]
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Mutation(arguments) => mutation::command::run(&arguments),

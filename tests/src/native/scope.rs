@@ -102,7 +102,7 @@ fn is_privileged(code: Code) -> bool {
 }
 
 /// Whether a processor whose features `has` tells has what iced calls `feature`. Written apart from the engine's own table.
-fn provided(feature: C, has: &dyn Fn(Feature) -> bool) -> bool {
+pub(crate) fn provided(feature: C, has: &dyn Fn(Feature) -> bool) -> bool {
     use Feature as F;
     let needs = match feature {
         C::INTEL8086 | C::INTEL8086_ONLY | C::INTEL186 | C::INTEL286 | C::INTEL386 | C::INTEL486 => {
@@ -155,6 +155,13 @@ fn provided(feature: C, has: &dyn Fn(Feature) -> bool) -> bool {
         C::XSAVEC => F::XsaveC,
         C::XSAVEOPT => F::XsaveOpt,
         C::CET_SS => F::Shstk,
+        C::VMX => F::Vmx,
+        C::SVM => F::Svm,
+        C::INVEPT | C::INVVPID => F::Vmx,
+        C::INVPCID => F::Invpcid,
+        C::MONITOR => F::Monitor,
+        C::XSAVES => F::Xsaves,
+        C::SMAP => F::Smap,
         _ => return false,
     };
     has(needs)
