@@ -165,5 +165,5 @@ fn random_guests_under_random_vmcss_end_somehow_and_the_same_every_time() {
         }
     }
     // The draw is worth something: many kinds of exits, and some entries of each other kind.
-    assert!(exits.len() >= 25 && refused > 100 && lost > 10, "{} {refused} {lost}", exits.len());
+    assert!(exits.len() >= 20 && refused > 100 && lost > 10, "{} {refused} {lost}", exits.len());
 }
