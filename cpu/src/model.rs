@@ -121,6 +121,7 @@ const AMD: &[Feature] = &[
     Feature::VirtualGif,
     Feature::VirtualNmi,
     Feature::Gmet,
+    Feature::Avic,
     Feature::BusLockThreshold,
     Feature::IdleHltIntercept,
     Feature::PerfCtrExtCore,

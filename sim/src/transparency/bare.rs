@@ -23,6 +23,7 @@ const NOT_HOSTED: &[Feature] = &[
     Feature::Shstk,
     Feature::Ibt,
     Feature::Gmet,
+    Feature::Avic,
     Feature::BusLockThreshold,
     Feature::IdleHltIntercept,
     Feature::Pdcm,

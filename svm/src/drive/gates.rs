@@ -21,7 +21,7 @@ impl Running {
 
     /// Whether something virtual waits that a boundary may let in.
     const fn waits(&self) -> bool {
-        self.is_interrupt_pending() && self.is_virtual_gif_set()
+        (self.is_interrupt_pending() || self.avic.is_some()) && self.is_virtual_gif_set()
     }
 
     /// Whether V_IRQ passes V_TPR.
@@ -75,6 +75,9 @@ impl Svm {
 
     /// Lets a virtual NMI or a virtual interrupt in.
     pub(super) fn deliver_virtual(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, slot: Slot) -> Reaction {
+        if slot == Slot::BeforeDebug {
+            return self.act_on_apic_write(cpu, ctx);
+        }
         let Some(running) = &mut self.running else { return Reaction::Proceed };
         let shadow = cpu.sti_shadow || cpu.mov_ss_shadow;
         if !self.gif || !running.is_virtual_gif_set() || shadow {
@@ -84,6 +87,11 @@ impl Svm {
         if slot == Slot::BeforeInterrupt && nmi {
             running.int_ctl = running.int_ctl.without(IntCtl::V_NMI);
             inject(cpu, DeliveryKind::Nmi, vector::NMI);
+        }
+        if slot == Slot::AfterInterrupt && running.avic.is_some() {
+            // AVIC takes the place of V_IRQ.
+            self.deliver_from_backing_page(cpu, ctx);
+            return Reaction::Proceed;
         }
         let interrupt = running.int_ctl.contains(IntCtl::V_IRQ) && running.has_priority(cpu);
         if slot == Slot::AfterInterrupt && interrupt && cpu.rflags().contains(RFlags::IF) {
@@ -111,6 +119,6 @@ impl Svm {
     }
 }
 
-fn inject(cpu: &mut Cpu, kind: DeliveryKind, vector: u8) {
+pub(super) fn inject(cpu: &mut Cpu, kind: DeliveryKind, vector: u8) {
     cpu.injected = Some(Delivery { kind, vector, error_code: None, length: 0, return_rip: None, detail: 0 });
 }

@@ -7,9 +7,10 @@
 //! to the processor).
 //!
 //! `vmrun` and `vmexit` are the transitions, `state` moves state, `page` is where it moves to, `instructions` are the other
-//! instructions, `gates` is about GIF, interrupts and NMIs, `clean` about what is not read again, `registers` the MSRs,
+//! instructions, `gates` is about GIF, interrupts and NMIs, `avic` about the guest's APIC, `clean` about what is not read again, `registers` the MSRs,
 //! `view` what decisions read.
 
+mod avic;
 mod clean;
 mod gates;
 mod instructions;
@@ -81,6 +82,8 @@ struct Running {
     host_nmi_blocked: bool,
     /// Branch records are switched.
     virtual_branches: bool,
+    /// AVIC, if the guest has it.
+    avic: Option<avic::Avic>,
 }
 
 /// Addresses of the permission maps.
@@ -146,6 +149,11 @@ impl Virtualization for Svm {
         if stage != Stage::AfterOperands && !Table::BUILT_IN.may_exit_at(stage, event) {
             return Reaction::Proceed;
         }
+        if let Event::ApicAccess { access, .. } = event
+            && !running.is_apic(access)
+        {
+            return Reaction::Proceed;
+        }
         let state = view::state(running, cpu);
         let maps = view::MemoryMaps { memory: ctx.memory, maps: running.maps };
         let view = View { controls: &running.controls, state: &state, maps: &maps };
@@ -157,6 +165,7 @@ impl Virtualization for Svm {
             (Event::Pause { tsc, .. }, Stage::AfterOperands) => {
                 running.pause = running.pause.after(&running.controls, tsc);
             }
+            (Event::ApicAccess { access, .. }, _) => running.note_apic_access(&access),
             (Event::BusLock, _) => running.bus_locks = running.bus_locks.saturating_sub(1),
             _ => {}
         }
@@ -233,6 +242,9 @@ impl Virtualization for Svm {
                 running.host_nmi_blocked.into(),
             ]);
             digest.u64(running.bus_locks.into());
+            if let Some(avic) = &running.avic {
+                avic.digest(digest);
+            }
             digest.all(&[running.pause.left.into(), running.pause.last.map_or(u64::MAX, |last| last)]);
             for word in running.controls.intercepts.0 {
                 digest.u64(word.into());

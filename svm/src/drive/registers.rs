@@ -20,6 +20,7 @@ impl Svm {
             msr::VM_CR => self.vm_cr,
             msr::VM_HSAVE_PA => self.hsave,
             msr::TSC_RATIO if self.processor.has(Feature::TscRateMsr) => self.tsc_ratio,
+            msr::AVIC_DOORBELL if self.processor.has(Feature::Avic) => return Some(Err(Fault::GP0)),
             _ => return None,
         }))
     }
@@ -46,6 +47,8 @@ impl Svm {
                 }
                 self.tsc_ratio = value;
             }
+            // Write-only. Guests with AVIC look at their requests without being told (see `avic`).
+            msr::AVIC_DOORBELL if self.processor.has(Feature::Avic) => {}
             _ => return None,
         }
         Some(Ok(()))

@@ -29,6 +29,7 @@ pub(super) fn state(running: &Running, cpu: &Cpu) -> State {
         next_rip: cpu.rip.wrapping_add(cpu.current.length.into()),
         address_size: if cpu.is_64_bit() { 8 } else { 4 },
         pause: running.pause,
+        ipi: running.avic.map_or_else(Default::default, |avic| avic.ipi),
         bus_lock_counter: running.bus_locks,
         virtual_interrupt_pending: running.is_interrupt_pending(),
         ..State::default()

@@ -1,5 +1,6 @@
 //! VMRUN (APM Vol. 2 (24593 rev. 3.43) "VMRUN Instruction", "Event Injection", "TLB Flush").
 
+use super::avic::Avic;
 use super::page::Page;
 use super::{Maps, Running, Svm, state};
 use crate::Vmcb;
@@ -9,6 +10,7 @@ use crate::rules::{EntryContext, Host, PhysicalMemory, Verdict, check_entry};
 use crate::vmcb::{EventInfo, EventKind, Field, IntCtl, Intercept, NestedControl, TlbControl, VirtExt};
 use rootmode_arch::record::Payload;
 use rootmode_arch::{Cr4, Efer, Feature, HostPhysical, RFlags, Vendor, vector};
+use rootmode_cpu::apic::register;
 use rootmode_cpu::{
     Activity, Context, Cpu, Delivery, DeliveryKind, Fault, Outcome, Published, Result, TscRatio,
 };
@@ -87,13 +89,14 @@ impl Svm {
             host_nmi_blocked: cpu.nmi_blocked,
             virtual_branches: self.processor.has(Feature::LbrVirtualization)
                 && controls.virt_ext.contains(VirtExt::LBR_ENABLE),
+            avic: controls.is_avic().then(|| Avic::of(&vmcb)),
         });
         if let Verdict::Refused(rule) = verdict {
             ctx.emit(cpu, Payload::EntryFailed { vendor: Vendor::Amd, code: rule.report.0, detail: 0 });
             self.refuse(cpu, ctx, rule.report);
             return Ok(Outcome::Entered);
         }
-        let published = self.publish_guest(cpu, &vmcb);
+        let mut published = self.publish_guest(cpu, &vmcb);
         crate::rules::canonicalize(&mut vmcb, &self.processor);
         state::load_guest(cpu, &vmcb);
         let value = |field| vmcb.get(field).unwrap_or(0);
@@ -107,6 +110,9 @@ impl Svm {
             if running.virtual_nmi {
                 cpu.nmi_blocked = running.int_ctl.contains(IntCtl::V_NMI_MASK);
             }
+        }
+        if let Some(avic) = self.running.as_ref().and_then(|running| running.avic) {
+            published.virtual_tpr = Some((avic.get(ctx.memory, register::TPR) >> 4 & 15) as u8);
         }
         cpu.activity = Activity::Active;
         let asid = value(Field::Asid) as u32;
@@ -174,6 +180,7 @@ impl Svm {
                 .int_ctl
                 .contains(IntCtl::V_INTR_MASKING)
                 .then_some(controls.int_ctl.v_tpr()),
+            apic_access: running.avic.map(|avic| avic.page),
             ..Published::default()
         }
     }

@@ -37,6 +37,13 @@ const HOST_IDT: u64 = 0x4_1000;
 /// The nested page tables: their PML4; guest-physical addresses are host-physical in 4-KByte pages below 2 MiB.
 pub(crate) const NPT: u64 = 0x5_0000;
 const NPT_LEAVES: u64 = 0x5_3000;
+/// AVIC: where the guest sees its APIC, the backing pages of three virtual processors, and the tables.
+pub(crate) const APIC: u64 = 0x6_0000;
+pub(crate) const BACKING: u64 = 0x7_0000;
+pub(crate) const OTHER_BACKING: u64 = 0x7_1000;
+pub(crate) const THIRD_BACKING: u64 = 0x7_2000;
+pub(crate) const PHYSICAL_TABLE: u64 = 0x7_3000;
+const LOGICAL_TABLE: u64 = 0x7_4000;
 /// The first byte that the guest's page tables do not map.
 pub(crate) const UNMAPPED: u64 = 1 << 30;
 /// Ticks that a guest gets.
@@ -294,6 +301,39 @@ impl Bench {
         self.or(Field::NestedControl, NestedControl::NP_ENABLE.0);
         self.set(Field::NestedCr3, NPT);
         self.set(Field::GPat, 0x0007_0406_0007_0406);
+    }
+    /// The guest is virtual processor 0 of an AVIC; 1 runs, 2 does not, 3 does not exist, 4's page has no legal address.
+    pub(crate) fn avic(&mut self) {
+        const VALID: u64 = 1 << 63;
+        const RUNNING: u64 = 1 << 62;
+        self.nested_paging();
+        self.int_ctl(IntCtl::AVIC_ENABLE);
+        self.put(Self::nested_entry(APIC), BACKING | 7);
+        for (field, value) in [
+            (Field::AvicApicBar, APIC),
+            (Field::AvicBackingPage, BACKING),
+            (Field::AvicPhysicalTable, PHYSICAL_TABLE | 7),
+            (Field::AvicLogicalTable, LOGICAL_TABLE),
+        ] {
+            self.set(field, value);
+        }
+        for (id, entry) in [
+            VALID | RUNNING | BACKING,
+            VALID | RUNNING | OTHER_BACKING,
+            VALID | THIRD_BACKING,
+            0,
+            VALID | RUNNING | 1 << 50,
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            self.put(PHYSICAL_TABLE + id as u64 * 8, entry);
+        }
+        for id in [0, 1, 2] {
+            self.board.memory.write_u32(HostPhysical(LOGICAL_TABLE + id * 4), 1 << 31 | id as u32);
+        }
+        // Flat model.
+        self.put(BACKING + 0xe0, u32::MAX.into());
     }
     /// The nested entry of the guest-physical page at `guest`.
     pub(crate) const fn nested_entry(guest: u64) -> u64 {

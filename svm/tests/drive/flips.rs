@@ -26,7 +26,7 @@ const UNREACHABLE: &[(&str, &[u8])] = &[
 
 /// Enable bits of what the model does not have.
 const ABSENT: &[(&str, Field, u64)] = &[
-    ("AVIC", Field::IntCtl, 3 << 30),
+    ("x2AVIC", Field::IntCtl, 1 << 30),
     ("SEV and SEV-ES", Field::NestedControl, 3 << 1),
     ("supervisor shadow stacks, VTE, read-only tables, INVLPGB", Field::NestedControl, 0xf << 4),
     ("virtualization of IBS and PMC", Field::VirtExt, 3 << 2),
@@ -34,8 +34,6 @@ const ABSENT: &[(&str, Field, u64)] = &[
 
 /// Exit codes that no guest of these models can cause, besides those of [`UNREACHABLE`] intercepts.
 const UNREACHABLE_CODES: &[(&str, u64)] = &[
-    ("AVIC_INCOMPLETE_IPI: the model has no AVIC", 0x401),
-    ("AVIC_NOACCEL: likewise", 0x402),
     ("VMGEXIT: no SEV-ES", 0x403),
     ("BUSY: no SEV-ES", -2_i64 as u64),
     ("IDLE_REQUIRED: no SEV-SNP", -3_i64 as u64),

@@ -1,6 +1,7 @@
 //! SVM at work: guests between VMRUN and #VMEXIT, with a host in Rust. Section titles are of APM Vol. 2 (24593 rev. 3.43).
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
+mod avic;
 mod bench;
 mod clean;
 mod features;

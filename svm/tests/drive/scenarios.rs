@@ -412,8 +412,25 @@ fn interrupt_control() -> Vec<Scenario> {
         b.int_ctl(IntCtl::V_IRQ | IntCtl::V_IGN_TPR);
         b.set(Field::IntVector, 0x66);
     };
+    // ICR: a vector that is too low. EXITINFO2 bits 63:32 are the cause.
+    let ipi = Scenario::new(IntCtl::AVIC_ENABLE, 64, 0x401, |a| a.mov(dword_ptr(rbx), 5))
+        .info(5, 4 << 32)
+        .at(CODE + 6)
+        .with(|b| {
+            b.avic();
+            b.register(Gpr::Rbx, APIC + 0x300);
+        });
+    // The arbitration priority cannot be read.
+    let register = Scenario::new(IntCtl::AVIC_ENABLE, 64, 0x402, |a| a.mov(eax, dword_ptr(rbx)))
+        .info(0x90, 0)
+        .with(|b| {
+            b.avic();
+            b.register(Gpr::Rbx, APIC + 0x90);
+        });
     let control = |bit: u8| Bit(Field::IntCtl, bit);
     let mut all = vec![
+        ipi,
+        register,
         taken(IntCtl::V_IRQ.into()).with(pending),
         taken(IntCtl::V_IGN_TPR.into()).with(move |b| {
             pending(b);
