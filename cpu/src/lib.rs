@@ -26,6 +26,7 @@ mod gate;
 mod instruction;
 mod interrupts;
 mod machine_check;
+mod memory_types;
 pub mod model;
 pub mod msr;
 mod processor;
@@ -45,6 +46,7 @@ pub use gate::{GATE_BASE, GATE_COUNT, GATE_STRIDE, gate_address, gate_at};
 pub use instruction::{Instruction, Outcome};
 pub use interrupts::Interrupts;
 pub use machine_check::MachineCheck;
+pub use memory_types::MemoryTypes;
 pub use model::Model;
 pub use processor::{Processor, RunEnd, STALL_BOUND};
 pub use state::{

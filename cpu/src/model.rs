@@ -86,6 +86,7 @@ const COMMON: &[Feature] = &[
     Feature::Xsaves,
     Feature::Shstk,
     Feature::Aperfmperf,
+    Feature::Mtrr,
     Feature::FlushL1d,
 ];
 

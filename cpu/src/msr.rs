@@ -3,6 +3,7 @@
 
 use crate::execute::cet::bit;
 use crate::fault::{Fault, Result};
+use crate::memory_types::Limits;
 use crate::{Cpu, Model};
 use rootmode_arch::msr::*;
 use rootmode_arch::{Cr0, DebugCtl, Efer, Feature, Linear, SegmentName, Vendor};
@@ -151,6 +152,11 @@ pub fn read(cpu: &Cpu, index: u32) -> Result<u64> {
             if let Some(register) = cpu.counters.register(index) {
                 return Ok(cpu.settled_counters().read(register));
             }
+            if cpu.model.has(Feature::Mtrr)
+                && let Some(value) = cpu.memory_types.read(index)
+            {
+                return Ok(value);
+            }
             let checked = cpu.model.has(Feature::Mca).then(|| cpu.machine_check.read(index)).flatten();
             return checked.ok_or(Fault::GP0);
         }
@@ -270,6 +276,15 @@ pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
             if let Some(register) = cpu.counters.register(index) {
                 return cpu.write_counters(register, value);
             }
+            let limits = Limits {
+                physical_width: cpu.model.physical_width(),
+                dram_bits: !intel && cpu.msrs.syscfg & MTRR_FIX_DRAM_MOD_EN != 0,
+            };
+            if cpu.model.has(Feature::Mtrr)
+                && let Some(written) = cpu.memory_types.write(index, value, limits)
+            {
+                return written;
+            }
             let checked =
                 cpu.model.has(Feature::Mca).then(|| cpu.machine_check.write(index, value)).flatten();
             return checked.unwrap_or(Err(Fault::GP0));
@@ -277,6 +292,9 @@ pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
     }
     Ok(())
 }
+
+/// SYSCFG.MtrrFixDramModEn.
+const MTRR_FIX_DRAM_MOD_EN: u64 = 1 << 19;
 
 /// IA32_ARCH_CAPABILITIES of a processor that does not speculate: RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO,
 /// IF_PSCHANGE_MC_NO, TAA_NO.

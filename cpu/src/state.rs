@@ -15,6 +15,7 @@ use crate::execute::cet::ControlFlow;
 use crate::execute::smm::{Interrupted, PortInstruction, RESET_BASE};
 use crate::interrupts::Interrupts;
 use crate::machine_check::MachineCheck;
+use crate::memory_types::MemoryTypes;
 use crate::model::Model;
 use crate::msr::MsrFile;
 use crate::vectors::Vectors;
@@ -346,6 +347,8 @@ pub struct Cpu {
     pub(crate) slept: u64,
     /// Machine-check registers.
     pub machine_check: MachineCheck,
+    /// The memory type range registers.
+    pub memory_types: MemoryTypes,
     /// What waits at the other interrupt inputs.
     pub interrupts: Interrupts,
     /// The event whose delivery is in progress.
@@ -442,6 +445,7 @@ impl Cpu {
             overflow_deadline: u64::MAX,
             slept: 0,
             machine_check: MachineCheck::default(),
+            memory_types: MemoryTypes::default(),
             interrupts: Interrupts::default(),
             delivering: None,
             injected: None,
@@ -540,6 +544,7 @@ impl Cpu {
         fresh.msrs = self.msrs;
         fresh.branches = self.branches;
         fresh.machine_check = self.machine_check;
+        fresh.memory_types = self.memory_types;
         fresh.counters = self.counters;
         fresh.happened = self.happened;
         fresh.overflow_deadline = self.overflow_deadline;

@@ -270,6 +270,10 @@ fn every_register_of_a_feature_is_in_the_digest() {
         (0x30a, 7),
         (0x38d, 3),
         (0x38f, 1),
+        // Memory types.
+        (0x2ff, 6),
+        (0x250, 0),
+        (0x20f, 0x800),
     ];
     let fresh = Cpu::new(0, Arc::new(Model::max_intel()));
     let mut seen = vec![digest(&fresh)];

@@ -61,6 +61,7 @@ impl Cpu {
             digest.all(&self.branches.values());
         }
         self.machine_check.digest(digest);
+        self.memory_types.digest(digest);
         self.settled_counters().digest(digest);
         digest.u64(self.clocks());
         let tag = self.tag;

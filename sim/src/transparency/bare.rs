@@ -30,6 +30,7 @@ const NOT_HOSTED: &[Feature] = &[
     Feature::PerfCtrExtCore,
     Feature::PerfMonV2,
     Feature::Aperfmperf,
+    Feature::Mtrr,
     Feature::Rdpru,
     Feature::SpecCtrl,
     Feature::Stibp,
