@@ -85,7 +85,7 @@ pub(super) struct Arguments {
     /// Save every test's console in this folder.
     #[arg(long, value_name = "FOLDER")]
     logs: Option<PathBuf>,
-    /// Compare what passed and what was skipped with this golden list.
+    /// Compare what passed and what was skipped with this golden list; with --filter, --group or --cpu only what ran.
     #[arg(long, value_name = "FILE")]
     expect: Option<PathBuf>,
     /// Write the golden list instead of comparing.
@@ -175,14 +175,17 @@ pub(super) fn run(arguments: &Arguments) -> miette::Result<Finding> {
         Format::Junit => anstream::print!("{}", report::junit(&outcomes)),
         Format::Json => print_json(&outcomes)?,
     }
+    let part = arguments.filter.is_some() || arguments.group.is_some() || arguments.cpu.is_some();
     let mut finding = Finding::Nothing;
     if outcomes.iter().any(|outcome| outcome.verdict == Verdict::Fail) {
         finding = Finding::Something;
     }
     if let (Some(path), true) = (&arguments.expect, arguments.write_expect) {
-        write_text(path, &expect::list(&outcomes))?;
+        // A list that was there keeps its head.
+        let head = std::fs::read_to_string(path).map(|old| expect::head(&old)).unwrap_or_default();
+        write_text(path, &(head + &expect::list(&outcomes)))?;
     }
-    for difference in golden.iter().flat_map(|golden| expect::differences(golden, &outcomes)) {
+    for difference in golden.iter().flat_map(|golden| expect::differences(golden, &outcomes, part)) {
         anstream::eprintln!("{difference}");
         finding = Finding::Something;
     }

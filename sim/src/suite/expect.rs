@@ -1,6 +1,6 @@
 //! Golden lists: which tests pass and which are skipped, one a line, so that a test lost is a failure.
 //!
-//! A line is `PASS cpu/name lines` or `SKIP cpu/name`; `SKIP cpu/name: text` is a line that a test skips inside.
+//! Lines that begin with `#` are comments. A line is `PASS cpu/name lines` or `SKIP cpu/name`; `SKIP cpu/name: text` is a line that a test skips inside.
 
 use std::collections::BTreeSet;
 
@@ -28,15 +28,26 @@ fn entries(outcomes: &[Outcome]) -> BTreeSet<String> {
     entries
 }
 
-/// What differs between a golden list and these outcomes: `-` is missing, `+` is new.
-pub fn differences(golden: &str, outcomes: &[Outcome]) -> Vec<String> {
-    let expected: BTreeSet<String> = golden
-        .lines()
-        .map(str::trim_end)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(str::to_owned)
-        .collect();
+/// What differs between a golden list and these outcomes: `-` is missing, `+` is new. Of a part of a suite, only its own
+/// tests are compared.
+pub fn differences(golden: &str, outcomes: &[Outcome], part: bool) -> Vec<String> {
+    let ran: BTreeSet<String> = outcomes.iter().map(|o| format!("{}/{}", o.cpu.text(), o.name)).collect();
+    let asked = |line: &str| !part || name(line).is_some_and(|name| ran.contains(name));
+    let lines = golden.lines().map(str::trim_end).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let expected: BTreeSet<String> = lines.filter(|line| asked(line)).map(str::to_owned).collect();
     let found = entries(outcomes);
     let missing = expected.difference(&found).map(|line| format!("- {line}"));
     missing.chain(found.difference(&expected).map(|line| format!("+ {line}"))).collect()
+}
+
+/// The test that a line is about: `cpu/name`.
+fn name(line: &str) -> Option<&str> {
+    let test = line.split_once(' ')?.1;
+    let end = if line.starts_with("PASS") { test.rsplit_once(' ') } else { test.split_once(": ") };
+    Some(end.map_or(test, |(test, _)| test))
+}
+
+/// The comment at the head of a golden list.
+pub fn head(golden: &str) -> String {
+    golden.lines().take_while(|line| line.starts_with('#')).map(|line| format!("{line}\n")).collect()
 }

@@ -320,12 +320,19 @@ fn a_golden_list_notices_what_is_lost_and_what_is_new() {
     let before = run("PASS: x|PASS: y|SKIP: z|=0");
     let golden = expect::list(&before);
     assert_eq!(golden, "PASS max-intel/t 2\nSKIP max-intel/t: z\n");
-    assert_eq!(expect::differences(&golden, &before), Vec::<String>::new());
+    assert_eq!(expect::differences(&golden, &before, false), Vec::<String>::new());
     assert_eq!(
-        expect::differences(&golden, &run("PASS: x|SKIP: y|SKIP: z|=0")),
+        expect::differences(&golden, &run("PASS: x|SKIP: y|SKIP: z|=0"), false),
         ["- PASS max-intel/t 2", "+ PASS max-intel/t 1", "+ SKIP max-intel/t: y"]
     );
-    assert_eq!(expect::differences(&golden, &run("FAIL: x|=1")).len(), 2);
+    assert_eq!(expect::differences(&golden, &run("FAIL: x|=1"), false).len(), 2);
+    // A test that did not run is missing, unless only a part was asked for.
+    let more = format!("# of\n# these\n{golden}PASS max-amd/t 1\nSKIP max-intel/u: a: b\n\n");
+    let missing = ["- PASS max-amd/t 1", "- SKIP max-intel/u: a: b"];
+    assert_eq!(expect::differences(&more, &before, false), missing);
+    assert_eq!(expect::differences(&more, &before, true), Vec::<String>::new());
+    assert_eq!(expect::differences(&more, &run("FAIL: x|=1"), true).len(), 2);
+    assert_eq!(expect::head(&more), "# of\n# these\n");
 }
 
 /// What is dispatched: the case's name, and the line of the section that it came from.
