@@ -7,5 +7,6 @@ mod clean;
 mod features;
 mod flips;
 mod fuzz;
+mod gates;
 mod notes;
 mod scenarios;
