@@ -233,6 +233,24 @@ impl PhysicalMemory {
         }
     }
 
+    /// The page of `address`, if it lies in RAM and nobody needs to notice stores to any of its lines.
+    ///
+    /// # Errors
+    /// The memory itself: the page is to be read and written through it.
+    pub fn open_page(&mut self, address: HostPhysical) -> Result<&mut [u8; 4096], &mut Self> {
+        let open = |offset: &usize| {
+            let lines = self.lines.get(offset / LINE..).and_then(<[u8]>::first_chunk::<{ 4096 / LINE }>);
+            lines.is_some_and(|lines| *lines == [WRITTEN; 4096 / LINE])
+        };
+        match self.offset(address.page_base()).filter(open) {
+            Some(offset) => {
+                let page = self.bytes[offset..].first_chunk_mut();
+                Ok(page.expect("there are marks of as many lines as there are bytes for"))
+            }
+            None => Err(self),
+        }
+    }
+
     /// Reads `N` bytes that may cross pages and regions.
     #[inline]
     fn load<const N: usize>(&self, address: HostPhysical) -> [u8; N] {

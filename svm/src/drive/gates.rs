@@ -34,6 +34,12 @@ impl Running {
 impl Svm {
     /// Publishes the gates that follow from GIF, V_INTR_MASKING and the host's RFLAGS.IF, and whether boundaries matter.
     pub(super) fn publish_gates(&self, cpu: &mut Cpu) {
+        self.set_gates(cpu);
+        cpu.refresh();
+    }
+
+    /// The same amid a transition, which ends with [`Cpu::refresh`].
+    pub(super) fn set_gates(&self, cpu: &mut Cpu) {
         let (interrupts, nmis) = match &self.running {
             _ if !self.gif => (Gate::Closed, Gate::Closed),
             None => (Gate::Normal, Gate::Normal),
@@ -60,7 +66,6 @@ impl Svm {
             boundary: self.gif && self.running.as_ref().is_some_and(Running::waits),
             ..cpu.published
         };
-        cpu.refresh();
     }
 
     /// STGI and CLGI. In a guest with virtual GIF they change V_GIF; in a guest whose hypervisor neither intercepts them nor

@@ -54,6 +54,8 @@ pub struct Svm {
     watcher: Option<Watcher>,
     /// The controls of the last VMRUN, and the classes of events that may exit under them.
     interest: (Controls, EventClasses),
+    /// The VMCB of the last VMRUN: kept because it is large, not for what it holds.
+    image: Option<Box<Vmcb>>,
     /// The VMCB that hostile hardware keeps between runs.
     kept: Option<Box<clean::Kept>>,
 }
@@ -107,6 +109,7 @@ impl Svm {
             running: None,
             watcher: None,
             interest: (Controls::default(), EventClasses::NONE),
+            image: None,
             kept: None,
         }
     }
@@ -125,17 +128,10 @@ impl Svm {
         }
     }
 
-    /// What host mode publishes.
+    /// What host mode publishes. [`Cpu::refresh`] must follow.
     fn publish_host(&self, cpu: &mut Cpu) {
         cpu.published = Published { level: self.host_level, ..Published::default() };
-        self.publish_gates(cpu);
-    }
-
-    /// Reads a VMCB for VMRUN.
-    fn read_vmcb(ctx: &Context<'_>, at: HostPhysical) -> Vmcb {
-        let mut bytes = [0; crate::vmcb::SIZE];
-        ctx.memory.read(at, &mut bytes[..LOOKED_AT]);
-        Vmcb::from_bytes(bytes)
+        self.set_gates(cpu);
     }
 }
 
@@ -224,6 +220,7 @@ impl Virtualization for Svm {
         self.kept = None;
         self.gif = true;
         self.publish_host(cpu);
+        cpu.refresh();
         None
     }
 

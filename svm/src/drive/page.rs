@@ -24,34 +24,37 @@ impl Fields for Vmcb {
 }
 
 /// A page in memory with the layout of a VMCB. Fields are read and written one by one: what is not written stays.
-pub(super) struct Page<'a> {
-    memory: &'a mut PhysicalMemory,
-    at: HostPhysical,
-    /// Where in RAM the page begins, if it is there.
-    place: Option<usize>,
+pub(super) enum Page<'a> {
+    /// RAM that nobody watches.
+    Open(&'a mut [u8; 4096]),
+    /// Any other page.
+    Watched(&'a mut PhysicalMemory, HostPhysical),
 }
 
 impl<'a> Page<'a> {
     /// The page at `at`, which is a multiple of 4096.
     pub(super) fn new(memory: &'a mut PhysicalMemory, at: HostPhysical) -> Self {
-        let place = memory.offset(at);
-        Self { memory, at, place }
+        match memory.open_page(at) {
+            Ok(page) => Self::Open(page),
+            Err(memory) => Self::Watched(memory, at),
+        }
     }
 
     #[inline(always)]
     fn load<const N: usize>(&self, offset: usize) -> [u8; N] {
-        if let Some(bytes) = self.place.and_then(|place| self.memory.load_at(place + offset)) {
-            return bytes;
-        }
         let mut bytes = [0; N];
-        self.memory.read(self.at.offset(offset as u64), &mut bytes);
+        match self {
+            Self::Open(page) => bytes.copy_from_slice(&page[offset..offset + N]),
+            Self::Watched(memory, at) => memory.read(at.offset(offset as u64), &mut bytes),
+        }
         bytes
     }
 
     #[inline(always)]
     fn store<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) {
-        if !self.place.is_some_and(|place| self.memory.store_at(place + offset, bytes)) {
-            self.memory.write(self.at.offset(offset as u64), &bytes);
+        match self {
+            Self::Open(page) => page[offset..offset + N].copy_from_slice(&bytes),
+            Self::Watched(memory, at) => memory.write(at.offset(offset as u64), &bytes),
         }
     }
 

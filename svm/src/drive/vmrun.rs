@@ -40,8 +40,15 @@ impl Svm {
     pub(super) fn vmrun(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, address: u64) -> Result<Outcome> {
         let at = self.check_vmcb_address(address)?;
         state::save_host(cpu, &mut Page::new(ctx.memory, HostPhysical(self.hsave)));
-        let mut vmcb = Self::read_vmcb(ctx, at);
-        self.trust_clean_bits(cpu, ctx, at, &mut vmcb);
+        let mut image = self.image.take().unwrap_or_else(|| Box::new(Vmcb::zeroed()));
+        ctx.memory.read(at, &mut image.bytes_mut()[..super::LOOKED_AT]);
+        self.trust_clean_bits(cpu, ctx, at, &mut image);
+        self.run_vmcb(cpu, ctx, at, &mut image);
+        self.image = Some(image);
+        Ok(Outcome::Entered)
+    }
+
+    fn run_vmcb(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, at: HostPhysical, vmcb: &mut Vmcb) {
         let value = |field| vmcb.get(field).unwrap_or(0);
         let host = Host {
             cr0: Some(cpu.cr0),
@@ -56,12 +63,12 @@ impl Svm {
             sibling_idle: Some(true),
         };
         let memory = SimulatedMemory(ctx.memory);
-        let context = EntryContext::new(&self.processor, &vmcb).with_host(host).with_memory(&memory);
+        let context = EntryContext::new(&self.processor, vmcb).with_host(host).with_memory(&memory);
         let verdict = check_entry(&context);
         if let (Verdict::Refused(rule), Some(watcher)) = (&verdict, &self.watcher) {
             watcher.refused(cpu, &context, rule);
         }
-        let mut controls = Controls::of(&vmcb, Traits::of(&self.processor));
+        let mut controls = Controls::of(vmcb, Traits::of(&self.processor));
         for (feature, intercept) in OPTIONAL {
             if !self.processor.has(feature) {
                 controls.intercepts = controls.intercepts.without(intercept);
@@ -89,23 +96,23 @@ impl Svm {
             host_nmi_blocked: cpu.nmi_blocked,
             virtual_branches: self.processor.has(Feature::LbrVirtualization)
                 && controls.virt_ext.contains(VirtExt::LBR_ENABLE),
-            avic: controls.is_avic().then(|| Avic::of(&vmcb)),
+            avic: controls.is_avic().then(|| Avic::of(vmcb)),
         });
         if let Verdict::Refused(rule) = verdict {
             ctx.emit(cpu, Payload::EntryFailed { vendor: Vendor::Amd, code: rule.report.0, detail: 0 });
             self.refuse(cpu, ctx, rule.report);
-            return Ok(Outcome::Entered);
+            return;
         }
-        let mut published = self.publish_guest(cpu, &vmcb);
-        crate::rules::canonicalize(&mut vmcb, &self.processor);
-        state::load_guest(cpu, &vmcb);
+        let mut published = self.publish_guest(cpu, vmcb);
+        crate::rules::canonicalize(vmcb, &self.processor);
+        state::load_guest(cpu, vmcb);
         let value = |field| vmcb.get(field).unwrap_or(0);
         if controls.nested.contains(NestedControl::NP_ENABLE) {
             cpu.msrs.pat = value(Field::GPat);
         }
         if let Some(running) = &self.running {
             if running.virtual_branches {
-                state::load_branches(cpu, &vmcb);
+                state::load_branches(cpu, vmcb);
             }
             if running.virtual_nmi {
                 cpu.nmi_blocked = running.int_ctl.contains(IntCtl::V_NMI_MASK);
@@ -126,13 +133,12 @@ impl Svm {
         cpu.published = published;
         if cpu.reload_pdptes(ctx.memory).is_err() {
             self.refuse(cpu, ctx, ExitCode::INVALID);
-            return Ok(Outcome::Entered);
+            return;
         }
         let injection = value(Field::EventInj) | value(Field::EventInjError) << 32;
-        cpu.injected = self.injection(&vmcb, EventInfo(injection));
+        cpu.injected = self.injection(vmcb, EventInfo(injection));
         self.publish_gates(cpu);
         ctx.emit(cpu, Payload::Entry { vendor: Vendor::Amd, rip: cpu.rip, injection });
-        Ok(Outcome::Entered)
     }
 
     /// VMRUN exits at once: the guest's state is not touched.

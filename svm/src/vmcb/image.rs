@@ -34,6 +34,12 @@ macro_rules! image {
                 &self.bytes
             }
 
+            /// The page, to be replaced: every field becomes known.
+            pub const fn bytes_mut(&mut self) -> &mut [u8; SIZE] {
+                self.known = Known::EVERYTHING;
+                &mut self.bytes
+            }
+
             /// Which fields are known.
             pub const fn known(&self) -> &Known {
                 &self.known
