@@ -32,11 +32,13 @@ mod host_segments;
 mod msr_load;
 mod nearest;
 mod non_register;
+mod passed;
 mod pdptes;
 mod view;
 
 pub(crate) use nearest::candidates;
 pub use nearest::{Correction, Place, corrections, nearest};
+pub use passed::Passed;
 pub use view::{Missing, Reads, View};
 
 use crate::context::{EntryContext, Item};
@@ -355,6 +357,12 @@ macro_rules! rules {
 }
 use rules;
 
+/// Rules that are checked in one go.
+struct Section {
+    rules: &'static [Rule],
+    all_hold: fn(&View<'_, false>) -> bool,
+}
+
 /// Joins the sections to the table and to the fast path, in hardware's order.
 macro_rules! sections {
     ($($first:ident $(:: $rest:ident)*;)*) => {
@@ -379,6 +387,10 @@ macro_rules! sections {
         fn all_hold(view: &View<'_, false>) -> bool {
             true $(&& $first $(::$rest)*::all_hold(view))*
         }
+
+        /// The sections, for who asks them one by one.
+        const SECTIONS: [Section; [$(stringify!($first $(::$rest)*)),*].len()] =
+            [$(Section { rules: $first $(::$rest)*::RULES, all_hold: $first $(::$rest)*::all_hold }),*];
     };
 }
 

@@ -440,6 +440,18 @@ impl FieldSet {
     pub const fn remove(&mut self, field: Field) {
         self.0[field as usize / 64] &= !(1 << (field as usize % 64));
     }
+    /// Whether a field is in both sets.
+    #[inline]
+    pub const fn meets(&self, other: &Self) -> bool {
+        let (a, b) = (&self.0, &other.0);
+        a[0] & b[0] | a[1] & b[1] | a[2] & b[2] | a[3] & b[3] != 0
+    }
+    /// The fields of both sets.
+    #[must_use]
+    pub const fn union(&self, other: &Self) -> Self {
+        let (a, b) = (&self.0, &other.0);
+        Self([a[0] | b[0], a[1] | b[1], a[2] | b[2], a[3] | b[3]])
+    }
     /// Whether the set has every field.
     pub const fn is_all(&self) -> bool {
         // A constant, for the loop in `all` is not free at run time.

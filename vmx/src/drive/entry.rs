@@ -6,7 +6,7 @@ use crate::context::{EntryContext, Item, Memory, Processor};
 use crate::decide::Controls;
 use crate::definitions::capabilities::EptVpid;
 use crate::information::{Interruption, InterruptionType};
-use crate::rules::{Report, check_entry};
+use crate::rules::Report;
 use crate::{ExitReason, Field, PinControls, PrimaryControls, SecondaryControls};
 use rootmode_arch::record::Payload;
 use rootmode_arch::{Efer, EventClass, EventClasses, Feature, HostPhysical, Vendor};
@@ -56,7 +56,7 @@ impl Vmx {
             processor: &processor,
             memory: &SimulatedMemory(ctx.memory),
         };
-        if let Err(refusal) = check_entry(&context) {
+        if let Err(refusal) = self.passed.check_entry(&context, &mut self.changed) {
             if let Some(watcher) = &self.watcher {
                 watcher.refused(cpu, &context, refusal.report, Some(refusal.rule));
             }

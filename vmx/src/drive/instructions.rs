@@ -5,6 +5,7 @@ use super::{Vmx, region};
 use crate::definitions::capabilities::{EptVpid, Misc};
 use crate::definitions::controls::Word;
 use crate::definitions::field::{Access, Kind};
+use crate::rules::Passed;
 use crate::{Control, Field, InstructionError};
 use rootmode_arch::record::Payload;
 use rootmode_arch::{EventClass, HostPhysical, Linear, RFlags, msr};
@@ -146,6 +147,7 @@ impl Vmx {
         if self.current != Some(region) {
             self.current = Some(region);
             *self.vmcs = region::load(ctx.memory, region);
+            self.passed = Passed::default();
         }
         Ok(Outcome::Done)
     }

@@ -30,6 +30,7 @@ pub use state::segment_fields;
 pub use watcher::Watcher;
 
 use crate::decide::{Controls, PauseLoop, Table, View, decide};
+use crate::rules::Passed;
 use crate::{Capabilities, Field, FieldSet, SecondaryControls, Vmcs};
 use entry::Classes;
 use rootmode_arch::record::Level;
@@ -56,6 +57,9 @@ pub struct Vmx {
     current: Option<HostPhysical>,
     /// Data of the current VMCS, held on-chip; memory has the same.
     vmcs: Box<Vmcs>,
+    /// What is known of its checks, and the fields that changed since.
+    passed: Passed,
+    changed: FieldSet,
     /// In VMX non-root operation.
     guest: bool,
     /// The current VMCS's controls, while the guest runs.
@@ -88,6 +92,8 @@ impl Vmx {
             vmxon: None,
             current: None,
             vmcs: Box::new(Vmcs::zeroed()),
+            passed: Passed::default(),
+            changed: FieldSet::none(),
             guest: false,
             controls: Controls::default(),
             classes: Classes::of(&Controls::default()),
@@ -130,6 +136,7 @@ impl Vmx {
             && self.vmcs.value(field) != value & field.width().mask()
         {
             self.vmcs.set(field, value);
+            self.changed.insert(field);
             region::store(ctx.memory, region, field, self.vmcs.value(field));
         }
     }
