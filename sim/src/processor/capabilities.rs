@@ -1,9 +1,10 @@
-//! VMX capabilities by flag: every control of the tables, and the single bits of IA32_VMX_MISC and IA32_VMX_EPT_VPID_CAP.
+//! VMX capabilities by flag: every control of the tables, and the single bits of IA32_VMX_BASIC, IA32_VMX_MISC and
+//! IA32_VMX_EPT_VPID_CAP.
 
 use rootmode_arch::cpuid::same_flag;
 use rootmode_cpu::Model;
 use rootmode_vmx::Control;
-use rootmode_vmx::definitions::capabilities::{EptVpid, Misc};
+use rootmode_vmx::definitions::capabilities::{Basic, EptVpid, Misc};
 use rootmode_vmx::definitions::controls::Word;
 use rootmode_vmx::definitions::models::Model as Part;
 use rootmode_vmx::drive::offered::{Offer, capabilities};
@@ -12,6 +13,8 @@ use rootmode_vmx::drive::offered::{Offer, capabilities};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Capability {
     Control(Control),
+    /// A bit of IA32_VMX_BASIC.
+    Basic(u8),
     /// A bit of IA32_VMX_MISC.
     Misc(u8),
     /// A bit of IA32_VMX_EPT_VPID_CAP.
@@ -26,12 +29,22 @@ pub(super) fn all() -> impl Iterator<Item = (String, Capability)> {
             (flag, Capability::Control(Control { word, bit: row.bit }))
         })
     });
+    let basic = Basic::TABLE.iter().map(|bit| {
+        // QEMU's spelling of those that it knows.
+        let own = match Basic(1 << bit.bit) {
+            Basic::INS_OUTS_INFORMATION => "vmx-ins-outs".to_owned(),
+            Basic::TRUE_CONTROLS => "vmx-true-ctls".to_owned(),
+            Basic::ERROR_CODE_OPTIONAL => "vmx-any-errcode".to_owned(),
+            _ => flag("vmx-", bit.name),
+        };
+        (own, Capability::Basic(bit.bit))
+    });
     let misc = Misc::TABLE.iter().map(|bit| (flag("vmx-", bit.name), Capability::Misc(bit.bit)));
     let ept_vpid = EptVpid::TABLE.iter().map(|bit| {
         let front = if bit.name.starts_with("INV") { "vmx-" } else { "vmx-ept-" };
         (flag(front, bit.name), Capability::EptVpid(bit.bit))
     });
-    controls.chain(misc).chain(ept_vpid)
+    controls.chain(basic).chain(misc).chain(ept_vpid)
 }
 
 /// `CONSTANT_NAME` as a flag.
@@ -61,6 +74,10 @@ impl Capability {
         match self {
             Self::Control(control) if on => offer = offer.with(control),
             Self::Control(control) => offer = offer.without(control),
+            Self::Basic(bit) => {
+                let bit = Basic(1 << bit);
+                offer.basic = offer.basic.set(bit, on && Offer::FULL.basic.contains(bit));
+            }
             Self::Misc(bit) => {
                 let bit = Misc(1 << bit);
                 offer.misc = offer.misc.set(bit, on && Offer::FULL.misc.contains(bit));
@@ -78,6 +95,7 @@ impl Capability {
         let all = capabilities(offer, model);
         match self {
             Self::Control(control) => all.supports(control) == Some(true),
+            Self::Basic(bit) => all.basic().is_some_and(|basic| basic.contains(Basic(1 << bit))),
             Self::Misc(bit) => all.misc().is_some_and(|misc| misc.contains(Misc(1 << bit))),
             Self::EptVpid(bit) => all.ept_vpid().is_some_and(|ept_vpid| ept_vpid.contains(EptVpid(1 << bit))),
         }
@@ -87,6 +105,7 @@ impl Capability {
     pub(super) fn is_of(self, part: &Part) -> bool {
         match self {
             Self::Control(control) => part.has(control),
+            Self::Basic(bit) => part.basic.contains(Basic(1 << bit)),
             Self::Misc(bit) => part.misc.contains(Misc(1 << bit)),
             Self::EptVpid(bit) => part.ept_vpid.contains(EptVpid(1 << bit)),
         }

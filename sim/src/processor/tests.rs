@@ -42,7 +42,7 @@ fn a_feature_takes_along_what_needs_it() {
 
 #[test]
 fn controls_of_vmx_are_flags_too() {
-    use rootmode_arch::msr::{IA32_VMX_EPT_VPID_CAP, IA32_VMX_PROCBASED_CTLS2};
+    use rootmode_arch::msr::{IA32_VMX_BASIC, IA32_VMX_EPT_VPID_CAP, IA32_VMX_PROCBASED_CTLS2};
     let read = |text: &str, index: u32| {
         let sheet = Sheet::of(&Processor::parse(text).unwrap());
         let msr = sheet.msrs.iter().find(|msr| msr.index == format!("{index:#010x}")).unwrap();
@@ -56,6 +56,9 @@ fn controls_of_vmx_are_flags_too() {
     assert_ne!(full & mbec, 0);
     let ept = read("max-intel", IA32_VMX_EPT_VPID_CAP);
     assert_eq!(read("max-intel,-vmx-ept-page-1g", IA32_VMX_EPT_VPID_CAP), ept & !(1 << 17));
+    let basic = read("max-intel", IA32_VMX_BASIC);
+    assert_ne!(basic >> 56 & 1, 0, "a hardware exception may be injected with or without an error code");
+    assert_eq!(read("max-intel,-vmx-any-errcode", IA32_VMX_BASIC), basic & !(1 << 56));
     let vmx = |text: &str| Sheet::of(&Processor::parse(text).unwrap()).vmx;
     // A control goes with its CPUID feature, and those of the second word with the bit that activates them.
     assert!(vmx("max-intel").contains(&"vmx-rdseed-exit".to_owned()));

@@ -31,6 +31,8 @@ pub struct Offer {
     pub exit: ExitControls,
     /// VM-entry controls.
     pub entry: EntryControls,
+    /// Single bits of IA32_VMX_BASIC.
+    pub basic: Basic,
     /// IA32_VMX_MISC beside the timer's rate and the number of CR3-target values.
     pub misc: Misc,
     /// IA32_VMX_EPT_VPID_CAP.
@@ -119,6 +121,7 @@ impl Offer {
                 | EntryControls::LOAD_PKRS.0
                 | EntryControls::LOAD_PERF_GLOBAL_CTRL.0,
         ),
+        basic: Basic(Basic::INS_OUTS_INFORMATION.0 | Basic::TRUE_CONTROLS.0 | Basic::ERROR_CODE_OPTIONAL.0),
         misc: Misc(
             Misc::STORE_LMA.0
                 | Misc::ACTIVITY_HLT.0
@@ -158,6 +161,7 @@ impl Offer {
                 }
             }
         }
+        offer.basic = offer.basic & part.basic;
         offer.misc = offer.misc & part.misc;
         offer.ept_vpid = offer.ept_vpid & part.ept_vpid;
         offer
@@ -226,10 +230,8 @@ pub fn capabilities(offer: &Offer, model: &Model) -> Capabilities {
     for index in msr::IA32_VMX_BASIC..=msr::IA32_VMX_EXIT_CTLS2 {
         all.set(index, 0);
     }
-    // Region size 4096, write-back, TRUE capability MSRs.
-    let basic =
-        u64::from(REVISION) | 0x1000 << 32 | 6 << 50 | Basic::INS_OUTS_INFORMATION.0 | Basic::TRUE_CONTROLS.0;
-    all.set(msr::IA32_VMX_BASIC, basic);
+    // Region size 4096, write-back.
+    all.set(msr::IA32_VMX_BASIC, u64::from(REVISION) | 0x1000 << 32 | 6 << 50 | offer.basic.0);
     for word in [Word::Pin, Word::Primary, Word::Secondary, Word::Exit, Word::Entry] {
         let Some((plain, exact)) = word.capability() else { continue };
         let offered = offer.possible(word, model.features());
@@ -264,7 +266,10 @@ pub fn read(capabilities: &Capabilities, index: u32) -> Option<u64> {
     let word = Word::ALL.into_iter().find(|word| word.capability().is_some_and(|(plain, _)| plain == index));
     let activated =
         word.and_then(Word::activated_by).is_none_or(|by| capabilities.supports(by) == Some(true));
-    capabilities.get(index).filter(|_| activated)
+    // The TRUE variants come with a bit of IA32_VMX_BASIC.
+    let exact = matches!(index, msr::IA32_VMX_TRUE_PINBASED_CTLS..=msr::IA32_VMX_TRUE_ENTRY_CTLS);
+    let exists = !exact || capabilities.basic().is_some_and(|basic| basic.contains(Basic::TRUE_CONTROLS));
+    capabilities.get(index).filter(|_| activated && exists)
 }
 
 /// The fields that a processor with these capabilities has.
@@ -306,6 +311,10 @@ mod tests {
         assert_eq!(read(&full, msr::IA32_VMX_EXIT_CTLS2), None);
         let plain = Offer { primary: PrimaryControls::ACTIVATE_SECONDARY, ..Offer::FULL };
         assert_eq!(read(&capabilities(&plain, &model), msr::IA32_VMX_PROCBASED_CTLS3), None);
+        let old = capabilities(&Offer { basic: Basic(0), ..Offer::FULL }, &model);
+        assert!(old.is_complete());
+        assert_eq!(read(&old, msr::IA32_VMX_TRUE_ENTRY_CTLS), None);
+        assert!(read(&old, msr::IA32_VMX_ENTRY_CTLS).is_some());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What L1 sees of VMX: the controls that this model of KVM can give to L2, whatever the processor offers beyond them.
 
-use rootmode_vmx::definitions::capabilities::{EptVpid, Misc};
+use rootmode_vmx::definitions::capabilities::{Basic, EptVpid, Misc};
 use rootmode_vmx::drive::offered::Offer;
 use rootmode_vmx::{
     EntryControls, ExitControls, PinControls, PrimaryControls, SecondaryControls, TertiaryControls,
@@ -67,6 +67,7 @@ pub(super) const OFFER: Offer = Offer {
             | EntryControls::LOAD_PAT.0
             | EntryControls::LOAD_EFER.0,
     ),
+    basic: Basic(Basic::INS_OUTS_INFORMATION.0 | Basic::TRUE_CONTROLS.0),
     misc: Misc(Misc::STORE_LMA.0 | Misc::ACTIVITY_HLT.0 | Misc::WRITE_ANY.0),
     ept_vpid: EptVpid(
         EptVpid::EXECUTE_ONLY.0
