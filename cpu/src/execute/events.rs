@@ -7,7 +7,7 @@ use crate::state::{Activity, Attention, Delivery, DeliveryKind, Gate};
 use crate::virtualization::Slot;
 use rootmode_arch::event::{Exception, ExceptionSource};
 use rootmode_arch::record::Stop;
-use rootmode_arch::{Cr0, DebugCtl, Dr6, Dr7, Event, EventClass, RFlags, Reaction, Stage, vector};
+use rootmode_arch::{Cr0, DebugCtl, Dr6, Dr7, Event, EventClass, RFlags, Reaction, Stage, Vendor, vector};
 
 /// What the boundary decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,10 +231,12 @@ impl Exec<'_, '_> {
     }
 
     /// # Errors
-    /// #DB as a fault if a breakpoint waits for the next instruction. RFLAGS.RF and MOV SS suppress it.
+    /// #DB as a fault if a breakpoint waits for the next instruction. RFLAGS.RF suppresses it, on Intel's parts also MOV SS
+    /// (kvm-unit-tests, x86/emulator.c).
     fn instruction_breakpoint(&self) -> Result {
         let cpu = &*self.cpu;
-        let suppressed = cpu.mov_ss_shadow || cpu.rflags().contains(RFlags::RF);
+        let in_shadow = cpu.mov_ss_shadow && cpu.model.vendor() == Vendor::Intel;
+        let suppressed = in_shadow || cpu.rflags().contains(RFlags::RF);
         if cpu.attention.0 & Attention::BREAKPOINT == 0 || suppressed {
             return Ok(());
         }
