@@ -27,7 +27,7 @@ impl Tlb {
         }
         self.micro.drop_page(page);
         let mut from = 0;
-        while let Some(at) = self.pieces.next(from) {
+        while let Some(at) = self.pieces.next(from, linear.page_number()) {
             let page = self.pages[at];
             if stale(&self.entries[at]) && self.entries[at].covers(page, linear) {
                 self.clear(at);

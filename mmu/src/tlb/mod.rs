@@ -13,7 +13,7 @@ pub use micro::Bank;
 
 use crate::walk::{Access, GuestRights, Paging, SecondRights, Translation, refusal};
 use crate::{Digest, PageKind};
-use places::PlaceSet;
+use places::{Pieces, PlaceSet};
 use rootmode_arch::{GuestPhysical, HostPhysical, Linear};
 
 const SETS: usize = 1024;
@@ -68,7 +68,7 @@ pub struct Tlb {
     /// Which places are taken: most flushes find few.
     live: PlaceSet,
     /// Which places hold a piece of a larger page of the guest: INVLPG of any address in it drops them all.
-    pieces: PlaceSet,
+    pieces: Pieces,
     next: Vec<u8>,
     micro: micro::Micro,
     /// Where the entries come from, in machines that ask.
@@ -81,7 +81,7 @@ impl Default for Tlb {
             pages: vec![NO_PAGE; PLACES],
             entries: vec![Entry::EMPTY; PLACES],
             live: PlaceSet::default(),
-            pieces: PlaceSet::default(),
+            pieces: Pieces::default(),
             next: vec![0; SETS],
             micro: micro::Micro::default(),
             origins: None,
@@ -150,24 +150,27 @@ impl Tlb {
         });
         // A page that was not cached has no shortcuts.
         if self.pages[at] != NO_PAGE {
-            self.micro.drop_page(self.pages[at]);
-            self.pieces.remove(at);
+            let old = self.clear(at);
+            self.micro.drop_page(old);
         }
         self.pages[at] = page;
         self.entries[at] = entry;
         self.live.insert(at);
         if entry.is_piece() {
-            self.pieces.insert(at);
+            self.pieces.insert(at, page, entry.guest_shift);
         }
     }
 
     /// Empties the place numbered `at`, and answers the page that it held, or [`NO_PAGE`].
     #[inline]
     fn clear(&mut self, at: usize) -> u64 {
+        let page = std::mem::replace(&mut self.pages[at], NO_PAGE);
+        let old = std::mem::replace(&mut self.entries[at], Entry::EMPTY);
+        if old.is_piece() {
+            self.pieces.remove(at, page, old.guest_shift);
+        }
         self.live.remove(at);
-        self.pieces.remove(at);
-        self.entries[at] = Entry::EMPTY;
-        std::mem::replace(&mut self.pages[at], NO_PAGE)
+        page
     }
 
     /// Number of cached translations.

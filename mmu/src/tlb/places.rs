@@ -59,6 +59,58 @@ impl PlaceSet {
     }
 }
 
+/// Frames of 4 MiB that are told apart, modulo their number.
+const FRAMES: usize = 256;
+/// Pages up to this size lie in one frame.
+const FRAME_SHIFT: u8 = 22;
+
+/// The places of pieces of larger pages, and how many of them there are around an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pieces {
+    places: PlaceSet,
+    /// Pieces of pages of 2 and 4 MiB, by frame.
+    near: [u16; FRAMES],
+    /// Pieces of still larger pages.
+    anywhere: u16,
+}
+
+impl Default for Pieces {
+    fn default() -> Self {
+        Self { places: PlaceSet::default(), near: [0; FRAMES], anywhere: 0 }
+    }
+}
+
+impl Pieces {
+    /// How often what `page` was split from, of 2^`shift` bytes, is counted.
+    const fn count(&mut self, page: u64, shift: u8) -> &mut u16 {
+        if shift > FRAME_SHIFT {
+            &mut self.anywhere
+        } else {
+            &mut self.near[(page >> (FRAME_SHIFT - 12)) as usize % FRAMES]
+        }
+    }
+
+    /// Adds the place of `page`, a piece of a page of 2^`shift` bytes. It is not in the set.
+    pub(super) const fn insert(&mut self, place: usize, page: u64, shift: u8) {
+        *self.count(page, shift) += 1;
+        self.places.insert(place);
+    }
+
+    /// Removes a place that [`Self::insert`] added with the same `page` and `shift`.
+    pub(super) const fn remove(&mut self, place: usize, page: u64, shift: u8) {
+        *self.count(page, shift) -= 1;
+        self.places.remove(place);
+    }
+
+    /// The first place at `from` or behind it that may hold a piece of a page around `page`.
+    pub(super) const fn next(&self, from: usize, page: u64) -> Option<usize> {
+        if self.anywhere == 0 && self.near[(page >> (FRAME_SHIFT - 12)) as usize % FRAMES] == 0 {
+            return None;
+        }
+        self.places.next(from)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
