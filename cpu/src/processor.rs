@@ -174,8 +174,8 @@ impl Processor {
                 }
                 Found::Settled => return Ok(()),
             };
-            if let Some((from, taken)) = unlinked.take() {
-                self.store.link(from, taken, first);
+            if let Some(((from, taken), emptied)) = unlinked.take() {
+                self.store.link(from, taken, emptied, first);
             }
             let before = self.cpu.tick;
             let left = until - before;
@@ -195,11 +195,12 @@ impl Processor {
                     extension: self.extension.as_deref_mut(),
                 };
                 engine::chain(&mut x, first);
-                unlinked = x.run.unlinked;
+                let branch = x.run.unlinked;
                 x.cpu.tick = until - x.run.left as u64;
                 if let Some(fault) = x.run.fault.take() {
                     x.settle(fault)?;
                 }
+                unlinked = branch.map(|branch| (branch, self.store.emptied()));
             }
             // No tick passes in a VM entry that exits at once: the caller counts such steps.
             let still = self.cpu.tick == before;

@@ -127,9 +127,16 @@ pub(crate) struct Store {
     linked: Vec<u32>,
     crossings: [Option<Crossing>; CROSSINGS],
     code_writes: u64,
+    /// How often the store was emptied: numbers of operations mean something until then.
+    emptied: u64,
 }
 
 impl Store {
+    /// How often the store was emptied.
+    pub(crate) const fn emptied(&self) -> u64 {
+        self.emptied
+    }
+
     /// The state of a chain that runs in this store.
     #[inline]
     pub(crate) fn running(&self, cpu: &Cpu, left: u64, mode: Mode) -> super::Running<'_> {
@@ -201,7 +208,8 @@ impl Store {
             return Some(slot.first);
         }
         if self.ops.len() > CAPACITY {
-            *self = Self { code_writes: self.code_writes, ..Self::default() };
+            let emptied = self.emptied + 1;
+            *self = Self { code_writes: self.code_writes, emptied, ..Self::default() };
             return self.block(memory, host, place, mode, cpu);
         }
         let first = self.build(memory, host, place, mode, cpu)?;
@@ -209,9 +217,10 @@ impl Store {
         Some(first)
     }
 
-    /// Links the branch at `from` with the block `to`, if they lie in one page.
-    pub(crate) fn link(&mut self, from: u32, taken: bool, to: u32) {
-        let same = self.pages.get(from as usize) == self.pages.get(to as usize);
+    /// Links the branch at `from`, met when the store had been emptied `emptied` times, with the block `to`, if both are
+    /// still there and lie in one page.
+    pub(crate) fn link(&mut self, from: u32, taken: bool, emptied: u64, to: u32) {
+        let same = emptied == self.emptied && self.pages.get(from as usize) == self.pages.get(to as usize);
         if let Some(op) = self.ops.get(from as usize).filter(|_| same) {
             (if taken { &op.taken } else { &op.next }).set(to);
             self.linked.push(from);
@@ -293,5 +302,31 @@ impl Store {
         }
         self.pages.resize(self.ops.len(), place & !0xfff);
         Some(first as u32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Model;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_branch_of_a_store_that_was_emptied_is_not_linked_in_the_new_one() {
+        let mut memory = PhysicalMemory::new();
+        memory.add_ram(HostPhysical(0), 0x1000).unwrap();
+        // JE to itself.
+        memory.write(HostPhysical(0), &[0x74, 0xfe]);
+        let cpu = Cpu::new(0, Arc::new(Model::max_intel()));
+        let mut store = Store::default();
+        let mode = Mode::of(&cpu);
+        let first = store.block(&mut memory, HostPhysical(0), 0, mode, &cpu).unwrap();
+        let taken = |store: &Store| store.ops[first as usize].taken.get();
+        let before = taken(&store);
+        store.emptied += 1;
+        store.link(first, true, 0, first + 7);
+        assert_eq!(taken(&store), before, "the number is of the store that was emptied");
+        store.link(first, true, 1, first);
+        assert_eq!(taken(&store), first);
     }
 }
