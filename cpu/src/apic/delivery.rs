@@ -2,7 +2,6 @@
 //! (SDM Vol. 3A "Handling Local Interrupts", "Handling Interrupts", "Task Priority", "Signaling Interrupt Servicing
 //! Completion", "Error Handling").
 
-use super::page::{contains, highest, put};
 use super::register::*;
 use super::shape::{LVT_LEVEL, LVT_MASKED, LVT_REMOTE_IRR, SVR_SUPPRESS_EOI};
 use super::{ApicPage, LocalApic, Mode, Outgoing};
@@ -65,8 +64,8 @@ impl<P: ApicPage> LocalApic<P> {
             self.error(RECEIVE_ILLEGAL_VECTOR);
             return;
         }
-        put(&mut self.page, IRR, vector, true);
-        put(&mut self.page, TMR, vector, level_triggered);
+        self.page.put(IRR, vector, true);
+        self.page.put(TMR, vector, level_triggered);
         self.update();
     }
 
@@ -93,23 +92,23 @@ impl<P: ApicPage> LocalApic<P> {
 
     /// The highest requested vector, deliverable or not.
     pub fn highest_requested(&self) -> Option<u8> {
-        highest(&self.page, IRR)
+        self.page.highest(IRR)
     }
 
     /// The processor takes an interrupt: its vector, now in service; or the spurious vector if none is deliverable any more.
     pub fn acknowledge(&mut self) -> u8 {
         let Some(vector) = self.deliverable else { return self.page.get(SVR) as u8 };
-        put(&mut self.page, IRR, vector, false);
-        put(&mut self.page, ISR, vector, true);
+        self.page.put(IRR, vector, false);
+        self.page.put(ISR, vector, true);
         self.update();
         vector
     }
 
     /// EOI: the highest vector in service ends. A level-triggered one is broadcast unless software suppressed that.
     pub(super) fn end_of_interrupt(&mut self) {
-        let Some(vector) = highest(&self.page, ISR) else { return };
-        put(&mut self.page, ISR, vector, false);
-        if contains(&self.page, TMR, vector) {
+        let Some(vector) = self.page.highest(ISR) else { return };
+        self.page.put(ISR, vector, false);
+        if self.page.contains(TMR, vector) {
             if self.page.get(SVR) & SVR_SUPPRESS_EOI == 0 {
                 self.outgoing.push(Outgoing::EndOfInterrupt(vector));
             }
@@ -137,15 +136,13 @@ impl<P: ApicPage> LocalApic<P> {
 
     /// PPR: the task priority, or the class in service if that is higher.
     pub fn processor_priority(&self) -> u8 {
-        let task = self.task_priority();
-        let service = highest(&self.page, ISR).unwrap_or(0) & 0xf0;
-        if task & 0xf0 >= service { task } else { service }
+        self.page.processor_priority()
     }
 
     /// APR (APM Vol. 2 "Lowest Priority Messages and Arbitration"; the SDM had the same formula for P6 processors).
     pub(super) fn arbitration_priority(&self) -> u8 {
         let task = self.task_priority();
-        let class = |base| highest(&self.page, base).unwrap_or(0) & 0xf0;
+        let class = |base| self.page.highest(base).unwrap_or(0) & 0xf0;
         let (requested, service) = (class(IRR), class(ISR));
         if task & 0xf0 >= requested && task & 0xf0 > service {
             task
@@ -157,7 +154,7 @@ impl<P: ApicPage> LocalApic<P> {
     /// Recomputes what is deliverable, after IRR, ISR or TPR changed.
     pub(super) fn update(&mut self) {
         self.deliverable =
-            highest(&self.page, IRR).filter(|vector| vector >> 4 > self.processor_priority() >> 4);
+            self.page.highest(IRR).filter(|vector| vector >> 4 > self.processor_priority() >> 4);
     }
 
     /// A source inside the processor interrupts, as its local vector says.

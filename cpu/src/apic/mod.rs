@@ -39,7 +39,7 @@ pub use command::{Ipi, Outgoing, Shorthand};
 pub use connection::Pending;
 pub use delivery::{Local, Signal};
 pub use mode::Mode;
-pub use page::{ApicPage, OwnPage, register};
+pub use page::{ApicPage, MemoryPage, OwnPage, register};
 pub use timer::{Clock, TimerMode, divisor};
 
 use crate::Model;

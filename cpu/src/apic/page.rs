@@ -1,5 +1,8 @@
 //! The 4-KiB register page, and where each register lies in it.
 
+use rootmode_arch::HostPhysical;
+use rootmode_mmu::PhysicalMemory;
+
 /// Offsets of the registers (SDM Vol. 3A "The Local APIC Block Diagram", table of the local APIC register address map).
 pub mod register {
     /// Local APIC ID.
@@ -65,6 +68,57 @@ pub trait ApicPage {
     fn get(&self, offset: u16) -> u32;
     /// Replaces them.
     fn set(&mut self, offset: u16, value: u32);
+
+    /// The highest vector in the 256-bit register that starts at `base` (ISR, TMR, IRR).
+    fn highest(&self, base: u16) -> Option<u8> {
+        (0..8_u16).rev().find_map(|word| {
+            let bits = self.get(base + word * 16);
+            (bits != 0).then(|| (word * 32) as u8 + (31 - bits.leading_zeros() as u8))
+        })
+    }
+
+    /// Whether `vector` is set in the 256-bit register at `base`.
+    fn contains(&self, base: u16, vector: u8) -> bool {
+        let (offset, bit) = place(base, vector);
+        self.get(offset) & bit != 0
+    }
+
+    /// Sets or clears `vector` in the 256-bit register at `base`.
+    fn put(&mut self, base: u16, vector: u8, on: bool) {
+        let (offset, bit) = place(base, vector);
+        let rest = self.get(offset) & !bit;
+        self.set(offset, if on { rest | bit } else { rest });
+    }
+
+    /// PPR: the task priority, or the class in service if that is higher.
+    fn processor_priority(&self) -> u8 {
+        let task = self.get(register::TPR) as u8;
+        let service = self.highest(register::ISR).unwrap_or(0) & 0xf0;
+        if task & 0xf0 >= service { task } else { service }
+    }
+}
+
+/// A page in memory: a virtual-APIC page, or AVIC's backing page.
+#[derive(Debug)]
+pub struct MemoryPage<'a> {
+    memory: &'a mut PhysicalMemory,
+    at: HostPhysical,
+}
+
+impl<'a> MemoryPage<'a> {
+    /// The page at `at`.
+    pub const fn new(memory: &'a mut PhysicalMemory, at: HostPhysical) -> Self {
+        Self { memory, at }
+    }
+}
+
+impl ApicPage for MemoryPage<'_> {
+    fn get(&self, offset: u16) -> u32 {
+        self.memory.read_u32(self.at.offset(offset.into()))
+    }
+    fn set(&mut self, offset: u16, value: u32) {
+        self.memory.write_u32(self.at.offset(offset.into()), value);
+    }
 }
 
 /// A page of its own: one 32-bit register in every 16 bytes.
@@ -86,27 +140,6 @@ impl ApicPage for OwnPage {
     }
 }
 
-/// The highest vector in the 256-bit register that starts at `base` (ISR, TMR, IRR).
-pub(super) fn highest(page: &impl ApicPage, base: u16) -> Option<u8> {
-    (0..8_u16).rev().find_map(|word| {
-        let bits = page.get(base + word * 16);
-        (bits != 0).then(|| (word * 32) as u8 + (31 - bits.leading_zeros() as u8))
-    })
-}
-
 const fn place(base: u16, vector: u8) -> (u16, u32) {
     (base + (vector as u16 >> 5) * 16, 1 << (vector & 31))
-}
-
-/// Whether `vector` is set in the 256-bit register at `base`.
-pub(super) fn contains(page: &impl ApicPage, base: u16, vector: u8) -> bool {
-    let (offset, bit) = place(base, vector);
-    page.get(offset) & bit != 0
-}
-
-/// Sets or clears `vector` in the 256-bit register at `base`.
-pub(super) fn put(page: &mut impl ApicPage, base: u16, vector: u8, on: bool) {
-    let (offset, bit) = place(base, vector);
-    let rest = page.get(offset) & !bit;
-    page.set(offset, if on { rest | bit } else { rest });
 }

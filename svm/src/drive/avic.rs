@@ -11,7 +11,7 @@ use crate::vmcb::Field;
 use crate::{Processor, Vmcb};
 use rootmode_arch::event::GuestPhysicalAccess;
 use rootmode_arch::{Event, GuestPhysical, HostPhysical, RFlags, Reaction};
-use rootmode_cpu::apic::register;
+use rootmode_cpu::apic::{ApicPage as _, MemoryPage, register};
 use rootmode_cpu::{Context, Cpu, DeliveryKind};
 use rootmode_mmu::{Digest, PhysicalMemory};
 
@@ -64,35 +64,29 @@ impl Avic {
     pub(super) fn get(&self, memory: &PhysicalMemory, offset: u16) -> u32 {
         memory.read_u32(self.page.offset(offset.into()))
     }
-    fn set(&self, memory: &mut PhysicalMemory, offset: u16, value: u32) {
-        memory.write_u32(self.page.offset(offset.into()), value);
+    /// The backing page.
+    fn registers<'a>(&self, memory: &'a mut PhysicalMemory) -> MemoryPage<'a> {
+        MemoryPage::new(memory, self.page)
     }
-    /// The highest vector of the 256 bits at `base`.
-    fn highest(&self, memory: &PhysicalMemory, base: u16) -> Option<u8> {
-        (0..8_u16).rev().find_map(|word| {
-            let bits = self.get(memory, base + word * 16);
-            (bits != 0).then(|| (word * 32) as u8 + (31 - bits.leading_zeros() as u8))
-        })
-    }
-    /// The processor priority, from TPR and what is in service; the PPR register shows it.
+    /// The processor priority, which the PPR register shows.
     fn priority(&self, memory: &mut PhysicalMemory) -> u8 {
-        let task = self.get(memory, register::TPR) as u8;
-        let service = self.highest(memory, register::ISR).unwrap_or(0) & 0xf0;
-        let priority = if task & 0xf0 >= service { task } else { service };
-        if self.get(memory, register::PPR) != priority.into() {
-            self.set(memory, register::PPR, priority.into());
+        let mut page = self.registers(memory);
+        let priority = page.processor_priority();
+        if page.get(register::PPR) != priority.into() {
+            page.set(register::PPR, priority.into());
         }
         priority
     }
     /// The requested interrupt that passes the processor priority.
     pub(super) fn pending(&self, memory: &mut PhysicalMemory) -> Option<u8> {
         let priority = self.priority(memory);
-        self.highest(memory, register::IRR).filter(|vector| vector & 0xf0 > priority & 0xf0)
+        self.registers(memory).highest(register::IRR).filter(|vector| vector & 0xf0 > priority & 0xf0)
     }
     /// Takes `vector` into service.
     fn accept(&self, memory: &mut PhysicalMemory, vector: u8) {
-        put(memory, self.page, register::IRR, vector, false);
-        put(memory, self.page, register::ISR, vector, true);
+        let mut page = self.registers(memory);
+        page.put(register::IRR, vector, false);
+        page.put(register::ISR, vector, true);
         self.priority(memory);
     }
 
@@ -158,20 +152,13 @@ impl Avic {
         }
         let mut failure = None;
         for (id, entry) in pages {
-            put(memory, HostPhysical(entry & PAGE), register::IRR, vector, true);
+            MemoryPage::new(memory, HostPhysical(entry & PAGE)).put(register::IRR, vector, true);
             if entry & IS_RUNNING == 0 {
                 failure = failure.or(Some(id));
             }
         }
         outcome(failure.map(|_| IpiFailure::TargetNotRunning), failure.unwrap_or(0))
     }
-}
-
-/// Sets or clears `vector` in the 256 bits at `base` of `page`.
-fn put(memory: &mut PhysicalMemory, page: HostPhysical, base: u16, vector: u8, on: bool) {
-    let at = page.offset(u64::from(base) + u64::from(vector >> 5) * 16);
-    let rest = memory.read_u32(at) & !(1 << (vector & 31));
-    memory.write_u32(at, if on { rest | 1 << (vector & 31) } else { rest });
 }
 
 impl Running {
@@ -208,15 +195,15 @@ impl Svm {
             && priority != tpr >> 4
         {
             // MOV to CR8 writes the task priority.
-            avic.set(ctx.memory, register::TPR, u32::from(priority) << 4);
+            avic.registers(ctx.memory).set(register::TPR, u32::from(priority) << 4);
         }
         let event = match written {
             None | Some(register::TPR) => return Reaction::Proceed,
             Some(register::EOI) => {
-                let Some(vector) = avic.highest(ctx.memory, register::ISR) else { return Reaction::Proceed };
-                put(ctx.memory, avic.page, register::ISR, vector, false);
-                let level = avic.get(ctx.memory, register::TMR + u16::from(vector >> 5) * 16);
-                if level >> (vector & 31) & 1 == 0 {
+                let mut page = avic.registers(ctx.memory);
+                let Some(vector) = page.highest(register::ISR) else { return Reaction::Proceed };
+                page.put(register::ISR, vector, false);
+                if !page.contains(register::TMR, vector) {
                     return Reaction::Proceed;
                 }
                 Event::VirtualizedEoi { vector }

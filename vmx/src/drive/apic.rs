@@ -6,7 +6,7 @@ use crate::decide::{Controls, Processor, apic_access_is_virtualized};
 use crate::{Field, PinControls, PrimaryControls, SecondaryControls, TertiaryControls};
 use rootmode_arch::event::GuestPhysicalAccess;
 use rootmode_arch::{Event, HostPhysical, RFlags, Reaction, msr, vector};
-use rootmode_cpu::apic::{Mode, register};
+use rootmode_cpu::apic::{ApicPage as _, MemoryPage, Mode, register};
 use rootmode_cpu::{Activity, Context, Cpu, Delivery, DeliveryKind};
 use rootmode_mmu::{Digest, PhysicalMemory};
 
@@ -58,37 +58,18 @@ impl Controls {
     }
 }
 
-/// The highest vector in the 256 bits at `base`, eight words `stride` bytes apart.
-fn highest(memory: &PhysicalMemory, base: HostPhysical, stride: u64) -> Option<u8> {
-    (0..8_u64).rev().find_map(|word| {
-        let bits = memory.read_u32(base.offset(word * stride));
-        (bits != 0).then(|| (word * 32) as u8 + (31 - bits.leading_zeros() as u8))
-    })
-}
-
 impl Vmx {
     fn virtual_page(&self) -> HostPhysical {
         HostPhysical(self.vmcs.value(Field::VirtualApicAddress))
     }
 
+    /// The virtual-APIC page.
+    fn page<'a>(&self, ctx: &'a mut Context<'_>) -> MemoryPage<'a> {
+        MemoryPage::new(ctx.memory, self.virtual_page())
+    }
+
     fn apic_register(&self, memory: &PhysicalMemory, offset: u16) -> u32 {
         memory.read_u32(self.virtual_page().offset(offset.into()))
-    }
-
-    fn set_apic_register(&self, ctx: &mut Context<'_>, offset: u16, value: u32) {
-        ctx.memory.write_u32(self.virtual_page().offset(offset.into()), value);
-    }
-
-    /// Sets or clears `vector` in the register of 256 bits at `base`.
-    fn put_vector(&self, ctx: &mut Context<'_>, base: u16, vector: u8, on: bool) {
-        let offset = base + u16::from(vector >> 5) * 16;
-        let bit = 1 << (vector & 31);
-        let rest = self.apic_register(ctx.memory, offset) & !bit;
-        self.set_apic_register(ctx, offset, if on { rest | bit } else { rest });
-    }
-
-    fn highest_vector(&self, memory: &PhysicalMemory, base: u16) -> u8 {
-        highest(memory, self.virtual_page().offset(base.into()), 16).unwrap_or(0)
     }
 
     /// VTPR; 0 without a TPR shadow.
@@ -154,14 +135,14 @@ impl Vmx {
         let [_, svi] = self.interrupt_status();
         let tpr = self.virtual_tpr(ctx.memory);
         let ppr = if tpr >> 4 >= svi >> 4 { tpr } else { svi & 0xf0 };
-        self.set_apic_register(ctx, register::PPR, ppr.into());
+        self.page(ctx).set(register::PPR, ppr.into());
     }
 
     /// "EOI Virtualization".
     fn virtualize_eoi(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>) {
         let [rvi, ended] = self.interrupt_status();
-        self.put_vector(ctx, register::ISR, ended, false);
-        let svi = self.highest_vector(ctx.memory, register::ISR);
+        self.page(ctx).put(register::ISR, ended, false);
+        let svi = self.page(ctx).highest(register::ISR).unwrap_or(0);
         self.set_interrupt_status(ctx, [rvi, svi]);
         self.virtualize_ppr(ctx);
         let exits = self.controls.eoi_exit_bitmap[usize::from(ended >> 6)] >> (ended & 63) & 1 != 0;
@@ -174,7 +155,7 @@ impl Vmx {
 
     /// "Self-IPI Virtualization".
     fn virtualize_self_ipi(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, vector: u8) {
-        self.put_vector(ctx, register::IRR, vector, true);
+        self.page(ctx).put(register::IRR, vector, true);
         let [rvi, svi] = self.interrupt_status();
         self.set_interrupt_status(ctx, [rvi.max(vector), svi]);
         self.evaluate(cpu, ctx.memory);
@@ -197,10 +178,10 @@ impl Vmx {
             return;
         }
         let [vector, _] = self.interrupt_status();
-        self.put_vector(ctx, register::ISR, vector, true);
-        self.set_apic_register(ctx, register::PPR, (vector & 0xf0).into());
-        self.put_vector(ctx, register::IRR, vector, false);
-        let rvi = self.highest_vector(ctx.memory, register::IRR);
+        self.page(ctx).put(register::ISR, vector, true);
+        self.page(ctx).set(register::PPR, (vector & 0xf0).into());
+        self.page(ctx).put(register::IRR, vector, false);
+        let rvi = self.page(ctx).highest(register::IRR).unwrap_or(0);
         self.set_interrupt_status(ctx, [rvi, vector]);
         self.apic.recognized = false;
         cpu.injected = Some(Delivery {
@@ -221,16 +202,16 @@ impl Vmx {
         match offset & 0xff0 {
             register::TPR => {
                 let tpr = self.apic_register(ctx.memory, register::TPR);
-                self.set_apic_register(ctx, register::TPR, tpr & 0xff);
+                self.page(ctx).set(register::TPR, tpr & 0xff);
                 self.virtualize_tpr(cpu, ctx);
             }
             register::EOI if delivers => {
-                self.set_apic_register(ctx, register::EOI, 0);
+                self.page(ctx).set(register::EOI, 0);
                 self.virtualize_eoi(cpu, ctx);
             }
             register::ICR_HIGH => {
                 let high = self.apic_register(ctx.memory, register::ICR_HIGH);
-                self.set_apic_register(ctx, register::ICR_HIGH, high & 0xff00_0000);
+                self.page(ctx).set(register::ICR_HIGH, high & 0xff00_0000);
             }
             register::ICR => {
                 let low = self.apic_register(ctx.memory, register::ICR);
@@ -285,19 +266,19 @@ impl Vmx {
         let control = ctx.memory.read_u64(descriptor.offset(CONTROL));
         ctx.memory.write_u64(descriptor.offset(CONTROL), control & !OUTSTANDING);
         cpu.end_of_interrupt();
-        let posted = highest(ctx.memory, descriptor, 4);
+        let [mut rvi, svi] = self.interrupt_status();
         for word in 0..8_u16 {
             let from = descriptor.offset(u64::from(word) * 4);
             let requests = ctx.memory.read_u32(from);
             if requests != 0 {
                 ctx.memory.write_u32(from, 0);
+                rvi = rvi.max((word * 32) as u8 + (31 - requests.leading_zeros() as u8));
+                let mut page = self.page(ctx);
                 let offset = register::IRR + word * 16;
-                let old = self.apic_register(ctx.memory, offset);
-                self.set_apic_register(ctx, offset, old | requests);
+                page.set(offset, page.get(offset) | requests);
             }
         }
-        let [rvi, svi] = self.interrupt_status();
-        self.set_interrupt_status(ctx, [rvi.max(posted.unwrap_or(0)), svi]);
+        self.set_interrupt_status(ctx, [rvi, svi]);
         self.evaluate(cpu, ctx.memory);
     }
 
@@ -316,7 +297,7 @@ impl Vmx {
                 if value > 15 {
                     return Some(Reaction::Exception(vector::GP));
                 }
-                self.set_apic_register(ctx, register::TPR, (value as u32) << 4);
+                self.page(ctx).set(register::TPR, (value as u32) << 4);
                 self.virtualize_tpr(cpu, ctx);
                 Reaction::Done(value)
             }
