@@ -97,6 +97,18 @@ const fn field_operand(which: VmxInstruction) -> Option<usize> {
     }
 }
 
+/// Offers the event of a VMX instruction, if somebody wants to see it.
+#[inline]
+fn offer_vmx(
+    x: &mut Exec<'_, '_>,
+    op: &Decoded,
+    which: VmxInstruction,
+    register: Option<Gpr>,
+    stage: Stage,
+) -> Result<Option<u64>> {
+    x.offer(EventClass::Vmx, stage, |x| vmx_event(x, op, which, register))
+}
+
 /// VMXOFF, VMLAUNCH, VMRESUME, VMCALL, VMFUNC.
 pub(crate) fn vmx_plain(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let (which, instruction) = match opcode(op) {
@@ -129,16 +141,16 @@ pub(crate) fn vmx_pointer(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
         Opcode::Vmptrld => VmxInstruction::Vmptrld,
         _ => VmxInstruction::Vmptrst,
     };
-    let event = vmx_event(x, op, which, None);
-    x.offer(EventClass::Vmx, Stage::BeforeExceptions, |_| event)?;
+    let offer = |x: &mut Exec<'_, '_>, stage| offer_vmx(x, op, which, None, stage);
+    offer(x, Stage::BeforeExceptions)?;
     x.permit(opcode(op))?;
-    x.offer(EventClass::Vmx, Stage::AfterPrivilege, |_| event)?;
+    offer(x, Stage::AfterPrivilege)?;
     if which == VmxInstruction::Vmptrst {
-        x.offer(EventClass::Vmx, Stage::AfterOperands, |_| event)?;
+        offer(x, Stage::AfterOperands)?;
         return x.finish(op, &Instruction::Vmptrst);
     }
     let region = x.get(op, 0, 8)?;
-    x.offer(EventClass::Vmx, Stage::AfterOperands, |_| event)?;
+    offer(x, Stage::AfterOperands)?;
     x.finish(
         op,
         &match which {
@@ -151,18 +163,6 @@ pub(crate) fn vmx_pointer(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
 
 fn register(operand: Operand) -> Result<Gpr> {
     if let Operand::Register(number) = operand { Ok(Gpr::from_number(number)) } else { Err(Fault::UD) }
-}
-
-/// Offers the event of a VMX instruction, if somebody wants to see it.
-#[inline]
-fn offer_vmx(
-    x: &mut Exec<'_, '_>,
-    op: &Decoded,
-    which: VmxInstruction,
-    register: Option<Gpr>,
-    stage: Stage,
-) -> Result<Option<u64>> {
-    x.offer(EventClass::Vmx, stage, |x| vmx_event(x, op, which, register))
 }
 
 /// VMREAD r/m64, r64.
@@ -214,12 +214,12 @@ pub(crate) fn invalidate(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let kind = register(op.operands[0])?;
     let ept = opcode(op) == Opcode::Invept;
     let which = if ept { VmxInstruction::Invept } else { VmxInstruction::Invvpid };
-    let event = vmx_event(x, op, which, Some(kind));
-    x.offer(EventClass::Vmx, Stage::BeforeExceptions, |_| event)?;
+    let offer = |x: &mut Exec<'_, '_>, stage| offer_vmx(x, op, which, Some(kind), stage);
+    offer(x, Stage::BeforeExceptions)?;
     x.permit(opcode(op))?;
-    x.offer(EventClass::Vmx, Stage::AfterPrivilege, |_| event)?;
+    offer(x, Stage::AfterPrivilege)?;
     let descriptor = x.descriptor_operand(op)?;
-    x.offer(EventClass::Vmx, Stage::AfterOperands, |_| event)?;
+    offer(x, Stage::AfterOperands)?;
     let kind = x.cpu.register(kind);
     let instruction = if ept {
         Instruction::Invept { kind, descriptor }
