@@ -94,6 +94,8 @@ pub(crate) struct Decoded {
     pub(crate) ends_block: bool,
     /// A branch, taken or not.
     pub(crate) branches: bool,
+    /// An access to memory is locked: by the prefix, or because it is XCHG's.
+    pub(crate) locked: bool,
     /// A near branch: what follows runs as what went before.
     pub(crate) keeps_mode: bool,
     /// What the engine may run instead of the handler.
@@ -183,6 +185,7 @@ pub(crate) fn resolve(
         extension: detail.extension,
         ends_block: detail.ends_block,
         branches: detail.extension.is_none() && is_branch(instruction),
+        locked: instruction.has_lock_prefix() || instruction.mnemonic() == iced_x86::Mnemonic::Xchg,
         keeps_mode: quick.is_near_branch(),
         quick,
         memory: memory(instruction, mode),
