@@ -96,7 +96,7 @@ impl Svm {
     pub(super) fn keep_exit(&mut self, ctx: &Context<'_>, at: HostPhysical) {
         let Some(kept) = self.kept.as_mut().filter(|kept| kept.at == at) else { return };
         let mut written = Vmcb::zeroed();
-        ctx.memory.read(at, &mut written.bytes_mut()[..super::LOOKED_AT]);
+        super::read_vmcb(ctx, at, &mut written);
         for field in CLEAN_ROWS.iter().flat_map(|row| row.fields) {
             if (field.row().area == Area::Save || *field == Field::IntCtl)
                 && let Some(value) = written.get(*field)

@@ -135,6 +135,11 @@ impl Svm {
     }
 }
 
+/// Reads what VMRUN looks at of the VMCB at `at`.
+fn read_vmcb(ctx: &Context<'_>, at: HostPhysical, vmcb: &mut Vmcb) {
+    ctx.memory.read(at, &mut vmcb.bytes_mut()[..LOOKED_AT]);
+}
+
 impl Virtualization for Svm {
     fn vendor(&self) -> Vendor {
         Vendor::Amd

@@ -41,7 +41,7 @@ impl Svm {
         let at = self.check_vmcb_address(address)?;
         state::save_host(cpu, &mut Page::new(ctx.memory, HostPhysical(self.hsave)));
         let mut image = self.image.take().unwrap_or_else(|| Box::new(Vmcb::zeroed()));
-        ctx.memory.read(at, &mut image.bytes_mut()[..super::LOOKED_AT]);
+        super::read_vmcb(ctx, at, &mut image);
         self.trust_clean_bits(cpu, ctx, at, &mut image);
         self.run_vmcb(cpu, ctx, at, &mut image);
         self.image = Some(image);
