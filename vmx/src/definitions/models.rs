@@ -207,7 +207,8 @@ const fn tertiary(bit: u8) -> Control {
     Control { word: Word::Tertiary, bit }
 }
 
-const EPT_COMMON: EptVpid = EptVpid(
+/// What every part with EPT and VPID since Skylake has of both.
+pub const EPT_COMMON: EptVpid = EptVpid(
     EptVpid::EXECUTE_ONLY.0
         | EptVpid::WALK_4.0
         | EptVpid::MEMORY_UC.0

@@ -130,25 +130,7 @@ impl Offer {
                 | Misc::WRITE_ANY.0
                 | Misc::ZERO_LENGTH_INJECTION.0,
         ),
-        ept_vpid: EptVpid(
-            EptVpid::EXECUTE_ONLY.0
-                | EptVpid::WALK_4.0
-                | EptVpid::WALK_5.0
-                | EptVpid::MEMORY_UC.0
-                | EptVpid::MEMORY_WB.0
-                | EptVpid::PAGE_2M.0
-                | EptVpid::PAGE_1G.0
-                | EptVpid::INVEPT.0
-                | EptVpid::ACCESSED_DIRTY.0
-                | EptVpid::ADVANCED_EXIT.0
-                | EptVpid::INVEPT_SINGLE.0
-                | EptVpid::INVEPT_ALL.0
-                | EptVpid::INVVPID.0
-                | EptVpid::INVVPID_ADDRESS.0
-                | EptVpid::INVVPID_SINGLE.0
-                | EptVpid::INVVPID_ALL.0
-                | EptVpid::INVVPID_SINGLE_GLOBALS.0,
-        ),
+        ept_vpid: EptVpid(models::EPT_COMMON.0 | EptVpid::WALK_5.0 | EptVpid::ADVANCED_EXIT.0),
     };
 
     /// The same as far as a part has it.

@@ -33,6 +33,10 @@ pub const fn segment_fields(name: SegmentName) -> [Field; 4] {
 pub(super) const PDPTES: [Field; 4] =
     [Field::GuestPdpte0, Field::GuestPdpte1, Field::GuestPdpte2, Field::GuestPdpte3];
 
+/// IA32_S_CET, SSP and IA32_INTERRUPT_SSP_TABLE_ADDR.
+const GUEST_CET: [Field; 3] = [Field::GuestSCet, Field::GuestSsp, Field::GuestSspTable];
+const HOST_CET: [Field; 3] = [Field::HostSCet, Field::HostSsp, Field::HostSspTable];
+
 fn load_cr0(cpu: &mut Cpu, value: u64) {
     cpu.cr0 = Cr0(cpu.cr0.0 & CR0_KEPT | value & !CR0_KEPT);
 }
@@ -65,9 +69,7 @@ pub(super) fn load_guest(cpu: &mut Cpu, vmcs: &Vmcs) {
     }
     if entry.contains(EntryControls::LOAD_CET) {
         let flow = &mut cpu.control_flow;
-        flow.supervisor = vmcs.value(Field::GuestSCet);
-        flow.ssp = vmcs.value(Field::GuestSsp);
-        flow.table = vmcs.value(Field::GuestSspTable);
+        [flow.supervisor, flow.ssp, flow.table] = GUEST_CET.map(|field| vmcs.value(field));
     }
     cpu.msrs.sysenter_cs = vmcs.value(Field::GuestSysenterCs);
     cpu.msrs.sysenter_esp = vmcs.value(Field::GuestSysenterEsp);
@@ -141,9 +143,7 @@ pub(super) fn save_guest(
     }
     if cpu.model.has(Feature::Shstk) || cpu.model.has(Feature::Ibt) {
         let flow = &cpu.control_flow;
-        write(Field::GuestSCet, flow.supervisor);
-        write(Field::GuestSsp, flow.ssp);
-        write(Field::GuestSspTable, flow.table);
+        GUEST_CET.into_iter().zip([flow.supervisor, flow.ssp, flow.table]).for_each(|(f, v)| write(f, v));
     }
     write(Field::GuestSysenterCs, cpu.msrs.sysenter_cs);
     write(Field::GuestSysenterEsp, cpu.msrs.sysenter_esp);
@@ -199,9 +199,7 @@ pub(super) fn load_host(cpu: &mut Cpu, vmcs: &Vmcs) {
     }
     if exit.contains(ExitControls::LOAD_CET) {
         let flow = &mut cpu.control_flow;
-        flow.supervisor = vmcs.value(Field::HostSCet);
-        flow.ssp = vmcs.value(Field::HostSsp);
-        flow.table = vmcs.value(Field::HostSspTable);
+        [flow.supervisor, flow.ssp, flow.table] = HOST_CET.map(|field| vmcs.value(field));
     }
     cpu.msrs.sysenter_cs = vmcs.value(Field::HostSysenterCs);
     cpu.msrs.sysenter_esp = vmcs.value(Field::HostSysenterEsp);

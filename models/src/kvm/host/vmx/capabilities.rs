@@ -1,6 +1,7 @@
 //! What L1 sees of VMX: the controls that this model of KVM can give to L2, whatever the processor offers beyond them.
 
-use rootmode_vmx::definitions::capabilities::{Basic, EptVpid, Misc};
+use rootmode_vmx::definitions::capabilities::{Basic, Misc};
+use rootmode_vmx::definitions::models::EPT_COMMON;
 use rootmode_vmx::drive::offered::Offer;
 use rootmode_vmx::{
     EntryControls, ExitControls, PinControls, PrimaryControls, SecondaryControls, TertiaryControls,
@@ -69,21 +70,5 @@ pub(super) const OFFER: Offer = Offer {
     ),
     basic: Basic(Basic::INS_OUTS_INFORMATION.0 | Basic::TRUE_CONTROLS.0),
     misc: Misc(Misc::STORE_LMA.0 | Misc::ACTIVITY_HLT.0 | Misc::WRITE_ANY.0),
-    ept_vpid: EptVpid(
-        EptVpid::EXECUTE_ONLY.0
-            | EptVpid::WALK_4.0
-            | EptVpid::MEMORY_UC.0
-            | EptVpid::MEMORY_WB.0
-            | EptVpid::PAGE_2M.0
-            | EptVpid::PAGE_1G.0
-            | EptVpid::INVEPT.0
-            | EptVpid::ACCESSED_DIRTY.0
-            | EptVpid::INVEPT_SINGLE.0
-            | EptVpid::INVEPT_ALL.0
-            | EptVpid::INVVPID.0
-            | EptVpid::INVVPID_ADDRESS.0
-            | EptVpid::INVVPID_SINGLE.0
-            | EptVpid::INVVPID_ALL.0
-            | EptVpid::INVVPID_SINGLE_GLOBALS.0,
-    ),
+    ept_vpid: EPT_COMMON,
 };
