@@ -1,6 +1,6 @@
 //! One case: a machine, its random state, and what it is given to execute.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,7 +14,7 @@ use rootmode_arch::{
     SegmentName, Selector, Vendor, vector,
 };
 use rootmode_cpu::board::Snapshot;
-use rootmode_cpu::{Activity, Cpu, Instruction};
+use rootmode_cpu::{Activity, Cpu, Instruction, Model};
 use rootmode_mmu::{Access, PageKind, look};
 use rootmode_models::devices::pc::Configuration;
 
@@ -97,13 +97,23 @@ pub(super) struct Rig {
     fresh: Snapshot,
     doubtful: Arc<AtomicBool>,
     vendor: Vendor,
-    /// The forms that the processor has, and their encodings in code of 16, 32 and 64 bits.
-    forms: [Vec<(Code, Vec<Template>)>; 3],
+    forms: Arc<Forms>,
+}
+
+/// The forms that a processor has, ascending, and their encodings, in code of 16, 32 and 64 bits.
+pub(super) type Forms = [Vec<(Code, Vec<Template>)>; 3];
+
+fn find_forms(model: &Model) -> Forms {
+    let has = |code: Code| code.cpuid_features().iter().all(|f| provided(*f, &|feature| model.has(feature)));
+    [16, 32, 64].map(|bits| {
+        let all = encodings(bits, model.vendor() == Vendor::Amd);
+        all.into_iter().filter(|(code, _)| has(*code)).collect()
+    })
 }
 
 impl Rig {
-    /// A machine with the vendor's fullest processor.
-    pub(super) fn new(vendor: Vendor) -> Result<Self, String> {
+    /// A machine with the vendor's fullest processor. `forms` are that processor's, if another rig has found them already.
+    pub(super) fn new(vendor: Vendor, forms: Option<Arc<Forms>>) -> Result<Self, String> {
         let amd = vendor == Vendor::Amd;
         let cpu = Processor::named(if amd { "max-amd" } else { "max-intel" }).map_err(|e| e.to_string())?;
         let parts = Parts {
@@ -118,20 +128,15 @@ impl Rig {
         let mut machine = Machine::new(&parts, Box::new(Seeded::new(0))).map_err(|e| e.to_string())?;
         let doubtful = Arc::new(AtomicBool::new(false));
         machine.board.set_observer(Some(Box::new(Watcher(Arc::clone(&doubtful)))));
-        let model = Arc::clone(&machine.board.processors()[0].cpu.model);
-        let has =
-            |code: Code| code.cpuid_features().iter().all(|f| provided(*f, &|feature| model.has(feature)));
-        let forms = [16, 32, 64].map(|bits| {
-            let all: BTreeMap<Code, Vec<Template>> = encodings(bits, amd);
-            all.into_iter().filter(|(code, _)| has(*code)).collect()
-        });
+        let model = &machine.board.processors()[0].cpu.model;
+        let forms = forms.unwrap_or_else(|| Arc::new(find_forms(model)));
         let fresh = machine.snapshot().map_err(|e| e.to_string())?;
         Ok(Self { machine, fresh, doubtful, vendor, forms })
     }
 
-    /// Every form that the processor has in code of some width.
-    pub(super) fn forms(&self) -> impl Iterator<Item = Code> + '_ {
-        self.forms.iter().flatten().map(|(code, _)| *code)
+    /// The processor's forms.
+    pub(super) fn forms(&self) -> Arc<Forms> {
+        Arc::clone(&self.forms)
     }
 
     /// Runs case `number` of `seed`; adds to `reached` what did not raise #UD. Answers the number of steps.
@@ -236,7 +241,7 @@ impl Rig {
         let amd = self.vendor == Vendor::Amd;
         let options = if amd { DecoderOptions::AMD } else { DecoderOptions::NONE };
         let code = Decoder::with_ip(bits, &bytes, 0, options).decode().code();
-        forms.iter().any(|(known, _)| *known == code).then_some(code)
+        forms.binary_search_by_key(&code, |(known, _)| *known).is_ok().then_some(code)
     }
 
     /// Tables, registers and a mode.

@@ -8,8 +8,8 @@ mod case;
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -81,16 +81,14 @@ fn fuzz(arguments: &Arguments) -> Result<Report, String> {
     let panics = Mutex::new(Vec::new());
     let running: Vec<Mutex<Option<(u64, Instant)>>> = (0..workers).map(|_| Mutex::new(None)).collect();
     let end = Instant::now() + Duration::from_secs(arguments.seconds);
-    let rigs = || Ok([Rig::new(Vendor::Intel)?, Rig::new(Vendor::Amd)?]);
-    let known: [BTreeSet<Code>; 2] = {
-        let rigs: [Rig; 2] = rigs().map_err(|error: String| error)?;
-        rigs.map(|rig| rig.forms().collect())
-    };
+    // Finding the forms decodes all of the opcode space: once a vendor.
+    let forms = [Rig::new(Vendor::Intel, None)?.forms(), Rig::new(Vendor::Amd, None)?.forms()];
+    let rig = |vendor: Vendor| Rig::new(vendor, Some(Arc::clone(&forms[usize::from(vendor == Vendor::Amd)])));
     // Panics are reported with their case, once.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| ()));
     let worker = |slot: &Mutex<Option<(u64, Instant)>>| -> Result<(), String> {
-        let mut rigs = rigs()?;
+        let mut rigs = [rig(Vendor::Intel)?, rig(Vendor::Amd)?];
         let mut reached = [BTreeSet::new(), BTreeSet::new()];
         let only = arguments.case.is_some();
         let mut first = true;
@@ -108,7 +106,7 @@ fn fuzz(arguments: &Arguments) -> Result<Report, String> {
                     let text = payload.downcast_ref::<String>().cloned();
                     let text = text.or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()));
                     lock(&panics).push((number, text.unwrap_or_else(|| "a panic without a text".to_owned())));
-                    rigs[index] = Rig::new(vendor(number))?;
+                    rigs[index] = rig(vendor(number))?;
                 }
             }
             *lock(slot) = None;
@@ -144,6 +142,8 @@ fn fuzz(arguments: &Arguments) -> Result<Report, String> {
     std::panic::set_hook(hook);
     result?;
     let covered = lock(&covered).clone();
+    let known: [BTreeSet<Code>; 2] =
+        forms.each_ref().map(|forms| forms.iter().flatten().map(|(code, _)| *code).collect());
     let missed = |vendor, index: usize| {
         known[index].difference(&covered[index]).map(move |code| (vendor, *code)).collect::<Vec<_>>()
     };
