@@ -113,6 +113,8 @@ pub enum Message {
     Init,
     /// Start-up with this vector.
     Sipi(u8),
+    /// AVIC's doorbell: the guest that runs, if one does, has new requests in its backing page.
+    Doorbell,
 }
 
 /// What lies outside the processors: ports and MMIO windows. Whoever composed a machine knows the bus's type and can get it

@@ -16,6 +16,8 @@ pub struct Interrupts {
     pub init: bool,
     /// A start-up IPI with this vector is pending.
     pub sipi: Option<u8>,
+    /// AVIC's doorbell rang while a guest ran. The extension takes it at the next boundary.
+    pub doorbell: bool,
 }
 
 impl Interrupts {
@@ -46,7 +48,7 @@ impl Interrupts {
     /// Adds the state to `digest`.
     pub fn digest(&self, digest: &mut Digest) {
         let sipi = self.sipi.map_or(0, |vector| 0x100 | u64::from(vector));
-        let flags = [self.nmi, self.smi, self.init, self.second_nmi];
+        let flags = [self.nmi, self.smi, self.init, self.second_nmi, self.doorbell];
         let flags = flags.iter().enumerate().fold(0, |all, (n, flag)| all | u64::from(*flag) << n);
         digest.u64(flags | sipi << 8);
     }

@@ -50,6 +50,7 @@ pub use memory_types::MemoryTypes;
 pub use model::Model;
 pub use processor::{Processor, RunEnd, STALL_BOUND};
 pub use state::{
-    Activity, Attention, Cpu, Current, Delivery, DeliveryKind, Gate, ModificationLog, Published, TscRatio,
+    Activity, ApicWindow, Attention, Cpu, Current, Delivery, DeliveryKind, Gate, ModificationLog, Published,
+    TscRatio,
 };
 pub use virtualization::{Opcode, Slot, Virtualization};

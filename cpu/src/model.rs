@@ -123,6 +123,8 @@ const AMD: &[Feature] = &[
     Feature::VirtualNmi,
     Feature::Gmet,
     Feature::Avic,
+    Feature::X2Avic,
+    Feature::VirtualSpecCtrl,
     Feature::BusLockThreshold,
     Feature::IdleHltIntercept,
     Feature::PerfCtrExtCore,

@@ -142,9 +142,11 @@ pub fn read(cpu: &Cpu, index: u32) -> Result<u64> {
         }
         IA32_INTERRUPT_SSP_TABLE_ADDR if cpu.model.has(Feature::Shstk) => cpu.control_flow.table,
         IA32_PLATFORM_ID if intel => 0,
-        IA32_MPERF if cpu.model.has(Feature::Aperfmperf) => cpu.mperf(),
+        IA32_MPERF if cpu.model.has(Feature::Aperfmperf) && intel => cpu.mperf(),
+        // APM Vol. 2 "TSC Ratio MSR": a guest reads it scaled, without an offset.
+        IA32_MPERF if cpu.model.has(Feature::Aperfmperf) => cpu.scaled(cpu.mperf()),
         IA32_APERF if cpu.model.has(Feature::Aperfmperf) => cpu.aperf(),
-        IA32_SPEC_CTRL if speculation_bits(cpu) != 0 => m.spec_ctrl,
+        IA32_SPEC_CTRL if speculation_bits(&cpu.model) != 0 => m.spec_ctrl,
         IA32_ARCH_CAPABILITIES if cpu.model.has(Feature::ArchCapabilities) => NOTHING_LEAKS,
         SYSCFG if !intel => m.syscfg,
         HWCR if !intel => m.hwcr,
@@ -257,8 +259,8 @@ pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
             cpu.msrs.aperf = 0;
             cpu.msrs.aperf = value.wrapping_sub(cpu.aperf());
         }
-        IA32_SPEC_CTRL if speculation_bits(cpu) != 0 => {
-            if value & !speculation_bits(cpu) != 0 {
+        IA32_SPEC_CTRL if speculation_bits(&cpu.model) != 0 => {
+            if value & !speculation_bits(&cpu.model) != 0 {
                 return Err(Fault::GP0);
             }
             cpu.msrs.spec_ctrl = value;
@@ -300,8 +302,8 @@ const MTRR_FIX_DRAM_MOD_EN: u64 = 1 << 19;
 /// IF_PSCHANGE_MC_NO, TAA_NO.
 const NOTHING_LEAKS: u64 = 1 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 8;
 
-/// Bits of IA32_SPEC_CTRL, which change nothing: IBRS, STIBP, SSBD.
-fn speculation_bits(cpu: &Cpu) -> u64 {
+/// Bits of IA32_SPEC_CTRL that `model` has, which change nothing: IBRS, STIBP, SSBD.
+pub fn speculation_bits(model: &Model) -> u64 {
     let rows = [
         (Feature::SpecCtrl, 1),
         (Feature::AmdIbrs, 1),
@@ -310,7 +312,7 @@ fn speculation_bits(cpu: &Cpu) -> u64 {
         (Feature::Ssbd, 4),
         (Feature::AmdSsbd, 4),
     ];
-    rows.iter().filter(|(feature, _)| cpu.model.has(*feature)).fold(0, |bits, (_, bit)| bits | bit)
+    rows.iter().filter(|(feature, _)| model.has(*feature)).fold(0, |bits, (_, bit)| bits | bit)
 }
 
 fn has_cet(cpu: &Cpu) -> bool {

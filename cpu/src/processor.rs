@@ -237,7 +237,7 @@ impl Processor {
             Ok(at) => at,
             Err(fault) => return x.settle(fault).map(|()| Found::Settled),
         };
-        if x.cpu.published.apic_access == Some(at.host.page_base())
+        if x.cpu.published.is_apic(&at)
             && let Err(fault) = x.fetch_from_apic_page(at, linear)
         {
             return x.settle(fault).map(|()| Found::Settled);

@@ -25,7 +25,7 @@ use rootmode_arch::{
     AccessRights, Cr0, Cr3, Cr4, DescriptorTable, Efer, EventClasses, Gpr, GuestPhysical, HostPhysical,
     RFlags, Segment, SegmentName, Selector,
 };
-use rootmode_mmu::{Paging, PhysicalMemory, SecondStage, Tag, Tlb};
+use rootmode_mmu::{Lookup, Paging, PhysicalMemory, SecondStage, Tag, Tlb};
 use std::sync::Arc;
 
 /// What a processor is doing (SDM Vol. 3C "Guest Non-Register State", activity state).
@@ -150,6 +150,28 @@ impl Default for TscRatio {
     }
 }
 
+/// A page whose accesses are offered as [`Event::ApicAccess`](rootmode_arch::Event::ApicAccess).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C, u8)]
+pub enum ApicWindow {
+    /// What lies at this host-physical page, whatever maps it (VMX's APIC-access page).
+    Host(HostPhysical),
+    /// What the guest sees at this guest-physical page, whatever lies there (AVIC).
+    Guest(GuestPhysical),
+}
+
+impl Published {
+    /// Whether what `at` translates to is an access to a virtual APIC.
+    #[inline]
+    pub(crate) fn is_apic(&self, at: &Lookup) -> bool {
+        match self.apic_access {
+            None => false,
+            Some(ApicWindow::Host(page)) => page == at.host.page_base(),
+            Some(ApicWindow::Guest(page)) => page == at.guest.page_base(),
+        }
+    }
+}
+
 /// A log of pages that writes made dirty in the second stage (SDM Vol. 3C "Page-Modification Logging"). It fills downwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
@@ -191,8 +213,8 @@ pub struct Published {
     pub tsc_offset: u64,
     /// Scales the TSC.
     pub tsc_ratio: TscRatio,
-    /// Host-physical page of the APIC-access page.
-    pub apic_access: Option<HostPhysical>,
+    /// Where accesses are accesses to a virtual APIC.
+    pub apic_access: Option<ApicWindow>,
     /// Where pages are logged that become dirty in the second stage.
     pub modification_log: Option<ModificationLog>,
     /// Gate of external interrupts.
@@ -207,6 +229,8 @@ pub struct Published {
     pub held: bool,
     /// What CR8 is instead of the APIC's task priority (V_TPR), 0 to 15.
     pub virtual_tpr: Option<u8>,
+    /// CR8 is the APIC's task priority all the same: writes change both.
+    pub tpr_is_shared: bool,
     /// Call `boundary` at every instruction boundary.
     pub boundary: bool,
     /// Call `boundary` at the first boundary at or after this tick (preemption timer).
@@ -231,6 +255,7 @@ impl Default for Published {
             undefined: EventClasses::NONE,
             held: false,
             virtual_tpr: None,
+            tpr_is_shared: false,
             boundary: false,
             deadline: None,
         }
@@ -366,7 +391,7 @@ pub struct Cpu {
     /// Derived by [`Cpu::refresh`]: the tag of translations.
     pub(crate) tag: Tag,
     /// [`Published::second_stage`] and [`Published::apic_access`] for which the TLB's shortcuts were made.
-    shortcuts_under: (SecondStage, Option<HostPhysical>),
+    shortcuts_under: (SecondStage, Option<ApicWindow>),
     /// CR0, CR4 and EFER, as [`Self::paging`] was last made from them.
     paging_from: Option<(Cr0, Cr4, Efer)>,
     /// Number of this processor in its machine.
@@ -514,9 +539,13 @@ impl Cpu {
 
     /// The time-stamp counter as the current level reads it.
     pub const fn tsc(&self) -> u64 {
+        self.scaled(self.host_tsc()).wrapping_add(self.published.tsc_offset)
+    }
+
+    /// What the current level reads of a counter that is scaled as the TSC is.
+    pub(crate) const fn scaled(&self, count: u64) -> u64 {
         let ratio = self.published.tsc_ratio;
-        let scaled = (self.host_tsc() as u128 * ratio.multiplier as u128 >> ratio.shift) as u64;
-        scaled.wrapping_add(self.published.tsc_offset)
+        (count as u128 * ratio.multiplier as u128 >> ratio.shift) as u64
     }
 
     /// IA32_MPERF: counts at the rate of the time-stamp counter while the processor is not halted.

@@ -3,10 +3,44 @@
 
 use super::delivery::ILLEGAL_REGISTER;
 use super::register::*;
-use super::shape::{LVT_LEVEL, LVT_MASKED, LVT_REMOTE_IRR, SVR_ENABLE, local_vectors, shape};
-use super::{ApicPage, Clock, LocalApic, Mode, TimerMode};
+use super::shape::{LVT_LEVEL, LVT_MASKED, LVT_REMOTE_IRR, SVR_ENABLE, Shape, local_vectors, shape};
+use super::{Abilities, ApicPage, Clock, LocalApic, Mode, TimerMode};
 use crate::fault::{Fault, Result};
 use rootmode_arch::msr::{IA32_X2APIC_ICR, IA32_X2APIC_SELF_IPI};
+
+/// The offset of the register behind an MSR of 0x800 to 0x8ff.
+fn register_of_msr(index: u32) -> Result<u16> {
+    let offset = index.wrapping_sub(0x800);
+    if offset < 0x40 { Ok((offset << 4) as u16) } else { Err(Fault::GP0) }
+}
+
+fn readable_msr(abilities: &Abilities, mode: Mode, offset: u16) -> Result {
+    match shape(abilities, mode, offset) {
+        Some(shape) if shape.read => Ok(()),
+        _ => Err(Fault::GP0),
+    }
+}
+
+fn writable_msr(abilities: &Abilities, mode: Mode, offset: u16, value: u64) -> Result<Shape> {
+    let shape = shape(abilities, mode, offset).filter(|shape| shape.write).ok_or(Fault::GP0)?;
+    let upper = if offset == ICR { 0 } else { value >> 32 };
+    let reserved = value as u32 & !(shape.writable | shape.read_only);
+    if upper != 0 || reserved != 0 { Err(Fault::GP0) } else { Ok(shape) }
+}
+
+/// The register that RDMSR (`written`: `None`) or WRMSR of `index` reaches in an APIC with `abilities` that is in x2APIC
+/// mode: what a virtual one accepts.
+///
+/// # Errors
+/// #GP(0) for a register that does not exist or cannot be accessed that way, and for reserved bits.
+pub fn x2apic_register(abilities: &Abilities, index: u32, written: Option<u64>) -> Result<u16> {
+    let offset = register_of_msr(index)?;
+    match written {
+        None => readable_msr(abilities, Mode::X2Apic, offset)?,
+        Some(value) => drop(writable_msr(abilities, Mode::X2Apic, offset, value)?),
+    }
+    Ok(offset)
+}
 
 impl<P: ApicPage> LocalApic<P> {
     /// Reads `size` bytes (1 to 8) at `offset` in the page, in xAPIC mode. A reserved register reads as 0 and is an error.
@@ -42,10 +76,7 @@ impl<P: ApicPage> LocalApic<P> {
     /// #GP(0) outside x2APIC mode, and for a register that does not exist or cannot be read.
     pub fn read_msr(&self, index: u32, clock: Clock) -> Result<u64> {
         let offset = self.msr_offset(index)?;
-        match shape(&self.abilities, self.mode, offset) {
-            Some(shape) if shape.read => {}
-            _ => return Err(Fault::GP0),
-        }
+        readable_msr(&self.abilities, self.mode, offset)?;
         let high = if index == IA32_X2APIC_ICR { u64::from(self.page.get(ICR_HIGH)) << 32 } else { 0 };
         Ok(high | u64::from(self.value(offset, clock)))
     }
@@ -56,15 +87,8 @@ impl<P: ApicPage> LocalApic<P> {
     /// #GP(0) outside x2APIC mode, for a register that does not exist or cannot be written, and for reserved bits.
     pub fn write_msr(&mut self, index: u32, value: u64, clock: Clock) -> Result {
         let offset = self.msr_offset(index)?;
-        let shape = match shape(&self.abilities, self.mode, offset) {
-            Some(shape) if shape.write => shape,
-            _ => return Err(Fault::GP0),
-        };
+        let shape = writable_msr(&self.abilities, self.mode, offset, value)?;
         let low = value as u32;
-        let upper = if index == IA32_X2APIC_ICR { 0 } else { value >> 32 };
-        if upper != 0 || low & !(shape.writable | shape.read_only) != 0 {
-            return Err(Fault::GP0);
-        }
         if index == IA32_X2APIC_SELF_IPI {
             self.self_ipi(low as u8);
             return Ok(());
@@ -78,9 +102,7 @@ impl<P: ApicPage> LocalApic<P> {
     }
 
     fn msr_offset(&self, index: u32) -> Result<u16> {
-        let offset = index.wrapping_sub(0x800) << 4;
-        let known = self.mode == Mode::X2Apic && offset < 0x400;
-        if known { Ok(offset as u16) } else { Err(Fault::GP0) }
+        if self.mode == Mode::X2Apic { register_of_msr(index) } else { Err(Fault::GP0) }
     }
 
     /// What reading the register at `offset` gives.

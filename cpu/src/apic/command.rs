@@ -38,6 +38,8 @@ pub enum Outgoing {
     Ipi(Ipi),
     /// To the I/O APICs: the level-triggered vector ended.
     EndOfInterrupt(u8),
+    /// To the processor with this physical APIC ID: AVIC's doorbell.
+    Doorbell(u32),
 }
 
 impl<P: ApicPage> LocalApic<P> {

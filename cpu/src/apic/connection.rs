@@ -128,6 +128,12 @@ impl Cpu {
         self.attention.0 |= Attention::EFFECTS;
     }
 
+    /// Rings AVIC's doorbell of the processor whose physical APIC ID is `id`.
+    pub fn ring_doorbell(&mut self, id: u32) {
+        self.apic.ring_doorbell(id);
+        self.apic_changed();
+    }
+
     /// Ends the interrupt in service, as a write to the EOI register does.
     pub fn end_of_interrupt(&mut self) {
         self.apic.end_of_interrupt();
@@ -179,6 +185,10 @@ impl Cpu {
             Message::Init => Some(Signal::Init),
             Message::Sipi(vector) => {
                 self.interrupts.sipi = Some(vector);
+                None
+            }
+            Message::Doorbell => {
+                self.interrupts.doorbell = self.published.guest;
                 None
             }
         };

@@ -35,6 +35,7 @@ mod timer;
 #[cfg(test)]
 mod tests;
 
+pub use access::x2apic_register;
 pub use command::{Ipi, Outgoing, Shorthand};
 pub use connection::Pending;
 pub use delivery::{Local, Signal};
@@ -213,6 +214,10 @@ impl<P: ApicPage> LocalApic<P> {
     /// Whether the board has something to collect with [`Self::take_outgoing`].
     pub const fn has_outgoing(&self) -> bool {
         !self.outgoing.is_empty()
+    }
+    /// AVIC's doorbells travel as interprocessor interrupts do.
+    pub(crate) fn ring_doorbell(&mut self, id: u32) {
+        self.outgoing.push(Outgoing::Doorbell(id));
     }
     /// Takes what left the APIC since the last call, in order.
     pub fn take_outgoing(&mut self) -> Vec<Outgoing> {

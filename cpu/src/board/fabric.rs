@@ -22,6 +22,7 @@ impl Board {
             for outgoing in outgoing {
                 match outgoing {
                     Outgoing::Ipi(ipi) => self.route(Some(source), &ipi),
+                    Outgoing::Doorbell(id) => self.ring(source, id),
                     Outgoing::EndOfInterrupt(vector) => {
                         let tick = self.processors[usize::from(source)].cpu.tick;
                         let mut effects = Effects::default();
@@ -81,6 +82,7 @@ impl Board {
                 Message::Smi => (7, 0),
                 Message::Init => (8, 0),
                 Message::Sipi(vector) => (9, vector),
+                Message::Doorbell => (10, 0),
             };
             digest.all(&[u64::from(*target), kind, u64::from(value)]);
         }
@@ -98,6 +100,15 @@ impl Board {
         cpu.apic_deadline(self.now);
         let next = cpu.apic.next_expiry(cpu.clock_at(self.now));
         self.deadlines.set_apic(processor, next);
+    }
+
+    /// Rings the doorbell of the processor whose physical APIC ID is `id`.
+    fn ring(&mut self, source: u8, id: u32) {
+        for target in 0..self.processors.len() {
+            if self.processors[target].cpu.apic.id() == id {
+                self.send(Some(source), target as u8, Message::Doorbell);
+            }
+        }
     }
 
     /// Finds the local APICs that `ipi` is meant for.

@@ -5,7 +5,7 @@ use super::flags::mask;
 use super::watched::Watched;
 use crate::decode::{Decoded, NO_REGISTER, Operand, RIP_BASE};
 use crate::fault::{Fault, Result};
-use crate::state::Attention;
+use crate::state::{ApicWindow, Attention};
 use rootmode_arch::event::{GuestPhysicalAccess, MemoryOperand};
 use rootmode_arch::{
     AccessRights, Event, EventClass, Gpr, HostPhysical, Linear, RFlags, Segment, SegmentName, Stage, Vendor,
@@ -38,7 +38,7 @@ impl Exec<'_, '_> {
     /// Lets the engine go straight to this page from now on, if nothing but RAM is there.
     #[inline]
     fn keep_shortcut(&mut self, linear: Linear, access: Access, at: Lookup) {
-        if at.kind != PageKind::Ram || self.cpu.published.apic_access == Some(at.host.page_base()) {
+        if at.kind != PageKind::Ram || self.cpu.published.is_apic(&at) {
             return;
         }
         // An address of a system register may have bits that would be masked in a program's pointer.
@@ -142,7 +142,11 @@ impl Exec<'_, '_> {
     ) -> Result<core::result::Result<Translation, WalkFault>> {
         let cpu = &mut *self.cpu;
         let second = cpu.published.second_stage;
-        let (apic, log) = (cpu.published.apic_access, cpu.published.modification_log.as_mut());
+        let apic = match cpu.published.apic_access {
+            Some(ApicWindow::Host(page)) => Some(page),
+            Some(ApicWindow::Guest(_)) | None => None,
+        };
+        let log = cpu.published.modification_log.as_mut();
         if apic.is_none() && log.is_none() {
             return Ok(translate(self.ctx.memory, &cpu.paging, &second, linear, access));
         }
@@ -173,7 +177,7 @@ impl Exec<'_, '_> {
         }
         if linear.page_offset() + u64::from(size) <= 4096 {
             let at = self.translate(linear, access)?;
-            if at.kind == PageKind::Ram && self.cpu.published.apic_access != Some(at.host.page_base()) {
+            if at.kind == PageKind::Ram && !self.cpu.published.is_apic(&at) {
                 let memory = &*self.ctx.memory;
                 return Ok(match size {
                     1 => u64::from(memory.read_u8(at.host)),
@@ -209,7 +213,7 @@ impl Exec<'_, '_> {
         }
         if linear.page_offset() + u64::from(size) <= 4096 {
             let at = self.translate(linear, access)?;
-            if at.kind == PageKind::Ram && self.cpu.published.apic_access != Some(at.host.page_base()) {
+            if at.kind == PageKind::Ram && !self.cpu.published.is_apic(&at) {
                 let memory = &mut *self.ctx.memory;
                 match size {
                     1 => memory.write_u8(at.host, value as u8),
@@ -268,7 +272,7 @@ impl Exec<'_, '_> {
 
     /// Offers an access to the APIC-access page, and answers where it goes instead.
     fn apic_access(&mut self, at: Lookup, access: GuestPhysicalAccess, size: u8) -> Result<Lookup> {
-        if self.cpu.published.apic_access != Some(at.host.page_base()) {
+        if !self.cpu.published.is_apic(&at) {
             return Ok(at);
         }
         let access = GuestPhysicalAccess { address: at.guest, permissions: 7, ..access };

@@ -186,7 +186,7 @@ impl Exec<'_, '_> {
             return Ok(Boundary::Again);
         }
         let deadline_came = self.cpu.published.deadline.is_some_and(|tick| self.cpu.tick >= tick);
-        let calls = self.cpu.published.boundary || deadline_came;
+        let calls = self.cpu.published.boundary || self.cpu.interrupts.doorbell || deadline_came;
         if calls && self.visit(Slot::BeforeDebug)? {
             return Ok(Boundary::Again);
         }

@@ -21,7 +21,10 @@ impl Exec<'_, '_> {
             2 => self.cpu.cr2,
             3 => self.cpu.cr3.0,
             4 => self.cpu.cr4.0,
-            8 => u64::from(self.cpu.published.virtual_tpr.unwrap_or_else(|| self.cpu.cr8())),
+            8 => {
+                let own = self.cpu.published.virtual_tpr.filter(|_| !self.cpu.published.tpr_is_shared);
+                u64::from(own.unwrap_or_else(|| self.cpu.cr8()))
+            }
             _ => return Err(Fault::UD),
         })
     }
@@ -37,10 +40,16 @@ impl Exec<'_, '_> {
             3 => self.write_cr3(value)?,
             4 => self.write_cr4(value)?,
             8 if value > 15 => return Err(Fault::GP0),
-            8 => match &mut self.cpu.published.virtual_tpr {
-                Some(priority) => *priority = value as u8,
-                None => self.cpu.set_cr8(value as u8),
-            },
+            8 => {
+                let published = &mut self.cpu.published;
+                let physical = published.virtual_tpr.is_none() || published.tpr_is_shared;
+                if let Some(priority) = &mut published.virtual_tpr {
+                    *priority = value as u8;
+                }
+                if physical {
+                    self.cpu.set_cr8(value as u8);
+                }
+            }
             _ => return Err(Fault::UD),
         }
         self.cpu.refresh();

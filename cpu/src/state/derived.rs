@@ -196,7 +196,7 @@ impl Cpu {
         if self.injected.is_some() {
             bits |= Attention::INJECTED;
         }
-        if self.published.boundary {
+        if self.published.boundary || self.interrupts.doorbell {
             bits |= Attention::EXTENSION;
         }
         if self.activity != Activity::Active {

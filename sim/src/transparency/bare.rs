@@ -24,6 +24,8 @@ const NOT_HOSTED: &[Feature] = &[
     Feature::Ibt,
     Feature::Gmet,
     Feature::Avic,
+    Feature::X2Avic,
+    Feature::VirtualSpecCtrl,
     Feature::BusLockThreshold,
     Feature::IdleHltIntercept,
     Feature::Pdcm,

@@ -52,6 +52,8 @@ pub struct Traits {
     pub pause_filter_threshold: bool,
     /// AVIC exists (EDX bit 13).
     pub avic: bool,
+    /// x2AVIC exists (EDX bit 18).
+    pub x2avic: bool,
     /// VMLOAD and VMSAVE can be virtualized (EDX bit 15).
     pub virtual_vmload: bool,
     /// Read-only guest page tables exist (EDX bit 21).
@@ -188,6 +190,10 @@ impl Controls {
     pub const fn is_avic(&self) -> bool {
         self.traits.avic && self.int_ctl.contains(IntCtl::AVIC_ENABLE)
     }
+    /// AVIC is active, and the guest's APIC is in x2APIC mode.
+    pub const fn is_x2avic(&self) -> bool {
+        self.is_avic() && self.traits.x2avic && self.int_ctl.contains(IntCtl::X2AVIC_ENABLE)
+    }
     const fn asks_for_virtual_vmload(&self) -> bool {
         self.traits.virtual_vmload && self.virt_ext.contains(VirtExt::VMLOAD_VMSAVE_ENABLE)
     }
@@ -213,6 +219,7 @@ impl Traits {
             pause_filter: processor.has(Feature::PauseFilter),
             pause_filter_threshold: processor.has(Feature::PauseFilterThreshold),
             avic: processor.has(Feature::Avic),
+            x2avic: processor.has(Feature::X2Avic),
             virtual_vmload: processor.has(Feature::VirtualVmloadVmsave),
             read_only_tables: processor.has(Feature::ReadOnlyGuestPageTables),
             extended_lvt: false,

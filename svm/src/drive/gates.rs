@@ -20,8 +20,14 @@ impl Running {
     }
 
     /// Whether something virtual waits that a boundary may let in.
-    const fn waits(&self) -> bool {
-        (self.is_interrupt_pending() || self.avic.is_some()) && self.is_virtual_gif_set()
+    fn waits(&self) -> bool {
+        let requests = self.avic.is_some_and(|avic| avic.told);
+        (self.is_interrupt_pending() || requests) && self.is_virtual_gif_set()
+    }
+
+    /// Whether the guest wrote a register of its APIC that is to be acted on.
+    fn has_apic_work(&self) -> bool {
+        self.avic.is_some_and(|avic| avic.has_work())
     }
 
     /// Whether V_IRQ passes V_TPR.
@@ -63,9 +69,22 @@ impl Svm {
             interrupt_gate: interrupts,
             nmi_gate: nmis,
             held: !self.gif,
-            boundary: self.gif && self.running.as_ref().is_some_and(Running::waits),
+            boundary: self.wants_boundary(),
             ..cpu.published
         };
+    }
+
+    fn wants_boundary(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.has_apic_work() || self.gif && running.waits())
+    }
+
+    /// Publishes whether boundaries matter, which may have changed.
+    pub(super) fn follow_boundary(&self, cpu: &mut Cpu) {
+        let boundary = self.wants_boundary();
+        if boundary != cpu.published.boundary {
+            cpu.published.boundary = boundary;
+            cpu.update_attention();
+        }
     }
 
     /// STGI and CLGI. In a guest with virtual GIF they change V_GIF; in a guest whose hypervisor neither intercepts them nor
@@ -81,7 +100,15 @@ impl Svm {
     /// Lets a virtual NMI or a virtual interrupt in.
     pub(super) fn deliver_virtual(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, slot: Slot) -> Reaction {
         if slot == Slot::BeforeDebug {
-            return self.act_on_apic_write(cpu, ctx);
+            let rings = std::mem::take(&mut cpu.interrupts.doorbell);
+            if let Some(avic) = self.running.as_mut().and_then(|running| running.avic.as_mut()) {
+                avic.told |= rings;
+            }
+            let reaction = self.act_on_apic_write(cpu, ctx);
+            if reaction == Reaction::Proceed {
+                self.follow_boundary(cpu);
+            }
+            return reaction;
         }
         let Some(running) = &mut self.running else { return Reaction::Proceed };
         let shadow = cpu.sti_shadow || cpu.mov_ss_shadow;
@@ -96,12 +123,13 @@ impl Svm {
         if slot == Slot::AfterInterrupt && running.avic.is_some() {
             // AVIC takes the place of V_IRQ.
             self.deliver_from_backing_page(cpu, ctx);
+            self.follow_boundary(cpu);
             return Reaction::Proceed;
         }
         let interrupt = running.int_ctl.contains(IntCtl::V_IRQ) && running.has_priority(cpu);
         if slot == Slot::AfterInterrupt && interrupt && cpu.rflags().contains(RFlags::IF) {
             let vector = running.int_vector;
-            let state = view::state(running, cpu);
+            let state = view::state(running, cpu, ctx.memory);
             let maps = view::MemoryMaps { memory: ctx.memory, maps: running.maps };
             let view = View { controls: &running.controls, state: &state, maps: &maps };
             if let Some(exit) = decide(&view, &Event::VirtualInterrupt { vector }) {

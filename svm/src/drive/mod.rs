@@ -74,6 +74,8 @@ struct Running {
     int_vector: u8,
     /// The host's PAT, while nested paging gives the guest its own.
     host_pat: u64,
+    /// The host's SPEC_CTRL, while the guest has its own.
+    host_speculation: u64,
     /// RFLAGS.IF of the host at VMRUN.
     host_interrupts: bool,
     /// Virtual GIF is in use.
@@ -147,15 +149,11 @@ impl Virtualization for Svm {
 
     fn raise(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, event: &Event, stage: Stage) -> Reaction {
         let Some(running) = &mut self.running else { return Reaction::Proceed };
-        if stage != Stage::AfterOperands && !Table::BUILT_IN.may_exit_at(stage, event) {
+        let x2avic = stage == Stage::AfterPrivilege && running.controls.is_x2avic();
+        if stage != Stage::AfterOperands && !x2avic && !Table::BUILT_IN.may_exit_at(stage, event) {
             return Reaction::Proceed;
         }
-        if let Event::ApicAccess { access, .. } = event
-            && !running.is_apic(access)
-        {
-            return Reaction::Proceed;
-        }
-        let state = view::state(running, cpu);
+        let state = view::state(running, cpu, ctx.memory);
         let maps = view::MemoryMaps { memory: ctx.memory, maps: running.maps };
         let view = View { controls: &running.controls, state: &state, maps: &maps };
         if let Some(exit) = Table::BUILT_IN.decide_at(stage, &view, event) {
@@ -166,7 +164,27 @@ impl Virtualization for Svm {
             (Event::Pause { tsc, .. }, Stage::AfterOperands) => {
                 running.pause = running.pause.after(&running.controls, tsc);
             }
-            (Event::ApicAccess { access, .. }, _) => running.note_apic_access(&access),
+            (Event::ApicAccess { access, .. }, _) => {
+                let reaction = running.reach_backing_page(&access);
+                self.follow_boundary(cpu);
+                return reaction;
+            }
+            (Event::CrWrite { cr: 8, .. }, Stage::AfterOperands) => {
+                if let Some(avic) = &mut running.avic {
+                    avic.note_cr8();
+                }
+                self.follow_boundary(cpu);
+            }
+            (Event::Rdmsr { index: index @ 0x800..=0x8ff }, Stage::AfterPrivilege)
+                if running.controls.is_x2avic() =>
+            {
+                return self.reach_by_msr(cpu, ctx, index, None);
+            }
+            (Event::Wrmsr { index: index @ 0x800..=0x8ff, value }, Stage::AfterPrivilege)
+                if running.controls.is_x2avic() =>
+            {
+                return self.reach_by_msr(cpu, ctx, index, Some(value));
+            }
             (Event::BusLock, _) => running.bus_locks = running.bus_locks.saturating_sub(1),
             _ => {}
         }
@@ -200,8 +218,8 @@ impl Virtualization for Svm {
         self.read_own_msr(index)
     }
 
-    fn write_msr(&mut self, _: &mut Cpu, index: u32, value: u64) -> Option<Result> {
-        self.write_own_msr(index, value)
+    fn write_msr(&mut self, cpu: &mut Cpu, index: u32, value: u64) -> Option<Result> {
+        self.write_own_msr(cpu, index, value)
     }
 
     fn check_cr(&self, _: &Cpu, _: u8, _: u64) -> Result {
@@ -220,6 +238,9 @@ impl Virtualization for Svm {
         if self.vm_cr & registers::R_INIT != 0 {
             // APM Vol. 2 "INIT Support": INIT becomes #SX with error code 1.
             return Some(Fault::with_code(vector::SX, 1));
+        }
+        if self.vm_cr & registers::LOCK == 0 {
+            self.vm_cr &= !registers::SVMDIS;
         }
         self.running = None;
         self.kept = None;
@@ -240,6 +261,7 @@ impl Virtualization for Svm {
                 running.int_ctl.0.into(),
                 running.int_vector.into(),
                 running.host_pat,
+                running.host_speculation,
                 running.host_interrupts.into(),
                 running.host_nmi_blocked.into(),
             ]);

@@ -3,12 +3,12 @@
 
 use super::Svm;
 use rootmode_arch::{Efer, Feature, msr};
-use rootmode_cpu::{Fault, Result};
+use rootmode_cpu::{Cpu, Fault, Result};
 
 /// VM_CR.LOCK: SVMDIS is read-only.
-const LOCK: u64 = 1 << 3;
+pub(super) const LOCK: u64 = 1 << 3;
 /// VM_CR.SVMDIS: EFER.SVME cannot be set.
-const SVMDIS: u64 = 1 << 4;
+pub(super) const SVMDIS: u64 = 1 << 4;
 /// VM_CR.R_INIT: INIT becomes #SX.
 pub(super) const R_INIT: u64 = 1 << 1;
 /// VM_CR bits that exist: DPD, R_INIT, DIS_A20M, LOCK, SVMDIS.
@@ -25,10 +25,12 @@ impl Svm {
         }))
     }
 
-    pub(super) fn write_own_msr(&mut self, index: u32, value: u64) -> Option<Result> {
+    pub(super) fn write_own_msr(&mut self, cpu: &mut Cpu, index: u32, value: u64) -> Option<Result> {
         match index {
             msr::VM_CR => {
-                if value & !DEFINED != 0 {
+                // SVMDIS cannot be set while EFER.SVME is, whether it is locked or not.
+                let disables = value & SVMDIS != 0 && cpu.efer.contains(Efer::SVME);
+                if value & !DEFINED != 0 || disables {
                     return Some(Err(Fault::GP0));
                 }
                 let kept = if self.vm_cr & LOCK != 0 { LOCK | SVMDIS } else { 0 };
@@ -47,8 +49,13 @@ impl Svm {
                 }
                 self.tsc_ratio = value;
             }
-            // Write-only. Guests with AVIC look at their requests without being told (see `avic`).
-            msr::AVIC_DOORBELL if self.processor.has(Feature::Avic) => {}
+            // Write-only: bits 7:0 are a physical APIC ID ("Doorbell Mechanism").
+            msr::AVIC_DOORBELL if self.processor.has(Feature::Avic) => {
+                if value >> 8 != 0 {
+                    return Some(Err(Fault::GP0));
+                }
+                cpu.ring_doorbell(value as u32);
+            }
             _ => return None,
         }
         Some(Ok(()))

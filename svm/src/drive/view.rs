@@ -22,7 +22,8 @@ impl PermissionMaps for MemoryMaps<'_> {
 }
 
 /// The processor as decisions see it now.
-pub(super) fn state(running: &Running, cpu: &Cpu) -> State {
+pub(super) fn state(running: &Running, cpu: &Cpu, memory: &PhysicalMemory) -> State {
+    let requests = running.avic.is_some_and(|avic| avic.has_requests(memory));
     State {
         cr0: cpu.cr0,
         rflags: cpu.rflags(),
@@ -31,7 +32,7 @@ pub(super) fn state(running: &Running, cpu: &Cpu) -> State {
         pause: running.pause,
         ipi: running.avic.map_or_else(Default::default, |avic| avic.ipi),
         bus_lock_counter: running.bus_locks,
-        virtual_interrupt_pending: running.is_interrupt_pending(),
+        virtual_interrupt_pending: running.is_interrupt_pending() || requests,
         ..State::default()
     }
 }

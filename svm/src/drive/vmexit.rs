@@ -78,6 +78,10 @@ impl Svm {
         if running.controls.nested.contains(NestedControl::NP_ENABLE) {
             vmcb.set(Field::GPat, cpu.msrs.pat);
         }
+        if self.processor.has(Feature::VirtualSpecCtrl) {
+            vmcb.set(Field::SpecCtrl, cpu.msrs.spec_ctrl);
+            cpu.msrs.spec_ctrl = running.host_speculation;
+        }
         let mut int_ctl = running.int_ctl;
         if let Some(priority) = cpu.published.virtual_tpr {
             int_ctl = int_ctl.with_v_tpr(priority);
@@ -120,6 +124,7 @@ impl Svm {
         cpu.activity = Activity::Active;
         cpu.injected = None;
         cpu.delivering = None;
+        cpu.interrupts.doorbell = false;
         cpu.current = Current::default();
         self.publish_host(cpu);
         // A host whose PDPTEs are illegal cannot go on (APM Vol. 2 "#VMEXIT").

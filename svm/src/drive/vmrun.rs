@@ -1,6 +1,6 @@
 //! VMRUN (APM Vol. 2 (24593 rev. 3.43) "VMRUN Instruction", "Event Injection", "TLB Flush").
 
-use super::avic::Avic;
+use super::avic::{self, Avic};
 use super::page::Page;
 use super::{Maps, Running, Svm, state};
 use crate::Vmcb;
@@ -11,6 +11,7 @@ use crate::vmcb::{EventInfo, EventKind, Field, IntCtl, Intercept, NestedControl,
 use rootmode_arch::record::Payload;
 use rootmode_arch::{Cr4, Efer, Feature, HostPhysical, RFlags, Vendor, vector};
 use rootmode_cpu::apic::register;
+use rootmode_cpu::msr::speculation_bits;
 use rootmode_cpu::{
     Activity, Context, Cpu, Delivery, DeliveryKind, Fault, Outcome, Published, Result, TscRatio,
 };
@@ -76,7 +77,10 @@ impl Svm {
         }
         // Most entries find the intercepts of the entry before.
         if controls != self.interest.0 {
-            self.interest = (controls, crate::decide::interest(&controls));
+            let classes = avic::virtualized(&controls)
+                .iter()
+                .fold(crate::decide::interest(&controls), |all, class| all.with(*class));
+            self.interest = (controls, classes);
         }
         self.running = Some(Running {
             vmcb: at,
@@ -90,13 +94,14 @@ impl Svm {
             int_ctl: controls.int_ctl,
             int_vector: value(Field::IntVector) as u8,
             host_pat: cpu.msrs.pat,
+            host_speculation: cpu.msrs.spec_ctrl,
             host_interrupts: cpu.rflags().contains(RFlags::IF),
             virtual_gif: self.enables(controls.int_ctl, Feature::VirtualGif, IntCtl::V_GIF_ENABLE),
             virtual_nmi: self.enables(controls.int_ctl, Feature::VirtualNmi, IntCtl::V_NMI_ENABLE),
             host_nmi_blocked: cpu.nmi_blocked,
             virtual_branches: self.processor.has(Feature::LbrVirtualization)
                 && controls.virt_ext.contains(VirtExt::LBR_ENABLE),
-            avic: controls.is_avic().then(|| Avic::of(vmcb)),
+            avic: controls.is_avic().then(|| Avic::of(vmcb, &controls)),
         });
         if let Verdict::Refused(rule) = verdict {
             ctx.emit(cpu, Payload::EntryFailed { vendor: Vendor::Amd, code: rule.report.0, detail: 0 });
@@ -110,6 +115,10 @@ impl Svm {
         if controls.nested.contains(NestedControl::NP_ENABLE) {
             cpu.msrs.pat = value(Field::GPat);
         }
+        if self.processor.has(Feature::VirtualSpecCtrl) {
+            // APM Vol. 2 "SPEC_CTRL Virtualization". What is in effect is the OR of both registers; nothing here speculates.
+            cpu.msrs.spec_ctrl = value(Field::SpecCtrl) & speculation_bits(&cpu.model);
+        }
         if let Some(running) = &self.running {
             if running.virtual_branches {
                 state::load_branches(cpu, vmcb);
@@ -120,6 +129,7 @@ impl Svm {
         }
         if let Some(avic) = self.running.as_ref().and_then(|running| running.avic) {
             published.virtual_tpr = Some((avic.get(ctx.memory, register::TPR) >> 4 & 15) as u8);
+            published.tpr_is_shared = false;
         }
         cpu.activity = Activity::Active;
         let asid = value(Field::Asid) as u32;
@@ -130,6 +140,7 @@ impl Svm {
             Some(TlbControl::Nothing) | None => {}
         }
         self.gif = true;
+        cpu.interrupts.doorbell = false;
         cpu.published = published;
         if cpu.reload_pdptes(ctx.memory).is_err() {
             self.refuse(cpu, ctx, ExitCode::INVALID);
@@ -148,6 +159,7 @@ impl Svm {
             cpu.nmi_blocked = running.host_nmi_blocked;
         }
         cpu.msrs.pat = running.host_pat;
+        cpu.msrs.spec_ctrl = running.host_speculation;
         let exit = Exit { code, info1: 0, info2: 0, next_rip: 0, id: "svm.vmrun.refused" };
         super::vmexit::record(&mut Page::new(ctx.memory, running.vmcb), &exit, EventInfo::NONE);
         self.return_to_host(cpu, ctx, false);
@@ -182,11 +194,10 @@ impl Svm {
             space: value(Field::Asid) as u32,
             tsc_offset: value(Field::TscOffset),
             tsc_ratio: TscRatio { multiplier: self.tsc_ratio, shift: 32 },
-            virtual_tpr: controls
-                .int_ctl
-                .contains(IntCtl::V_INTR_MASKING)
-                .then_some(controls.int_ctl.v_tpr()),
-            apic_access: running.avic.map(|avic| avic.page),
+            // "Virtualizing APIC.TPR": without V_INTR_MASKING, CR8 is the APIC's priority, and writes change V_TPR too.
+            virtual_tpr: Some(controls.int_ctl.v_tpr()),
+            tpr_is_shared: !controls.int_ctl.contains(IntCtl::V_INTR_MASKING),
+            apic_access: running.avic.and_then(|avic| avic.window()),
             ..Published::default()
         }
     }

@@ -43,7 +43,12 @@ pub(crate) const BACKING: u64 = 0x7_0000;
 pub(crate) const OTHER_BACKING: u64 = 0x7_1000;
 pub(crate) const THIRD_BACKING: u64 = 0x7_2000;
 pub(crate) const PHYSICAL_TABLE: u64 = 0x7_3000;
-const LOGICAL_TABLE: u64 = 0x7_4000;
+pub(crate) const LOGICAL_TABLE: u64 = 0x7_4000;
+/// A page that nobody uses.
+pub(crate) const SPARE: u64 = 0x7_5000;
+/// Of the second processor.
+pub(crate) const OTHER_VMCB: u64 = 0x7_6000;
+const OTHER_HSAVE: u64 = 0x7_7000;
 /// The first byte that the guest's page tables do not map.
 pub(crate) const UNMAPPED: u64 = 1 << 30;
 /// Ticks that a guest gets.
@@ -150,6 +155,11 @@ impl Bench {
         Self::on(Board::new(), features)
     }
 
+    /// A machine whose processors have the physical APIC ID tables of extended x2AVIC.
+    pub(crate) fn extended() -> Self {
+        Self::of(Board::new(), features(), true)
+    }
+
     /// A machine with hostile hardware, which draws from `choices`.
     pub(crate) fn hostile(choices: Box<dyn Choices + Send>) -> (Self, Records) {
         let mut board = Board::new();
@@ -160,11 +170,39 @@ impl Bench {
         (Self::on(board, features()), records)
     }
 
-    fn on(mut board: Board, features: FeatureSet) -> Self {
-        let model = Model::new(Vendor::Amd, features);
+    fn on(board: Board, features: FeatureSet) -> Self {
+        Self::of(board, features, false)
+    }
+
+    fn of(mut board: Board, features: FeatureSet, x2avic_extended: bool) -> Self {
         board.gates = true;
         board.memory.add_ram(HostPhysical(0), 0x20_0000).expect("the bench's RAM is well-formed");
-        let processor = Processor::new("bench", *model.features(), model.physical_width());
+        let mut bench = Self { board, vmcb: vmcb() };
+        bench.add(features, x2avic_extended);
+        bench.tables();
+        bench.execute(Instruction::Wrmsr { index: msr::VM_HSAVE_PA, value: HSAVE }).expect("SVM is there");
+        bench
+    }
+
+    /// Another processor, which runs a guest of its own: the VMCB with `change`, at [`OTHER_VMCB`].
+    pub(crate) fn second(&mut self, change: impl FnOnce(&mut Vmcb)) {
+        let features = *self.cpu().model.features();
+        let index = self.add(features, false);
+        let mut vmcb = self.vmcb.clone();
+        change(&mut vmcb);
+        self.board.memory.write(HostPhysical(OTHER_VMCB), vmcb.as_bytes());
+        for instruction in [
+            Instruction::Wrmsr { index: msr::VM_HSAVE_PA, value: OTHER_HSAVE },
+            Instruction::Vmrun { vmcb: OTHER_VMCB },
+        ] {
+            self.board.execute(index, &instruction).expect("SVM is there");
+        }
+    }
+
+    fn add(&mut self, features: FeatureSet, x2avic_extended: bool) -> u8 {
+        let model = Model::new(Vendor::Amd, features);
+        let mut processor = Processor::new("bench", *model.features(), model.physical_width());
+        processor.x2avic_extended = x2avic_extended;
         let mut cpu = Cpu::new(0, model.into());
         cpu.gdtr = DescriptorTable { base: GDT, limit: 0x7f };
         cpu.idtr = DescriptorTable { base: IDT, limit: 0xfff };
@@ -174,11 +212,7 @@ impl Bench {
         cpu.efer = cpu.efer.with(Efer::SVME);
         cpu.apic.virtual_wire();
         cpu.refresh();
-        board.add_processor(cpu, Some(Box::new(Svm::new(processor, Level::L1))));
-        let mut bench = Self { board, vmcb: vmcb() };
-        bench.tables();
-        bench.execute(Instruction::Wrmsr { index: msr::VM_HSAVE_PA, value: HSAVE }).expect("SVM is there");
-        bench
+        self.board.add_processor(cpu, Some(Box::new(Svm::new(processor, Level::L1))))
     }
 
     fn tables(&mut self) {
@@ -308,7 +342,8 @@ impl Bench {
         const RUNNING: u64 = 1 << 62;
         self.nested_paging();
         self.int_ctl(IntCtl::AVIC_ENABLE);
-        self.put(Self::nested_entry(APIC), BACKING | 7);
+        // What nested paging puts there is not what the guest reaches.
+        self.put(Self::nested_entry(APIC), SPARE | 7);
         for (field, value) in [
             (Field::AvicApicBar, APIC),
             (Field::AvicBackingPage, BACKING),

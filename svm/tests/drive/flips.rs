@@ -26,7 +26,6 @@ const UNREACHABLE: &[(&str, &[u8])] = &[
 
 /// Enable bits of what the model does not have.
 const ABSENT: &[(&str, Field, u64)] = &[
-    ("x2AVIC", Field::IntCtl, 1 << 30),
     ("SEV and SEV-ES", Field::NestedControl, 3 << 1),
     ("supervisor shadow stacks, VTE, read-only tables, INVLPGB", Field::NestedControl, 0xf << 4),
     ("virtualization of IBS and PMC", Field::VirtExt, 3 << 2),

@@ -1,5 +1,5 @@
 //! What comes first between instructions of a guest, exhaustively; and whose branch records there are
-//! ("Interrupt Masking in EFLAGS", "Virtual Interrupts", "Virtual GIF", "NMI Virtualization", "LBR Virtualization").
+//! ("Physical (INTR) Interrupt Masking in EFLAGS", "Injecting Virtual (INTR) Interrupts", "Virtual GIF", "NMI Virtualization", "LBR Virtualization").
 
 use super::bench::*;
 use rootmode_arch::{DebugCtl, HostPhysical, RFlags, msr};

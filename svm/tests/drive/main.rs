@@ -2,11 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 mod avic;
+mod avic_tables;
 mod bench;
 mod clean;
+mod doorbell;
 mod features;
 mod flips;
 mod fuzz;
 mod gates;
 mod notes;
 mod scenarios;
+mod x2avic;

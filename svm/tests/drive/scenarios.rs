@@ -386,7 +386,7 @@ fn maps() -> Vec<Scenario> {
     ]
 }
 
-/// "Virtual Interrupts", "Interrupt Masking in EFLAGS", "Virtual GIF", "NMI Virtualization".
+/// "Injecting Virtual (INTR) Interrupts", "Physical (INTR) Interrupt Masking in EFLAGS", "Virtual GIF", "NMI Virtualization".
 fn interrupt_control() -> Vec<Scenario> {
     let vmmcall = 0x81;
     // The guest's handler says that the interrupt was taken.
@@ -427,10 +427,20 @@ fn interrupt_control() -> Vec<Scenario> {
             b.avic();
             b.register(Gpr::Rbx, APIC + 0x90);
         });
+    // The spurious vector in x2APIC mode: a trap.
+    let msr = Scenario::new(IntCtl::X2AVIC_ENABLE, 64, 0x402, |a| a.wrmsr())
+        .info(1 << 32 | 0xf0, 0)
+        .at(CODE + 2)
+        .with(|b| {
+            b.avic();
+            b.register(Gpr::Rcx, msr::IA32_X2APIC_SIVR.into());
+            b.register(Gpr::Rdx, 0);
+        });
     let control = |bit: u8| Bit(Field::IntCtl, bit);
     let mut all = vec![
         ipi,
         register,
+        msr,
         taken(IntCtl::V_IRQ.into()).with(pending),
         taken(IntCtl::V_IGN_TPR.into()).with(move |b| {
             pending(b);

@@ -59,6 +59,8 @@ pub fn case(draw: &mut Draw, _: EventClass) -> (Case, Mode) {
         pause_filter: draw.one_in(2),
         pause_filter_threshold: draw.one_in(2),
         avic: draw.one_in(2),
+        // No decision depends on it.
+        x2avic: false,
         virtual_vmload: draw.one_in(2),
         // Read-only guest page tables change what a nested page fault reports about table walks: not drawn.
         read_only_tables: false,

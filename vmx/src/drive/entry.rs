@@ -11,8 +11,8 @@ use crate::{ExitReason, Field, PinControls, PrimaryControls, SecondaryControls};
 use rootmode_arch::record::Payload;
 use rootmode_arch::{Efer, EventClass, EventClasses, Feature, HostPhysical, Vendor};
 use rootmode_cpu::{
-    Activity, Context, Cpu, Delivery, DeliveryKind, Fault, Gate, ModificationLog, Outcome, Published, Result,
-    TscRatio,
+    Activity, ApicWindow, Context, Cpu, Delivery, DeliveryKind, Fault, Gate, ModificationLog, Outcome,
+    Published, Result, TscRatio,
 };
 use rootmode_mmu::{Ept, PhysicalMemory, SecondStage};
 
@@ -213,7 +213,7 @@ impl Vmx {
             undefined: self.classes.undefined,
             apic_access: controls
                 .has_secondary(SecondaryControls::VIRTUALIZE_APIC_ACCESSES)
-                .then(|| HostPhysical(self.vmcs.value(Field::ApicAccessAddress))),
+                .then(|| ApicWindow::Host(HostPhysical(self.vmcs.value(Field::ApicAccessAddress)))),
             modification_log: controls.has_secondary(SecondaryControls::ENABLE_PML).then(|| {
                 ModificationLog {
                     page: HostPhysical(self.vmcs.value(Field::PmlAddress)),
