@@ -62,6 +62,8 @@ sites! {
     Sequence = 11 "sequence";
     /// Which features a campaign case enables.
     Swarm = 12 "swarm";
+    /// Whether the host's state stays on the chip while a guest runs.
+    HostSave = 13 "host-save";
 }
 
 /// How a machine uses the latitude that the manuals leave to processors.

@@ -111,13 +111,14 @@ pub enum StaleWhy {
     Registers,
 }
 
-/// A clean bit of a VMCB that was wrongly set.
+/// A clean bit of a VMCB that was wrongly set, or a host save area that was written while a guest ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "std", derive(serde::Serialize, serde::Deserialize))]
 pub struct TrustedField {
-    /// The VMCB.
+    /// The VMCB, or the host save area.
     pub vmcb: HostPhysical,
-    /// The clean bit; all that were set, if the processor did not keep this VMCB and so ignored them.
+    /// The clean bit; all that were set, if the processor did not keep this VMCB and so ignored them; 0: it is the host
+    /// save area.
     pub bits: u32,
     /// Offset in the VMCB of the field whose kept value the processor used; `None`: it did not keep this VMCB.
     pub field: Option<u16>,

@@ -67,6 +67,13 @@ pub fn describe_trusted(record: &Record, trusted: &TrustedField) -> String {
     let names = names.join(", ");
     let at = format!("vCPU {}, tick {}: VMRUN of the VMCB at {:#x}", record.vcpu, record.tick, vmcb.0);
     match field {
+        Some(offset) if bits == 0 => {
+            let name = TABLE.iter().find(|row| row.offset == offset).map_or("?", |row| row.name);
+            format!(
+                "host: vCPU {}, tick {}: {name} of the host save area at {:#x} was written while a guest ran ({kept:#x}, now {written:#x})",
+                record.vcpu, record.tick, vmcb.0,
+            )
+        }
         Some(offset) => {
             let name = TABLE.iter().find(|row| row.offset == offset).map_or("?", |row| row.name);
             format!(

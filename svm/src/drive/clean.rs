@@ -6,10 +6,11 @@
 //! all clean bits count as 0.
 
 use super::Svm;
-use crate::Vmcb;
-use crate::vmcb::{Area, CLEAN_ROWS, Clean, Field, IntCtl, NestedControl, VirtExt};
+use crate::decide::{Controls, Traits};
+use crate::vmcb::{Area, CLEAN_ROWS, Clean, Field, IntCtl, Intercept, NestedControl, VirtExt};
+use crate::{Processor, Vmcb};
 use rootmode_arch::record::{Payload, TrustedField};
-use rootmode_arch::{Cr4, Feature, HostPhysical, Site};
+use rootmode_arch::{Cr0, Feature, HostPhysical, Site};
 use rootmode_cpu::{Context, Cpu};
 use rootmode_mmu::Digest;
 
@@ -29,17 +30,84 @@ impl Kept {
     }
 }
 
-/// Whether anything depends on the fields that `bit` covers.
-fn matters(bit: Clean, vmcb: &Vmcb) -> bool {
+/// The bits of `field` that anything depends on, given the rest of `vmcb` (as the processor uses it) and `written`, what
+/// memory has of the field itself.
+fn relevant(field: Field, written: u64, vmcb: &Vmcb, processor: &Processor) -> u64 {
     let value = |field| vmcb.get(field).unwrap_or(0);
     let has = |field, bits: u64| value(field) & bits != 0;
-    match bit {
-        Clean::NP => has(Field::NestedControl, NestedControl::NP_ENABLE.0),
-        Clean::LBR => has(Field::VirtExt, VirtExt::LBR_ENABLE.0),
-        Clean::AVIC => has(Field::IntCtl, IntCtl::AVIC_ENABLE.0.into()),
-        Clean::CET => has(Field::Cr4, Cr4::CET.0),
-        _ => true,
+    let when = |condition: bool, bits: u64| if condition { bits } else { 0 };
+    let intercepted = |intercept: Intercept| vmcb.intercepts().is_some_and(|all| all.has(intercept));
+    let control = Controls::of(vmcb, Traits::of(processor));
+    match field {
+        // Registers that exist.
+        Field::InterceptCr => 0x011d_011d,
+        Field::InterceptDr => 0x00ff_00ff,
+        Field::PauseFilterCount => {
+            when(control.traits.pause_filter && intercepted(Intercept::PAUSE), u64::MAX)
+        }
+        Field::PauseFilterThreshold => {
+            let counts = intercepted(Intercept::PAUSE) && has(Field::PauseFilterCount, u64::MAX);
+            when(control.traits.pause_filter_threshold && counts, u64::MAX)
+        }
+        Field::IopmBase => when(intercepted(Intercept::IOIO_PROT), !0xfff),
+        Field::MsrpmBase => when(intercepted(Intercept::MSR_PROT), !0xfff),
+        Field::IntCtl => {
+            relevant_control(IntCtl((written | value(field)) as u32), &control, processor).0.into()
+        }
+        Field::IntVector => when(control.int_ctl.contains(IntCtl::V_IRQ) && !control.is_avic(), 0xff),
+        Field::NestedCr3 | Field::GPat => when(control.nested.contains(NestedControl::NP_ENABLE), u64::MAX),
+        Field::Dbgctl | Field::BrFrom | Field::BrTo | Field::LastExcpFrom | Field::LastExcpTo => {
+            let switched = processor.has(Feature::LbrVirtualization);
+            when(switched && control.virt_ext.contains(VirtExt::LBR_ENABLE), u64::MAX)
+        }
+        Field::AvicApicBar | Field::AvicLogicalTable => {
+            when(control.is_avic() && !control.is_x2avic(), 0x000f_ffff_ffff_f000)
+        }
+        Field::AvicBackingPage => when(control.is_avic(), 0x000f_ffff_ffff_f000),
+        Field::AvicPhysicalTable => when(control.is_avic(), 0x000f_ffff_ffff_ffff),
+        Field::SCet | Field::Ssp | Field::IsstAddr => when(processor.has(Feature::Shstk), u64::MAX),
+        // Always set.
+        Field::Cr0 => !Cr0::ET.0,
+        Field::GdtrLimit | Field::IdtrLimit => 0xffff,
+        Field::CsAttrib | Field::DsAttrib | Field::EsAttrib | Field::SsAttrib => 0xfff,
+        _ => u64::MAX,
     }
+}
+
+/// The same of VINTR_CONTROL, whose values, kept and written, have `bits` together.
+fn relevant_control(bits: IntCtl, control: &Controls, processor: &Processor) -> IntCtl {
+    let mut relevant = IntCtl::V_INTR_MASKING;
+    if processor.has(Feature::VirtualGif) {
+        relevant = relevant | IntCtl::V_GIF_ENABLE;
+        if bits.contains(IntCtl::V_GIF_ENABLE) {
+            relevant = relevant | IntCtl::V_GIF;
+        }
+    }
+    if processor.has(Feature::VirtualNmi) {
+        relevant = relevant | IntCtl::V_NMI_ENABLE;
+        if bits.contains(IntCtl::V_NMI_ENABLE) {
+            relevant = relevant | IntCtl::V_NMI | IntCtl::V_NMI_MASK;
+        }
+    }
+    if processor.has(Feature::Avic) {
+        relevant = relevant | IntCtl::AVIC_ENABLE;
+    }
+    if processor.has(Feature::X2Avic) {
+        relevant = relevant | IntCtl::X2AVIC_ENABLE;
+    }
+    if control.is_avic() {
+        // The backing page takes their place.
+        return relevant;
+    }
+    relevant = relevant | IntCtl::V_IRQ;
+    // V_TPR is what CR8 reads, or what a pending interrupt is compared with.
+    if bits.contains(IntCtl::V_INTR_MASKING) || bits.contains(IntCtl::V_IRQ) {
+        relevant = relevant | IntCtl::default().with_v_tpr(15);
+    }
+    if bits.contains(IntCtl::V_IRQ) {
+        relevant = relevant | IntCtl::V_IGN_TPR | IntCtl::default().with_v_intr_prio(15);
+    }
+    relevant
 }
 
 impl Svm {
@@ -74,7 +142,9 @@ impl Svm {
                 if held == written {
                     continue;
                 }
-                if matters(row.bit, vmcb) && !kept.reported.contains(field) {
+                vmcb.set(*field, held);
+                let differs = (held ^ written) & relevant(*field, written, vmcb, &self.processor);
+                if differs != 0 && !kept.reported.contains(field) {
                     kept.reported.push(*field);
                     let trusted = TrustedField {
                         vmcb: at,
@@ -85,7 +155,6 @@ impl Svm {
                     };
                     ctx.emit(cpu, Payload::Trusted(trusted));
                 }
-                vmcb.set(*field, held);
             }
         }
         kept.image = vmcb.clone();

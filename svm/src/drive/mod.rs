@@ -7,12 +7,13 @@
 //! to the processor).
 //!
 //! `vmrun` and `vmexit` are the transitions, `state` moves state, `page` is where it moves to, `instructions` are the other
-//! instructions, `gates` is about GIF, interrupts and NMIs, `avic` about the guest's APIC, `clean` about what is not read again, `registers` the MSRs,
+//! instructions, `gates` is about GIF, interrupts and NMIs, `avic` about the guest's APIC, `clean` about what is not read again, `host_area` about where the host's state is meanwhile, `registers` the MSRs,
 //! `view` what decisions read.
 
 mod avic;
 mod clean;
 mod gates;
+mod host_area;
 mod instructions;
 mod page;
 mod registers;
@@ -58,6 +59,8 @@ pub struct Svm {
     image: Option<Box<Vmcb>>,
     /// The VMCB that hostile hardware keeps between runs.
     kept: Option<Box<clean::Kept>>,
+    /// What hostile hardware knows of the host while a guest runs.
+    host_area: Option<Box<host_area::HostArea>>,
 }
 
 /// What the processor keeps while a guest runs.
@@ -113,6 +116,7 @@ impl Svm {
             interest: (Controls::default(), EventClasses::NONE),
             image: None,
             kept: None,
+            host_area: None,
         }
     }
 
@@ -244,6 +248,7 @@ impl Virtualization for Svm {
         }
         self.running = None;
         self.kept = None;
+        self.host_area = None;
         self.gif = true;
         self.publish_host(cpu);
         cpu.refresh();
@@ -254,6 +259,9 @@ impl Virtualization for Svm {
         digest.all(&[self.gif.into(), self.vm_cr, self.hsave, self.tsc_ratio]);
         if let Some(kept) = &self.kept {
             kept.digest(digest);
+        }
+        if let Some(area) = &self.host_area {
+            area.digest(digest);
         }
         if let Some(running) = &self.running {
             digest.all(&[

@@ -6,7 +6,7 @@ use crate::decide::Exit;
 use crate::vmcb::{EventInfo, EventKind, Field, IntCtl, NestedControl};
 use rootmode_arch::event::ExceptionSource;
 use rootmode_arch::record::Payload;
-use rootmode_arch::{Dr7, Event, Feature, HostPhysical, Vendor, vector};
+use rootmode_arch::{Dr7, Event, Feature, Vendor, vector};
 use rootmode_cpu::{Activity, Context, Cpu, Current, Delivery, DeliveryKind};
 
 /// Writes what the exit reports.
@@ -114,11 +114,7 @@ impl Svm {
 
     /// Loads the host's state; GIF is 0 afterwards.
     pub(super) fn return_to_host(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, branches: bool) {
-        let area = Page::new(ctx.memory, HostPhysical(self.hsave));
-        if branches {
-            state::load_branches(cpu, &area);
-        }
-        state::load_host(cpu, &area);
+        self.load_host(cpu, ctx, branches);
         self.running = None;
         self.gif = false;
         cpu.activity = Activity::Active;

@@ -40,7 +40,7 @@ impl Svm {
 
     pub(super) fn vmrun(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, address: u64) -> Result<Outcome> {
         let at = self.check_vmcb_address(address)?;
-        state::save_host(cpu, &mut Page::new(ctx.memory, HostPhysical(self.hsave)));
+        self.save_host(cpu, ctx);
         let mut image = self.image.take().unwrap_or_else(|| Box::new(Vmcb::zeroed()));
         super::read_vmcb(ctx, at, &mut image);
         self.trust_clean_bits(cpu, ctx, at, &mut image);

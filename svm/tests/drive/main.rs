@@ -12,4 +12,5 @@ mod fuzz;
 mod gates;
 mod notes;
 mod scenarios;
+mod trust;
 mod x2avic;
