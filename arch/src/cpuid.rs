@@ -313,7 +313,8 @@ impl Feature {
         TABLE.iter().find(calls).map(|row| row.feature)
     }
     /// Features without which a processor cannot have this one (SDM Vol. 1 "Detection of Intel AVX Instructions" and its
-    /// neighbours, "Enumeration of CPU Support for XSAVE and Processor State Components"; Vol. 3A "Protection Keys").
+    /// neighbours, "Enumeration of CPU Support for XSAVE and Processor State Components"; Vol. 3A "Protection Keys";
+    /// APM Vol. 2 "Enabling SEV", "Enabling SEV-ES").
     pub const fn needs(self) -> &'static [Self] {
         match self {
             Self::XsaveOpt | Self::XsaveC | Self::Xgetbv1 | Self::Avx | Self::AmxTile => &[Self::Xsave],
@@ -346,6 +347,8 @@ impl Feature {
             Self::X2apic | Self::TscDeadline => &[Self::Apic],
             Self::PauseFilterThreshold => &[Self::PauseFilter],
             Self::X2Avic => &[Self::Avic],
+            Self::Sev => &[Self::Sme, Self::NestedPaging],
+            Self::SevEs => &[Self::Sev, Self::LbrVirtualization],
             _ if self.row().leaf == 0x8000_000a => &[Self::Svm],
             _ => &[],
         }

@@ -25,9 +25,9 @@ pub enum Reaction {
     Proceed,
     /// Virtualized without an exit: the instruction is complete and its result is this value.
     Done(u64),
-    /// The guest takes this hardware exception (with error code 0 if its vector has one) instead: #GP for what a
-    /// virtualized register does not accept, #VE in place of an EPT violation.
-    Exception(u8),
+    /// The guest takes this hardware exception instead, with this error code if its vector has one: #GP for what a
+    /// virtualized register does not accept, #VE in place of an EPT violation, #VC in place of an exit.
+    Exception(u8, u32),
 }
 
 /// Where a task switch comes from (SDM Vol. 3C "Exit Qualification for Task Switches", bits 31:30).

@@ -19,6 +19,7 @@ mod bits;
 pub mod address;
 pub mod choices;
 pub mod cpuid;
+pub mod encryption;
 pub mod event;
 pub mod msr;
 pub mod record;

@@ -1,7 +1,7 @@
 //! State components of the XSAVE feature set: one table for CPUID leaf 0xD, XCR0, IA32_XSS and the layout of save areas
 //! (SDM Vol. 1 "XSAVE-Supported Features and State-Component Bitmaps", "XSAVE Area").
 
-use crate::Model;
+use crate::{Cpu, Model};
 use rootmode_arch::{Feature, FeatureSet, Vendor};
 
 /// x87 state.
@@ -130,5 +130,13 @@ pub(crate) fn enabled_size(model: &Model, subleaf: u32, xcr0: u64, xss: u64) -> 
         0 => Some(standard_size(model.features(), model.vendor(), xcr0) as u32),
         1 if model.has(Feature::XsaveC) => Some(compacted(model.features(), xcr0 | xss).1 as u32),
         _ => None,
+    }
+}
+impl Cpu {
+    /// Loads XCR0 and IA32_XSS from an area that an extension keeps, unchecked: bits that the processor lacks stay 0, and
+    /// that of x87 1.
+    pub fn load_components(&mut self, xcr0: u64, xss: u64) {
+        self.xcr0 = xcr0 & supported(self.model.features(), false) | X87;
+        self.xss = xss & supported(self.model.features(), true);
     }
 }

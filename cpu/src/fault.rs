@@ -31,10 +31,10 @@ impl Fault {
     pub const fn with_code(vector: u8, code: u32) -> Self {
         Self::Exception(hardware(vector, Some(code), 0))
     }
-    /// A hardware exception that an extension wants: error code 0 if `vector` has one.
-    pub(crate) const fn instead(vector: u8) -> Self {
+    /// A hardware exception that an extension wants, with error code `code` if `vector` has one.
+    pub(crate) const fn instead(vector: u8, code: u32) -> Self {
         match vector {
-            vector::DF | vector::TS..=vector::GP | vector::AC => Self::with_code(vector, 0),
+            vector::DF | vector::TS..=vector::GP | vector::AC | vector::VC => Self::with_code(vector, code),
             _ => Self::exception(vector),
         }
     }

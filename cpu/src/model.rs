@@ -5,7 +5,7 @@
 use crate::counters::Counters;
 use crate::time;
 use rootmode_arch::cpuid::{Output, TABLE};
-use rootmode_arch::{Cr4, Feature, FeatureSet, Vendor};
+use rootmode_arch::{Cr4, Feature, FeatureSet, Vendor, encryption};
 use std::collections::BTreeMap;
 
 /// A processor model: vendor, features and the CPUID leaves that follow.
@@ -15,6 +15,7 @@ pub struct Model {
     features: FeatureSet,
     physical_width: u8,
     signature: u32,
+    c_bit: u64,
     leaves: BTreeMap<(u32, u32), [u32; 4]>,
 }
 
@@ -136,6 +137,12 @@ const AMD: &[Feature] = &[
     Feature::NullSelectorClearsBase,
 ];
 
+/// The C-bit of CPUID 0x8000001f EBX bits 5:0.
+fn c_bit(features: &FeatureSet, leaves: &BTreeMap<(u32, u32), [u32; 4]>) -> u64 {
+    let encrypts = features.has(Feature::Sme) || features.has(Feature::Sev);
+    leaves.get(&(0x8000_001f, 0)).filter(|_| encrypts).map_or(0, |registers| 1 << (registers[1] & 0x3f))
+}
+
 impl Model {
     /// The Intel model with everything that works.
     pub fn max_intel() -> Self {
@@ -198,6 +205,9 @@ impl Model {
             // Revision 1, 32768 ASIDs.
             leaves.insert((0x8000_000a, 0), [1, 0x8000, 0, 0]);
         }
+        if features.has(Feature::Sme) {
+            leaves.insert((0x8000_001f, 0), encryption::leaf(&features));
+        }
         if features.has(Feature::Xsave) {
             let subleaves = crate::components::leaves(&features, vendor);
             leaves.extend(subleaves.into_iter().map(|(subleaf, registers)| ((0xd, subleaf), registers)));
@@ -221,7 +231,8 @@ impl Model {
             registers.iter_mut().zip(words).for_each(|(register, word)| *register = word);
             leaves.insert((0x8000_0002 + at as u32, 0), registers);
         }
-        Self { vendor, features, physical_width, signature, leaves }
+        let c_bit = c_bit(&features, &leaves);
+        Self { vendor, features, physical_width, signature, c_bit, leaves }
     }
 
     /// A model with these CPUID leaves (keyed by leaf and subleaf): a hosted VM's processor, or a dump of a real one.
@@ -236,7 +247,8 @@ impl Model {
         }
         let width = leaves.get(&(0x8000_0008, 0)).map_or(36, |r| r[0] as u8).clamp(32, 52);
         let signature = leaves.get(&(1, 0)).map_or(0, |r| r[0]);
-        Self { vendor, features, physical_width: width, signature, leaves }
+        let c_bit = c_bit(&features, &leaves);
+        Self { vendor, features, physical_width: width, signature, c_bit, leaves }
     }
 
     /// The CPUID leaves, by leaf and subleaf.
@@ -258,6 +270,10 @@ impl Model {
     /// MAXPHYADDR.
     pub const fn physical_width(&self) -> u8 {
         self.physical_width
+    }
+    /// The bit of physical addresses that asks for memory encryption, as a mask; 0 if the model has none.
+    pub const fn c_bit(&self) -> u64 {
+        self.c_bit
     }
     /// CPUID.1:EAX.
     pub const fn signature(&self) -> u32 {

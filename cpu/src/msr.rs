@@ -272,7 +272,15 @@ pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
             let fixed = PERFORMANCE_MONITORING | BRANCH_TRACE_UNAVAILABLE | PEBS_UNAVAILABLE;
             cpu.msrs.misc_enable = value & !fixed | cpu.msrs.misc_enable & fixed;
         }
-        SYSCFG if !intel => cpu.msrs.syscfg = value,
+        SYSCFG if !intel => {
+            let changed = cpu.msrs.syscfg ^ value;
+            cpu.msrs.syscfg = value;
+            if changed & MEM_ENCRYPTION_MOD_EN != 0 && cpu.model.c_bit() != 0 {
+                // Cached translations know another C-bit.
+                cpu.tlb.flush_all();
+                cpu.refresh();
+            }
+        }
         HWCR if !intel => cpu.msrs.hwcr = value,
         _ => {
             if let Some(register) = cpu.counters.register(index) {
@@ -295,6 +303,8 @@ pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
     Ok(())
 }
 
+/// SYSCFG.MemEncryptionModEn.
+pub(crate) const MEM_ENCRYPTION_MOD_EN: u64 = 1 << 23;
 /// SYSCFG.MtrrFixDramModEn.
 const MTRR_FIX_DRAM_MOD_EN: u64 = 1 << 19;
 

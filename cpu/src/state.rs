@@ -213,6 +213,8 @@ pub struct Published {
     pub tsc_offset: u64,
     /// Scales the TSC.
     pub tsc_ratio: TscRatio,
+    /// The C-bit in a guest's page tables, as a mask; 0 without SEV.
+    pub c_bit: u64,
     /// Where accesses are accesses to a virtual APIC.
     pub apic_access: Option<ApicWindow>,
     /// Where pages are logged that become dirty in the second stage.
@@ -247,6 +249,7 @@ impl Default for Published {
             space: 0,
             tsc_offset: 0,
             tsc_ratio: TscRatio::default(),
+            c_bit: 0,
             apic_access: None,
             modification_log: None,
             interrupt_gate: Gate::Normal,

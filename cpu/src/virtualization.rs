@@ -68,6 +68,7 @@ pub enum Opcode {
     Vmload,
     Vmsave,
     Vmmcall,
+    Vmgexit,
     Stgi,
     Clgi,
     Invlpga,

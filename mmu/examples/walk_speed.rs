@@ -68,6 +68,7 @@ fn main() {
         execute_trap: false,
         huge_pages: true,
         physical_width: 46,
+        c_bit: 0,
     });
     let one = SecondStage::None;
     let rows = [

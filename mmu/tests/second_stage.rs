@@ -62,6 +62,7 @@ fn npt(no_execute: bool) -> SecondStage {
         execute_trap: false,
         huge_pages: true,
         physical_width: 46,
+        c_bit: 0,
     })
 }
 

@@ -1,7 +1,7 @@
 //! What a processor can do: CPUID 0x8000000a, address widths, the bits that its control registers have
 //! (APM Vol. 3 (24594) "Obtaining Processor Information Via the CPUID Instruction").
 
-use rootmode_arch::{Cr4, Efer, Feature, FeatureSet, cpuid::Output, cpuid::TABLE};
+use rootmode_arch::{Cr4, Efer, Feature, FeatureSet, cpuid::Output, cpuid::TABLE, encryption};
 
 /// Capabilities of SEV (CPUID 0x8000001f). The sub-features that the feature table does not list (allowed SEV features,
 /// secure AVIC, side-channel protections) go with SEV-SNP.
@@ -15,6 +15,16 @@ pub struct SevCapabilities {
     pub host_64_bit_only: bool,
     /// EBX bits 5:0: the page-table bit that marks encrypted pages.
     pub c_bit: u8,
+}
+
+impl SevCapabilities {
+    /// Those of the models.
+    pub const MODELLED: Self = Self {
+        encrypted_guests: encryption::ENCRYPTED_GUESTS,
+        min_asid_without_es: encryption::MIN_ASID_WITHOUT_ES,
+        host_64_bit_only: true,
+        c_bit: encryption::C_BIT,
+    };
 }
 
 /// A processor model, as far as VMRUN and the intercepts depend on it.
@@ -55,12 +65,7 @@ impl Processor {
             revision: 1,
             asids: 0x8000,
             x2avic_extended: false,
-            sev: SevCapabilities {
-                encrypted_guests: 0,
-                min_asid_without_es: 0,
-                host_64_bit_only: false,
-                c_bit: 51,
-            },
+            sev: SevCapabilities::MODELLED,
             signature: 0x00a1_0f11,
             beyond: &[],
             leaves: &[],
@@ -308,15 +313,7 @@ pub const GENOA: Processor = Processor {
 };
 
 /// Every feature that the table has for AMD; 48 physical address bits, so that every address can be out of range.
-pub const MAX_AMD: Processor = Processor {
-    sev: SevCapabilities {
-        encrypted_guests: 1006,
-        min_asid_without_es: 100,
-        host_64_bit_only: true,
-        c_bit: 51,
-    },
-    ..Processor::new("max-amd", all_but(&[INTEL_ONLY]), 48)
-};
+pub const MAX_AMD: Processor = Processor::new("max-amd", all_but(&[INTEL_ONLY]), 48);
 
 /// Every model.
 pub const PROCESSORS: &[&Processor] = &[&GENOA, &MAX_AMD];

@@ -169,7 +169,8 @@ fn lacks(feature: CpuidFeature, features: &FeatureSet) -> bool {
         C::XSAVES => Feature::Xsaves,
         C::WBNOINVD => Feature::Wbnoinvd,
         C::VMX | C::INVEPT | C::INVVPID => Feature::Vmx,
-        C::SVM | C::SKINIT_or_SVM => Feature::Svm,
+        // Without SEV-ES VMGEXIT is VMMCALL.
+        C::SVM | C::SKINIT_or_SVM | C::SEV_ES => Feature::Svm,
         C::FPU | C::FPU287 | C::FPU387 | C::FPU287XL_ONLY => Feature::Fpu,
         C::MMX => Feature::Mmx,
         C::SSE => Feature::Sse,
@@ -499,6 +500,7 @@ fn privileged(i: &Instruction) -> Option<Row> {
         M::Vmload => of_extension(extension::svm, Opcode::Vmload),
         M::Vmsave => of_extension(extension::svm, Opcode::Vmsave),
         M::Vmmcall => of_extension(extension::svm, Opcode::Vmmcall),
+        M::Vmgexit => of_extension(extension::svm, Opcode::Vmgexit),
         M::Stgi => of_extension(extension::svm, Opcode::Stgi),
         M::Clgi => of_extension(extension::svm, Opcode::Clgi),
         M::Invlpga => of_extension(extension::svm, Opcode::Invlpga),

@@ -251,7 +251,7 @@ impl Exec<'_, '_> {
         let Some(extension) = self.extension.as_deref_mut() else { return Ok(false) };
         match extension.boundary(self.cpu, self.ctx, slot) {
             Reaction::Exit => Err(Fault::Left),
-            Reaction::Exception(vector) => Err(Fault::instead(vector)),
+            Reaction::Exception(vector, code) => Err(Fault::instead(vector, code)),
             Reaction::Proceed | Reaction::Done(_) => {
                 self.cpu.update_attention();
                 Ok(self.cpu.injected.is_some())
@@ -363,10 +363,11 @@ enum Combination {
     TripleFault,
 }
 
-/// SDM Vol. 3A "Interrupt 8—Double Fault Exception (#DF)", table of conditions.
+/// SDM Vol. 3A "Interrupt 8—Double Fault Exception (#DF)", table of conditions; of AMD's own exceptions #VC is
+/// contributory (APM Vol. 2 "#VC Exception").
 fn combine(first: Delivery, second: Exception) -> Combination {
-    let contributory =
-        |v| matches!(v, vector::DE | vector::TS | vector::NP | vector::SS | vector::GP | vector::CP);
+    use vector::{CP, DE, GP, NP, SS, TS, VC};
+    let contributory = |v| matches!(v, DE | TS | NP | SS | GP | CP | VC);
     if first.kind != DeliveryKind::Hardware {
         return Combination::Serial;
     }

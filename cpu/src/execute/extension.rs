@@ -7,7 +7,7 @@ use crate::fault::{Fault, Result};
 use crate::instruction::{Instruction, Outcome};
 use crate::virtualization::Opcode;
 use rootmode_arch::event::{Operand as EventOperand, VmxInstruction};
-use rootmode_arch::{Event, EventClass, Gpr, Linear, Stage};
+use rootmode_arch::{Event, EventClass, Feature, Gpr, Linear, Stage};
 
 impl Exec<'_, '_> {
     /// Executes an instruction whose operands were fetched.
@@ -245,6 +245,8 @@ pub(crate) fn svm(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
             let linear = Linear(vmcb);
             (Event::Invlpga { linear, asid }, Instruction::Invlpga { linear, asid })
         }
+        // Where VMGEXIT means nothing its prefix counts for nothing: it is VMMCALL (APM Vol. 3 "VMGEXIT").
+        Opcode::Vmgexit if x.cpu.model.has(Feature::SevEs) => (Event::Vmgexit, Instruction::Vmmcall),
         _ => (Event::Vmmcall, Instruction::Vmmcall),
     };
     if x.offer(event.class(), Stage::BeforeExceptions, |_| event)?.is_some() {

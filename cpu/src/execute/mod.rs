@@ -94,7 +94,7 @@ impl Exec<'_, '_> {
             Reaction::Exit => Err(Fault::Left),
             Reaction::Proceed => Ok(None),
             Reaction::Done(value) => Ok(Some(value)),
-            Reaction::Exception(vector) => Err(Fault::instead(vector)),
+            Reaction::Exception(vector, code) => Err(Fault::instead(vector, code)),
         }
     }
 

@@ -103,7 +103,8 @@ impl Exec<'_, '_> {
         let keep = pcide && value >> 63 != 0;
         let value = if pcide { value & !(1 << 63) } else { value };
         let lam = if cpu.model.has(Feature::Lam) { Cr3::LAM_U48 | Cr3::LAM_U57 } else { Cr3(0) };
-        if cpu.efer.contains(Efer::LMA) && (value & !lam.0) >> cpu.model.physical_width() != 0 {
+        let ignored = lam.0 | cpu.c_bit();
+        if cpu.efer.contains(Efer::LMA) && (value & !ignored) >> cpu.model.physical_width() != 0 {
             return Err(Fault::GP0);
         }
         self.load_pdptes(PagingMode::of(cpu.cr0, cpu.cr4, cpu.efer), Cr3(value))?;
@@ -176,10 +177,12 @@ impl Exec<'_, '_> {
         }
         let width = self.cpu.model.physical_width();
         let second = self.cpu.published.second_stage;
-        self.cpu.pdptes = load_pdptes(self.ctx.memory, &second, cr3, width).map_err(|fault| match fault {
-            PdpteFault::Reserved => Fault::GP0,
-            PdpteFault::SecondStage(access) => Fault::SecondStage(access),
-        })?;
+        let c_bit = self.cpu.c_bit();
+        self.cpu.pdptes =
+            load_pdptes(self.ctx.memory, &second, cr3, width, c_bit).map_err(|fault| match fault {
+                PdpteFault::Reserved => Fault::GP0,
+                PdpteFault::SecondStage(access) => Fault::SecondStage(access),
+            })?;
         Ok(())
     }
 
@@ -235,6 +238,12 @@ impl Exec<'_, '_> {
 }
 
 impl Exec<'_, '_> {
+    /// Tells who wants to know that control register `cr` was written.
+    fn written(&mut self, cr: u8) -> Result {
+        let event = |x: &mut Self| Event::CrWritten { cr, value: x.read_cr(cr).unwrap_or(0) };
+        self.offer(EventClass::CrWritten, Stage::AfterOperands, event).map(drop)
+    }
+
     /// What of a general register MOV to and from control and debug registers sees: 32 bits outside 64-bit mode.
     const fn register_mask(&self) -> u64 {
         if self.cpu.is_64_bit() { u64::MAX } else { 0xffff_ffff }
@@ -271,6 +280,7 @@ pub(crate) fn mov_to_cr(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     // A virtual CR8 has taken the value already.
     if cr != 8 || done.is_none() {
         x.write_cr(cr, done.unwrap_or(value))?;
+        x.written(cr)?;
     }
     Ok(Flow::Next)
 }
@@ -305,6 +315,7 @@ pub(crate) fn clts(x: &mut Exec<'_, '_>, _: &Decoded) -> Result<Flow> {
             x.cpu.cr0 = x.cpu.cr0.without(Cr0::TS);
         }
     }
+    x.written(0)?;
     Ok(Flow::Next)
 }
 
@@ -322,6 +333,7 @@ pub(crate) fn lmsw(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let old = x.cpu.cr0.0;
     let value = done.unwrap_or(old & !0xe | u64::from(source) & 0xf | old & 1);
     x.write_cr(0, value)?;
+    x.written(0)?;
     Ok(Flow::Next)
 }
 

@@ -8,6 +8,7 @@ use crate::decode::{Decoded, Operand};
 use crate::fault::{Fault, Result};
 use crate::msr;
 use crate::state::Activity;
+use rootmode_arch::msr::IA32_EFER;
 use rootmode_arch::record::Payload;
 use rootmode_arch::{Cr4, Event, EventClass, Feature, Gpr, Linear, RFlags, SegmentName, Site, Stage, Vendor};
 use rootmode_mmu::AccessKind;
@@ -204,6 +205,10 @@ pub(crate) fn wrmsr(x: &mut Exec<'_, '_>, _: &Decoded) -> Result<Flow> {
     let (index, value) = (x.ecx(), x.edx_eax());
     if x.privileged(Event::Wrmsr { index, value })?.is_none() {
         x.write_msr(index, value)?;
+        if index == IA32_EFER {
+            let event = |x: &mut Exec<'_, '_>| Event::EferWritten { value: x.cpu.efer.0 };
+            x.offer(EventClass::EferWritten, Stage::AfterOperands, event)?;
+        }
     }
     Ok(Flow::Next)
 }

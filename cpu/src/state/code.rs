@@ -45,7 +45,7 @@ impl Cpu {
     }
 
     /// Moves RIP behind an instruction of `length` bytes; outside 64-bit mode it has 32 bits.
-    pub(crate) const fn advance_rip(&mut self, length: u64) {
+    pub const fn advance_rip(&mut self, length: u64) {
         let next = self.rip.wrapping_add(length);
         self.rip = if self.is_64_bit() { next } else { next & 0xffff_ffff };
     }

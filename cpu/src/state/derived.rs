@@ -5,6 +5,7 @@ use crate::apic::Local;
 use crate::breakpoints::Condition;
 use crate::counters::{Counters, Occupation, Register, Totals};
 use crate::fault::Fault;
+use crate::msr::MEM_ENCRYPTION_MOD_EN;
 use rootmode_arch::{Cr0, Cr3, Cr4, DebugCtl, Efer, RFlags, Vendor};
 use rootmode_mmu::{Paging, PagingMode, PdpteFault, PhysicalMemory, SecondStage, Tag, load_pdptes};
 
@@ -21,7 +22,8 @@ impl Cpu {
             self.paging_from = Some(from);
             self.paging = self.paging_registers();
         }
-        self.paging.cr3 = self.cr3;
+        self.paging.c_bit = self.c_bit();
+        self.paging.cr3 = Cr3(self.cr3.0 & !self.paging.c_bit);
         self.paging.pdptes = self.pdptes;
         self.paging.pkru = self.pkru;
         self.paging.pkrs = self.pkrs;
@@ -65,7 +67,19 @@ impl Cpu {
             pkru: self.pkru,
             pkrs: self.pkrs,
             physical_width: self.model.physical_width(),
+            c_bit: self.c_bit(),
         }
+    }
+
+    /// The C-bit of the physical addresses that the host writes, as a mask; 0 while memory encryption is off
+    /// (APM Vol. 2 "Secure Memory Encryption": SYSCFG.MemEncryptionModEn). Encryption is the identity here.
+    pub fn host_c_bit(&self) -> u64 {
+        if self.msrs.syscfg & MEM_ENCRYPTION_MOD_EN != 0 { self.model.c_bit() } else { 0 }
+    }
+
+    /// The C-bit in page tables and CR3: a guest has one only with SEV.
+    pub(crate) fn c_bit(&self) -> u64 {
+        if self.published.guest { self.published.c_bit } else { self.host_c_bit() }
     }
 
     /// Reloads the PDPTE registers from the table at CR3 if CR0, CR4 and EFER mean PAE paging, through
@@ -76,7 +90,8 @@ impl Cpu {
     pub fn reload_pdptes(&mut self, memory: &mut PhysicalMemory) -> Result<(), PdpteFault> {
         if PagingMode::of(self.cr0, self.cr4, self.efer) == PagingMode::Pae {
             let width = self.model.physical_width();
-            self.pdptes = load_pdptes(memory, &self.published.second_stage, self.cr3, width)?;
+            let c_bit = self.c_bit();
+            self.pdptes = load_pdptes(memory, &self.published.second_stage, self.cr3, width, c_bit)?;
         }
         Ok(())
     }

@@ -76,10 +76,10 @@ fn pdpte<M: EntryMemory>(
     if entry & 1 == 0 {
         return Err(absent(paging, access));
     }
-    if entry & pdpte_reserved(paging.physical_width) != 0 {
+    if entry & pdpte_reserved(paging.physical_width) & !paging.c_bit != 0 {
         return Err(reserved(paging, access));
     }
-    Ok(entry)
+    Ok(entry & !paging.c_bit)
 }
 
 /// #PF: an entry is not present.
@@ -110,6 +110,7 @@ fn walk<const WIDE: bool, const TOP: u8, M: EntryMemory>(
         huge_pages: paging.huge_pages,
         top_global_reserved: paging.top_global_reserved,
         physical_width: paging.physical_width,
+        c_bit: paging.c_bit,
     };
     // Bits above 31 matter in long modes only, and the indices of the others do not reach them.
     let address = linear.0;

@@ -27,6 +27,8 @@ pub struct Npt {
     pub huge_pages: bool,
     /// Physical-address width.
     pub physical_width: u8,
+    /// The C-bit of the host's memory encryption, as a mask; 0: entries have none.
+    pub c_bit: u64,
 }
 
 /// Accesses to guest page tables count as writes.
@@ -51,10 +53,10 @@ pub(super) fn walk<M: EntryMemory>(
             if entry & 1 == 0 {
                 return Err(npt.fault(guest, purpose, 0, entry));
             }
-            if entry & pdpte_reserved(npt.physical_width) != 0 {
+            if entry & pdpte_reserved(npt.physical_width) & !npt.c_bit != 0 {
                 return Err(npt.reserved(guest, purpose, entry));
             }
-            walk_from::<true, 2, M>(memory, npt, guest, purpose, entry & ADDRESS, 32)
+            walk_from::<true, 2, M>(memory, npt, guest, purpose, entry & ADDRESS & !npt.c_bit, 32)
         }
         PagingMode::Bits32 { .. } => {
             walk_from::<false, 2, M>(memory, npt, guest, purpose, npt.root.0 & 0xffff_f000, 32)
@@ -81,6 +83,7 @@ fn walk_from<const WIDE: bool, const TOP: u8, M: EntryMemory>(
         huge_pages: npt.huge_pages,
         top_global_reserved: true,
         physical_width: npt.physical_width,
+        c_bit: npt.c_bit,
     };
     let path =
         descend::<WIDE, TOP, Infallible, M>(memory, &format, table, guest.0, |_, at| Ok(HostPhysical(at)));

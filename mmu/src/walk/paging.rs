@@ -80,6 +80,9 @@ pub struct Paging {
     pub pkrs: u32,
     /// MAXPHYADDR, 32 to 52.
     pub physical_width: u8,
+    /// The C-bit of memory encryption, as a mask: a bit of entries that is neither reserved nor part of the address.
+    /// [`Self::cr3`] is without it. 0: there is none (APM Vol. 2 "Secure Memory Encryption").
+    pub c_bit: u64,
 }
 
 impl Paging {

@@ -22,6 +22,8 @@ pub enum PdpteFault {
 /// count as writes. With nested paging nothing is loaded and nothing checked: PDPTEs are walked at each use
 /// (APM Vol. 2 "Nested Paging"), and the answer is four zeroes.
 ///
+/// `c_bit`: the C-bit of memory encryption, which the registers do not get.
+///
 /// # Errors
 /// [`PdpteFault`].
 pub fn load_pdptes<M: EntryMemory>(
@@ -29,6 +31,7 @@ pub fn load_pdptes<M: EntryMemory>(
     second: &SecondStage,
     cr3: Cr3,
     physical_width: u8,
+    c_bit: u64,
 ) -> Result<[u64; 4], PdpteFault> {
     let mut entries = [0; 4];
     if matches!(second, SecondStage::Npt(_)) {
@@ -43,7 +46,7 @@ pub fn load_pdptes<M: EntryMemory>(
                 // Reads are neither refused by the first stage nor logged.
                 WalkFault::Page(_) | WalkFault::LogFull => PdpteFault::Reserved,
             })?;
-        *entry = memory.entry_u64(host);
+        *entry = memory.entry_u64(host) & !c_bit;
     }
     if are_pdptes_valid(&entries, physical_width) { Ok(entries) } else { Err(PdpteFault::Reserved) }
 }

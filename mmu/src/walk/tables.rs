@@ -36,13 +36,16 @@ pub(super) struct Format {
     pub(super) huge_pages: bool,
     pub(super) top_global_reserved: bool,
     pub(super) physical_width: u8,
+    /// The C-bit, which is no part of addresses; 0: there is none.
+    pub(super) c_bit: u64,
 }
 
 impl Format {
     /// Bits that are reserved in every 8-byte entry. PAE entries have no ignored bits in 62:52.
     const fn reserved_everywhere(&self) -> u64 {
         let high = if matches!(self.mode, PagingMode::Pae) { 0x7ff << 52 } else { 0 };
-        beyond(self.physical_width) | high | if self.no_execute { 0 } else { NO_EXECUTE }
+        let beyond = beyond(self.physical_width) & !self.c_bit;
+        beyond | high | if self.no_execute { 0 } else { NO_EXECUTE }
     }
 
     /// Further bits that are reserved in 8-byte entries of `level`. The PAT bit of a large page (12) is not.
@@ -65,6 +68,11 @@ impl Format {
         }
         let width = if self.physical_width < 40 { self.physical_width } else { 40 };
         0x3f_e000 & !((1 << (width - 19)) - 1)
+    }
+
+    /// The address that an entry holds.
+    const fn address(&self, entry: u64) -> u64 {
+        entry & ADDRESS & !self.c_bit
     }
 
     const fn is_leaf<const WIDE: bool>(&self, level: u8, entry: u64) -> bool {
@@ -167,7 +175,7 @@ pub(super) fn descend<const WIDE: bool, const TOP: u8, F, M: EntryMemory>(
         if leaf {
             let shift = shift::<WIDE>(level);
             let offset = (1 << shift) - 1;
-            let mut frame = entry & ADDRESS & !offset;
+            let mut frame = format.address(entry) & !offset;
             if !WIDE && level == 2 {
                 // Bits 20:13 of a 4-MByte page's entry are bits 39:32 of its address.
                 frame |= (entry >> 13 & 0xff) << 32;
@@ -182,7 +190,7 @@ pub(super) fn descend<const WIDE: bool, const TOP: u8, F, M: EntryMemory>(
             });
         }
         above &= entry;
-        table = entry & ADDRESS;
+        table = format.address(entry);
         level -= 1;
     }
 }
@@ -219,7 +227,7 @@ pub(super) fn mark<const WIDE: bool, F, M: EntryMemory>(
         if leaf {
             return Ok(());
         }
-        table = entry & ADDRESS;
+        table = format.address(entry);
         level -= 1;
     }
 }

@@ -20,6 +20,8 @@ pub(crate) enum Style {
 /// The second stage's first page of leaves.
 const LAST_LAYER: u64 = PAGES / 2 + 4;
 const WIDTHS: [u8; 7] = [32, 36, 39, 40, 46, 48, 52];
+/// The C-bit that entries now and then have.
+const C_BIT: u32 = 51;
 const KINDS: [AccessKind; 5] = [
     AccessKind::Read,
     AccessKind::Write,
@@ -66,6 +68,7 @@ impl Draw {
         if self.one_in(40) {
             entry |= 1 << (13 + self.below(39));
         }
+        entry |= u64::from(self.one_in(24)) << C_BIT;
         if self.one_in(if pae { 40 } else { 2 }) {
             entry |= self.below(1 << 11) << 52;
         }
@@ -78,6 +81,7 @@ impl Draw {
         if self.one_in(12) {
             entry ^= 1 << self.below(64);
         }
+        entry ^= u64::from(self.one_in(24)) << C_BIT;
         entry
     }
 
@@ -123,6 +127,7 @@ impl Draw {
         if style == Style::Ept && self.one_in(60) {
             entry &= !0x407;
         }
+        entry |= u64::from(style != Style::Ept && self.one_in(60)) << C_BIT;
         if style == Style::Narrow { entry & 0xffff_ffff } else { entry }
     }
 
@@ -208,6 +213,16 @@ impl Draw {
             pkru: self.bits() as u32,
             pkrs: self.bits() as u32,
             physical_width,
+            c_bit: self.c_bit(),
+        }
+    }
+
+    /// Where the C-bit is, if there is one.
+    fn c_bit(&mut self) -> u64 {
+        match self.below(4) {
+            0 => 1 << C_BIT,
+            1 => 1 << 47,
+            _ => 0,
         }
     }
 
@@ -275,6 +290,7 @@ impl Draw {
             execute_trap: self.one_in(3),
             huge_pages: !self.one_in(4),
             physical_width: self.width(),
+            c_bit: self.c_bit(),
         })
     }
 }

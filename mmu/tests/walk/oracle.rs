@@ -12,7 +12,9 @@ use rootmode_mmu::{Access, AccessKind, Paging, PagingMode, SecondStage, Translat
 pub(crate) struct Used {
     pub(crate) guest: u64,
     pub(crate) host: u64,
+    /// Without the C-bit.
     pub(crate) value: u64,
+    pub(crate) raw: u64,
     pub(crate) low: u32,
     pub(crate) size: usize,
 }
@@ -24,6 +26,8 @@ pub(crate) struct Shape {
     pub(crate) gigabyte_pages: bool,
     pub(crate) amd: bool,
     pub(crate) width: u32,
+    /// The C-bit as a mask: entries are seen without it.
+    pub(crate) c_bit: u64,
 }
 
 /// How a chain of entries ends.
@@ -86,14 +90,15 @@ pub(crate) fn chain(
             Ok(host) => host,
             Err(fault) => return Chain::Refused(fault),
         };
-        let value = world.entry(host, size);
+        let raw = world.entry(host, size);
+        let value = if size == 8 { raw & !shape.c_bit } else { raw };
         if !bit(value, 0) {
-            return Chain::NotPresent(value);
+            return Chain::NotPresent(raw);
         }
         if has_reserved_bit(shape, value, low, size) {
-            return Chain::Reserved(value);
+            return Chain::Reserved(raw);
         }
-        used.push(Used { guest, host, value, low, size });
+        used.push(Used { guest, host, value, raw, low, size });
         if maps_page(shape, value, low) {
             break;
         }
@@ -239,7 +244,7 @@ pub(crate) fn translate(
                 world.entry(host, 8)
             } else {
                 p.pdptes[field(linear, 31, 30) as usize]
-            };
+            } & !p.c_bit;
             if !bit(entry, 0) {
                 return Err(WalkFault::Page(code(p, access)));
             }
@@ -259,6 +264,7 @@ pub(crate) fn translate(
         gigabyte_pages: p.huge_pages,
         amd: p.top_global_reserved,
         width: p.physical_width.into(),
+        c_bit: p.c_bit,
     };
     let reach = |world: &mut World, place| second::table(world, stage, place, name, false);
     let used = match chain(world, &shape, rows(p.mode), size, table, linear, reach) {

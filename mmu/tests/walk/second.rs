@@ -171,15 +171,16 @@ fn nested(
     }
     let table = match npt.mode {
         PagingMode::Pae => {
-            let entry = world.entry((npt.root.0 >> 5 << 5) + 8 * field(guest, 31, 30), 8);
+            let raw = world.entry((npt.root.0 >> 5 << 5) + 8 * field(guest, 31, 30), 8);
+            let entry = raw & !npt.c_bit;
             if !bit(entry, 0) {
-                return Err(not_present(entry));
+                return Err(not_present(raw));
             }
             if field(entry, 2, 1) != 0
                 || field(entry, 8, 5) != 0
                 || field(entry, 63, npt.physical_width.into()) != 0
             {
-                return Err(reserved(entry));
+                return Err(reserved(raw));
             }
             field(entry, 51, 12) << 12
         }
@@ -191,6 +192,7 @@ fn nested(
         gigabyte_pages: npt.huge_pages,
         amd: true,
         width: npt.physical_width.into(),
+        c_bit: npt.c_bit,
     };
     let used: Vec<Used> = match chain(world, &shape, rows(npt.mode), size, table, guest, |_, at| Ok(at)) {
         Chain::Page(used) => used,
@@ -206,7 +208,7 @@ fn nested(
     // Guest mode execute trap: U/S speaks about fetches alone, and of the two kinds lets one through.
     let refused = if npt.execute_trap { access.fetch && user == access.supervisor_fetch } else { !user };
     if refused || access.write && !writable || access.fetch && !executable {
-        return Err(report(GuestPhysicalAccess { permissions: bits, entry: leaf.value, ..access }));
+        return Err(report(GuestPhysicalAccess { permissions: bits, entry: leaf.raw, ..access }));
     }
     for entry in &used {
         world.set(entry.host, 5);

@@ -197,17 +197,26 @@ impl Processor {
     }
 
     fn adding(&self, flag: &str, feature: Feature) -> Result<FeatureSet, ProcessorError> {
+        let opt_in = |feature: Feature| self.vendor() == Vendor::Amd && parts::OPT_IN.contains(&feature);
         let absent = |reason| Err(ProcessorError::Absent { flag: flag.to_owned(), name: self.name, reason });
-        if !parts::most(self.vendor()).has(feature) {
+        if !parts::most(self.vendor()).has(feature) && !opt_in(feature) {
             let row = feature.row();
             let (leaf, bit) = (format!("CPUID.{:X}H.{}", row.leaf, row.subleaf), row.bit);
             return absent(format!("no model of its vendor has {leaf}:{:?}[{bit}] here", row.output));
         }
-        let has = self.model.features();
-        match feature.needs().iter().find(|needed| !has.has(**needed)) {
-            Some(needed) => absent(format!("it needs {}", self::flag(*needed))),
-            None => Ok(has.with(feature)),
+        let mut features = *self.model.features();
+        let mut wanted = vec![feature];
+        while let Some(feature) = wanted.pop() {
+            features = features.with(feature);
+            let missing = feature.needs().iter().filter(|needed| !features.has(**needed));
+            for needed in missing {
+                if !opt_in(*needed) {
+                    return absent(format!("it needs {}", self::flag(*needed)));
+                }
+                wanted.push(*needed);
+            }
         }
+        Ok(features)
     }
 
     /// The model's name, without changes.

@@ -46,7 +46,11 @@ impl Part {
     }
 }
 
-/// What models of `vendor` can have at most.
+/// What works, but only for who asks for it: Linux looks for a security processor where CPUID tells of SEV. A flag brings
+/// along what it needs of these.
+pub(super) const OPT_IN: &[Feature] = &[Feature::Sme, Feature::Sev, Feature::SevEs];
+
+/// What models of `vendor` have at most, flags of [`OPT_IN`] aside.
 pub(super) fn most(vendor: Vendor) -> FeatureSet {
     let model = match vendor {
         Vendor::Intel => Model::max_intel(),

@@ -41,6 +41,26 @@ fn a_feature_takes_along_what_needs_it() {
 }
 
 #[test]
+fn memory_encryption_is_there_for_who_asks_for_it() {
+    let all = [Feature::Sme, Feature::Sev, Feature::SevEs];
+    for name in NAMES {
+        let processor = Processor::named(name).unwrap();
+        assert!(all.iter().all(|feature| !processor.model().has(*feature)), "{name}");
+        assert_eq!(processor.model().c_bit(), 0, "{name}");
+    }
+    let leaf =
+        |text: &str| Processor::parse(text).unwrap().model().cpuid(0x8000_001f, 0, rootmode_arch::Cr4(0), 0);
+    // EAX: SME, SEV, SEV-ES, hosts in 64-bit mode only. EBX: the C-bit. ECX and EDX: ASIDs.
+    assert_eq!(leaf("max-amd,+sev-es"), [1 << 11 | 0b1011, 51, 1006, 100]);
+    assert_eq!(leaf("amd-genoa,+sev"), [1 << 11 | 0b11, 51, 1006, 100]);
+    assert_eq!(leaf("max-amd,+sme"), [1, 51, 0, 0]);
+    assert_eq!(leaf("max-amd,+sev-es,-sme"), [0; 4], "what needs it goes along");
+    assert!(refused("max-amd,-npt,+sev-es").contains("it needs npt"));
+    assert!(refused("max-intel,+sev-es").contains("cannot have it"));
+    assert!(refused("max-amd,+sev-snp").contains("cannot have it"));
+}
+
+#[test]
 fn controls_of_vmx_are_flags_too() {
     use rootmode_arch::msr::{IA32_VMX_BASIC, IA32_VMX_EPT_VPID_CAP, IA32_VMX_PROCBASED_CTLS2};
     let read = |text: &str, index: u32| {

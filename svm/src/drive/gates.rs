@@ -75,7 +75,8 @@ impl Svm {
     }
 
     fn wants_boundary(&self) -> bool {
-        self.running.as_ref().is_some_and(|running| running.has_apic_work() || self.gif && running.waits())
+        let at_once = |running: &Running| running.traps() || running.has_apic_work();
+        self.running.as_ref().is_some_and(|running| at_once(running) || self.gif && running.waits())
     }
 
     /// Publishes whether boundaries matter, which may have changed.
@@ -100,6 +101,9 @@ impl Svm {
     /// Lets a virtual NMI or a virtual interrupt in.
     pub(super) fn deliver_virtual(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, slot: Slot) -> Reaction {
         if slot == Slot::BeforeDebug {
+            if let Some(reaction) = self.take_trap(cpu, ctx) {
+                return reaction;
+            }
             let rings = std::mem::take(&mut cpu.interrupts.doorbell);
             if let Some(avic) = self.running.as_mut().and_then(|running| running.avic.as_mut()) {
                 avic.told |= rings;

@@ -32,7 +32,7 @@ impl HostArea {
 
     /// The first field that somebody has written since VMRUN, with its values then and now.
     fn changed(&mut self, memory: &mut PhysicalMemory) -> Option<(Field, u64, u64)> {
-        let before = Page::Open(&mut self.memory);
+        let before: Page<'_> = Page::Open(&mut self.memory);
         let now = Page::new(memory, self.at);
         let fields = Field::all().filter(|field| field.row().area == Area::Save && field.size() <= 8);
         let mut values = fields.map(|field| (field, before.value(field), now.value(field)));
@@ -43,7 +43,7 @@ impl HostArea {
 impl Svm {
     /// Saves the host's state.
     pub(super) fn save_host(&mut self, cpu: &Cpu, ctx: &mut Context<'_>) {
-        let at = HostPhysical(self.hsave);
+        let at = self.host_save(cpu);
         if ctx.memory.ledger().is_none() {
             state::save_host(cpu, &mut Page::new(ctx.memory, at));
             return;
@@ -69,7 +69,7 @@ impl Svm {
             state::load_host(cpu, area);
         };
         let Some(mut area) = self.host_area.take() else {
-            load(cpu, &Page::new(ctx.memory, HostPhysical(self.hsave)));
+            load(cpu, &Page::new(ctx.memory, self.host_save(cpu)));
             return;
         };
         if let Some((field, kept, written)) = area.changed(ctx.memory) {

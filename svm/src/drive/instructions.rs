@@ -41,7 +41,7 @@ impl Svm {
         address: u64,
         kind: AccessKind,
     ) -> Result<HostPhysical> {
-        let at = self.check_vmcb_address(address)?;
+        let at = self.check_vmcb_address(cpu, address)?;
         if !self.running.as_ref().is_some_and(|running| running.controls.virtualizes_vmload()) {
             return Ok(at);
         }

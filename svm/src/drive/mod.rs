@@ -7,11 +7,13 @@
 //! to the processor).
 //!
 //! `vmrun` and `vmexit` are the transitions, `state` moves state, `page` is where it moves to, `instructions` are the other
-//! instructions, `gates` is about GIF, interrupts and NMIs, `avic` about the guest's APIC, `clean` about what is not read again, `host_area` about where the host's state is meanwhile, `registers` the MSRs,
-//! `view` what decisions read.
+//! instructions, `gates` is about GIF, interrupts and NMIs, `avic` about the guest's APIC, `clean` about what is not read again,
+//! `host_area` about where the host's state is meanwhile, `encrypted` about SEV-ES, `registers` the MSRs, `view` what
+//! decisions read.
 
 mod avic;
 mod clean;
+mod encrypted;
 mod gates;
 mod host_area;
 mod instructions;
@@ -37,6 +39,8 @@ use rootmode_mmu::Digest;
 
 /// Bytes of a VMCB that VMRUN looks at: behind them are the branch-record stack and instruction-based sampling.
 const LOOKED_AT: usize = 0x6e8;
+/// Where the guest's state begins in it.
+const STATE: usize = 0x400;
 
 /// SVM of one logical processor.
 #[derive(Clone, Debug)]
@@ -91,6 +95,8 @@ struct Running {
     virtual_branches: bool,
     /// AVIC, if the guest has it.
     avic: Option<avic::Avic>,
+    /// The guest has SEV-ES.
+    encrypted: Option<encrypted::Encrypted>,
 }
 
 /// Addresses of the permission maps.
@@ -161,6 +167,13 @@ impl Virtualization for Svm {
         let maps = view::MemoryMaps { memory: ctx.memory, maps: running.maps };
         let view = View { controls: &running.controls, state: &state, maps: &maps };
         if let Some(exit) = Table::BUILT_IN.decide_at(stage, &view, event) {
+            if let Some(reaction) = running.instead_of(cpu, &exit, Some(event)) {
+                return reaction;
+            }
+            if matches!(event, Event::CrWritten { .. } | Event::EferWritten { .. }) {
+                running.note_trap(cpu, exit);
+                return Reaction::Proceed;
+            }
             self.leave(cpu, ctx, &exit, Some(event));
             return Reaction::Exit;
         }
@@ -196,10 +209,10 @@ impl Virtualization for Svm {
     }
 
     fn permit(&self, cpu: &Cpu, opcode: Opcode) -> Result {
-        // VMMCALL has no use outside intercepts (APM Vol. 3 "VMMCALL").
+        // VMMCALL and VMGEXIT have no use outside intercepts (APM Vol. 3 "VMMCALL").
         let exists = opcode != Opcode::Skinit || self.processor.has(Feature::Skinit);
         let permitted = cpu.efer.contains(Efer::SVME) && cpu.is_protected() && exists;
-        if !permitted || opcode == Opcode::Vmmcall {
+        if !permitted || matches!(opcode, Opcode::Vmmcall | Opcode::Vmgexit) {
             return Err(Fault::UD);
         }
         if cpu.cpl != 0 { Err(Fault::GP0) } else { Ok(()) }
@@ -274,6 +287,9 @@ impl Virtualization for Svm {
                 running.host_nmi_blocked.into(),
             ]);
             digest.u64(running.bus_locks.into());
+            if let Some(encrypted) = &running.encrypted {
+                digest.all(&[encrypted.vmsa.0, encrypted.ghcb]);
+            }
             if let Some(avic) = &running.avic {
                 avic.digest(digest);
             }

@@ -1,13 +1,13 @@
-//! [`Page`]: a VMCB, or the host save area, where it lies in simulated memory.
+//! [`Page`]: a VMCB, the host save area or a VMSA, where it lies in simulated memory.
 
-use crate::Vmcb;
-use crate::vmcb::{Field, segment_fields};
+use crate::vmcb::{Area, Field, segment_fields};
+use crate::{Vmcb, Vmsa};
 use rootmode_arch::{AccessRights, HostPhysical, Segment, SegmentName, Selector};
 use rootmode_mmu::PhysicalMemory;
 
 /// What state is loaded from.
 pub(super) trait Fields {
-    /// The value of a field of at most 8 bytes of the VMCB.
+    /// The value of a field of at most 8 bytes.
     fn value(&self, field: Field) -> u64;
     /// A segment register of the state-save area.
     fn segment(&self, name: SegmentName) -> Segment;
@@ -23,8 +23,31 @@ impl Fields for Vmcb {
     }
 }
 
-/// A page in memory with the layout of a VMCB. Fields are read and written one by one: what is not written stays.
-pub(super) enum Page<'a> {
+impl Fields for Vmsa {
+    #[inline(always)]
+    fn value(&self, field: Field) -> u64 {
+        self.get(field).unwrap_or(0)
+    }
+    fn segment(&self, name: SegmentName) -> Segment {
+        let [selector, rights, limit, base] = segment_fields(name).map(|field| self.value(field));
+        Segment {
+            selector: Selector(selector as u16),
+            rights: AccessRights::from_vmcb(rights as u16),
+            limit: limit as u32,
+            base,
+        }
+    }
+}
+
+/// Where saved state begins in a VMCB and in the host save area, whose format is that of a VMSA from there on
+/// (APM Vol. 2 (24593 rev. 3.43) "VMRUN", on SEV-ES).
+const AREA: usize = 0x400;
+/// Where it begins in a VMSA.
+pub(super) const WHOLE: usize = 0;
+
+/// A page in memory in which saved state begins at byte `START`. Fields are read and written one by one: what is not
+/// written stays.
+pub(super) enum Page<'a, const START: usize = AREA> {
     /// RAM that nobody watches.
     Open(&'a mut [u8; 4096]),
     /// Any other page.
@@ -32,8 +55,33 @@ pub(super) enum Page<'a> {
 }
 
 impl<'a> Page<'a> {
-    /// The page at `at`, which is a multiple of 4096.
+    /// The VMCB or host save area at `at`, which is a multiple of 4096.
     pub(super) fn new(memory: &'a mut PhysicalMemory, at: HostPhysical) -> Self {
+        Self::at(memory, at)
+    }
+}
+
+impl<'a> Page<'a, WHOLE> {
+    /// The VMSA at `at`, which is a multiple of 4096.
+    pub(super) fn vmsa(memory: &'a mut PhysicalMemory, at: HostPhysical) -> Self {
+        Self::at(memory, at)
+    }
+}
+
+/// Where `field` lies in such a page, if it does.
+const fn place<const START: usize>(field: Field) -> Option<usize> {
+    let row = field.row();
+    let at = match row.area {
+        Area::Control if START == WHOLE => return None,
+        Area::Control => row.offset as usize,
+        Area::Save => row.offset as usize - AREA + START,
+        Area::Vmsa => row.offset as usize + START,
+    };
+    if at + row.size as usize <= 4096 { Some(at) } else { None }
+}
+
+impl<'a, const START: usize> Page<'a, START> {
+    fn at(memory: &'a mut PhysicalMemory, at: HostPhysical) -> Self {
         match memory.open_page(at) {
             Ok(page) => Self::Open(page),
             Err(memory) => Self::Watched(memory, at),
@@ -58,10 +106,10 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// Stores the low bytes of `value`; nothing if the field is not in a VMCB.
+    /// Stores the low bytes of `value`; nothing if the field is not in such a page.
     #[inline(always)]
     pub(super) fn set(&mut self, field: Field, value: u64) {
-        let Some(at) = field.vmcb_offset() else { return };
+        let Some(at) = place::<START>(field) else { return };
         match field.size() {
             1 => self.store(at, (value as u8).to_le_bytes()),
             2 => self.store(at, (value as u16).to_le_bytes()),
@@ -73,9 +121,15 @@ impl<'a> Page<'a> {
     /// Stores a field of any size.
     pub(super) fn set_bytes<const N: usize>(&mut self, field: Field, bytes: [u8; N]) {
         debug_assert_eq!(field.size(), N);
-        if let Some(at) = field.vmcb_offset() {
+        if let Some(at) = place::<START>(field) {
             self.store(at, bytes);
         }
+    }
+
+    /// The bytes of a field of any size; zeros if the field is not in such a page.
+    pub(super) fn bytes_of<const N: usize>(&self, field: Field) -> [u8; N] {
+        debug_assert_eq!(field.size(), N);
+        place::<START>(field).map_or([0; N], |at| self.load(at))
     }
 
     /// Stores a segment register, whose four fields lie side by side.
@@ -83,16 +137,16 @@ impl<'a> Page<'a> {
     pub(super) fn set_segment(&mut self, name: SegmentName, segment: &Segment) {
         let low = u128::from(segment.selector.0) | u128::from(segment.rights.to_vmcb()) << 16;
         let all = low | u128::from(segment.limit) << 32 | u128::from(segment.base) << 64;
-        if let Some(at) = segment_fields(name)[0].vmcb_offset() {
+        if let Some(at) = place::<START>(segment_fields(name)[0]) {
             self.store(at, all.to_le_bytes());
         }
     }
 }
 
-impl Fields for Page<'_> {
+impl<const START: usize> Fields for Page<'_, START> {
     #[inline(always)]
     fn value(&self, field: Field) -> u64 {
-        let Some(at) = field.vmcb_offset() else { return 0 };
+        let Some(at) = place::<START>(field) else { return 0 };
         match field.size() {
             1 => self.load::<1>(at)[0].into(),
             2 => u16::from_le_bytes(self.load(at)).into(),
@@ -103,7 +157,7 @@ impl Fields for Page<'_> {
 
     #[inline(always)]
     fn segment(&self, name: SegmentName) -> Segment {
-        let Some(at) = segment_fields(name)[0].vmcb_offset() else { return Segment::default() };
+        let Some(at) = place::<START>(segment_fields(name)[0]) else { return Segment::default() };
         let all = u128::from_le_bytes(self.load(at));
         Segment {
             selector: Selector(all as u16),
@@ -134,6 +188,11 @@ mod tests {
         let bytes: Vec<u8> = (0..4096).map(|n| (n * 7 % 251) as u8).collect();
         memory.write(HostPhysical(0x2000), &bytes);
         let mut image = Vmcb::from_bytes(bytes.try_into().unwrap());
+        let vmsa = Vmsa::from_bytes(*image.as_bytes());
+        let page = Page::vmsa(&mut memory, HostPhysical(0x2000));
+        for field in Field::all().filter(|f| f.vmsa_offset().is_some() && f.size() <= 8) {
+            assert_eq!(page.value(field), Fields::value(&vmsa, field), "{field:?}");
+        }
         let mut page = Page::new(&mut memory, HostPhysical(0x2000));
         for field in Field::all().filter(|f| f.vmcb_offset().is_some() && f.size() <= 8) {
             assert_eq!(page.value(field), Fields::value(&image, field), "{field:?}");

@@ -1,4 +1,4 @@
-//! SVM's MSRs: VM_CR, VM_HSAVE_PA, the TSC ratio; and EFER.SVME
+//! SVM's MSRs: VM_CR, VM_HSAVE_PA, the TSC ratio, SEV's; and EFER.SVME
 //! (APM Vol. 2 (24593 rev. 3.43) "SVM Related MSRs").
 
 use super::Svm;
@@ -15,12 +15,14 @@ pub(super) const R_INIT: u64 = 1 << 1;
 const DEFINED: u64 = 0x1f;
 
 impl Svm {
-    pub(super) fn read_own_msr(&self, index: u32) -> Option<Result<u64>> {
+    pub(super) fn read_own_msr(&mut self, index: u32) -> Option<Result<u64>> {
         Some(Ok(match index {
             msr::VM_CR => self.vm_cr,
             msr::VM_HSAVE_PA => self.hsave,
             msr::TSC_RATIO if self.processor.has(Feature::TscRateMsr) => self.tsc_ratio,
             msr::AVIC_DOORBELL if self.processor.has(Feature::Avic) => return Some(Err(Fault::GP0)),
+            msr::SEV_STATUS if self.processor.has(Feature::Sev) => self.sev_status(),
+            msr::SEV_ES_GHCB => *self.ghcb()?,
             _ => return None,
         }))
     }
@@ -37,7 +39,8 @@ impl Svm {
                 self.vm_cr = self.vm_cr & kept | value & !kept;
             }
             msr::VM_HSAVE_PA => {
-                if value & 0xfff != 0 || value >= self.processor.physical_limit() {
+                let address = value & !cpu.host_c_bit();
+                if address & 0xfff != 0 || address >= self.processor.physical_limit() {
                     return Some(Err(Fault::GP0));
                 }
                 self.hsave = value;
@@ -49,6 +52,8 @@ impl Svm {
                 }
                 self.tsc_ratio = value;
             }
+            msr::SEV_STATUS if self.processor.has(Feature::Sev) => return Some(Err(Fault::GP0)),
+            msr::SEV_ES_GHCB => *self.ghcb()? = value,
             // Write-only: bits 7:0 are a physical APIC ID ("Doorbell Mechanism").
             msr::AVIC_DOORBELL if self.processor.has(Feature::Avic) => {
                 if value >> 8 != 0 {

@@ -17,7 +17,7 @@ const SHADOW_STACK: [Field; 3] = [Field::SCet, Field::Ssp, Field::IsstAddr];
 const MOVED: [SegmentName; 4] = [SegmentName::Fs, SegmentName::Gs, SegmentName::Ldtr, SegmentName::Tr];
 
 /// Saves what both the host save area and the guest's VMCB hold.
-fn save_common(cpu: &Cpu, vmcb: &mut Page<'_>) {
+fn save_common<const START: usize>(cpu: &Cpu, vmcb: &mut Page<'_, START>) {
     for name in SWITCHED {
         vmcb.set_segment(name, cpu.segment(name));
     }
@@ -89,7 +89,7 @@ pub(super) fn load_host(cpu: &mut Cpu, area: &impl Fields) {
 const BRANCHES: [Field; 4] = [Field::BrFrom, Field::BrTo, Field::LastExcpFrom, Field::LastExcpTo];
 
 /// Saves DEBUGCTL and the branch records.
-pub(super) fn save_branches(cpu: &Cpu, vmcb: &mut Page<'_>) {
+pub(super) fn save_branches<const START: usize>(cpu: &Cpu, vmcb: &mut Page<'_, START>) {
     vmcb.set(Field::Dbgctl, cpu.msrs.debugctl);
     for (field, value) in BRANCHES.into_iter().zip(cpu.branches.values()) {
         vmcb.set(field, value);
@@ -116,8 +116,8 @@ pub(super) fn load_guest(cpu: &mut Cpu, vmcb: &impl Fields) {
     cpu.pending_debug = 0;
 }
 
-/// Saves the guest's state into its VMCB.
-pub(super) fn save_guest(cpu: &Cpu, vmcb: &mut Page<'_>) {
+/// Saves the guest's state into its VMCB or VMSA.
+pub(super) fn save_guest<const START: usize>(cpu: &Cpu, vmcb: &mut Page<'_, START>) {
     save_common(cpu, vmcb);
     vmcb.set(Field::Cr2, cpu.cr2);
     vmcb.set(Field::Dr6, cpu.dr6);
@@ -127,7 +127,7 @@ pub(super) fn save_guest(cpu: &Cpu, vmcb: &mut Page<'_>) {
 }
 
 /// VMSAVE: the fields, each with its value.
-pub(super) fn vmsave(cpu: &Cpu, vmcb: &mut Page<'_>) {
+pub(super) fn vmsave<const START: usize>(cpu: &Cpu, vmcb: &mut Page<'_, START>) {
     for name in MOVED {
         vmcb.set_segment(name, cpu.segment(name));
     }

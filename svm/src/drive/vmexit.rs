@@ -1,7 +1,7 @@
 //! #VMEXIT (APM Vol. 2 (24593 rev. 3.43) "#VMEXIT").
 
 use super::page::Page;
-use super::{Running, Svm, state};
+use super::{Running, Svm, encrypted, state};
 use crate::decide::Exit;
 use crate::vmcb::{EventInfo, EventKind, Field, IntCtl, NestedControl};
 use rootmode_arch::event::ExceptionSource;
@@ -27,7 +27,8 @@ fn record_instruction(cpu: &Cpu, vmcb: &mut Page<'_>, running: &Running, event: 
         Some(Event::Exception(e)) => e.vector == vector::PF && e.error_code.unwrap_or(0) & 1 << 4 == 0,
         _ => false,
     };
-    let shown = data && running.controls.traits.decode_assists && cpu.delivering.is_none();
+    let may_show = running.controls.traits.decode_assists && running.encrypted.is_none();
+    let shown = data && may_show && cpu.delivering.is_none();
     let length = if shown { cpu.current.length.min(15) } else { 0 };
     vmcb.set(Field::BytesFetched, length.into());
     let mut bytes = [0; 15];
@@ -62,7 +63,8 @@ impl Svm {
         let delivering = cpu.delivering.take().filter(|_| !direct);
         let mut page = Page::new(ctx.memory, running.vmcb);
         let vmcb = &mut page;
-        record(vmcb, exit, delivering.as_ref().map_or(EventInfo::NONE, interrupted));
+        let known = if running.encrypted.is_some() { Exit { next_rip: 0, ..*exit } } else { *exit };
+        record(vmcb, &known, delivering.as_ref().map_or(EventInfo::NONE, interrupted));
         record_instruction(cpu, vmcb, &running, event);
         if let Some(Event::Exception(e)) = event
             && (e.vector, e.source) == (vector::DB, ExceptionSource::Hardware)
@@ -71,16 +73,18 @@ impl Svm {
             cpu.dr6 = cpu.dr6 & !0xf | e.detail;
             cpu.dr7 &= !Dr7::GD.0;
         }
-        state::save_guest(cpu, vmcb);
-        if running.virtual_branches {
-            state::save_branches(cpu, vmcb);
+        if running.encrypted.is_none() {
+            state::save_guest(cpu, vmcb);
+            if running.virtual_branches {
+                state::save_branches(cpu, vmcb);
+            }
+            if running.controls.nested.contains(NestedControl::NP_ENABLE) {
+                vmcb.set(Field::GPat, cpu.msrs.pat);
+            }
         }
-        if running.controls.nested.contains(NestedControl::NP_ENABLE) {
-            vmcb.set(Field::GPat, cpu.msrs.pat);
-        }
-        if self.processor.has(Feature::VirtualSpecCtrl) {
+        let speculation = self.processor.has(Feature::VirtualSpecCtrl);
+        if speculation && running.encrypted.is_none() {
             vmcb.set(Field::SpecCtrl, cpu.msrs.spec_ctrl);
-            cpu.msrs.spec_ctrl = running.host_speculation;
         }
         let mut int_ctl = running.int_ctl;
         if let Some(priority) = cpu.published.virtual_tpr {
@@ -97,6 +101,14 @@ impl Svm {
         // The event was delivered, or is in EXITINTINFO now.
         vmcb.set(Field::EventInj, 0);
         vmcb.set(Field::EventInjError, 0);
+        if let Some(encrypted) = &running.encrypted {
+            vmcb.set(Field::GhcbAddress, encrypted.ghcb);
+            let interruptibility = encrypted.store(cpu, ctx, exit);
+            Page::new(ctx.memory, running.vmcb).set(Field::InterruptState, interruptibility);
+        }
+        if speculation {
+            cpu.msrs.spec_ctrl = running.host_speculation;
+        }
         self.keep_exit(ctx, running.vmcb);
         ctx.emit(
             cpu,
@@ -110,6 +122,10 @@ impl Svm {
         );
         cpu.msrs.pat = running.host_pat;
         self.return_to_host(cpu, ctx, running.virtual_branches);
+        if running.encrypted.is_some() {
+            encrypted::leave_to(cpu, &Page::new(ctx.memory, self.host_save(cpu)));
+            cpu.refresh();
+        }
     }
 
     /// Loads the host's state; GIF is 0 afterwards.

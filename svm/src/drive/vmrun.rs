@@ -1,13 +1,14 @@
 //! VMRUN (APM Vol. 2 (24593 rev. 3.43) "VMRUN Instruction", "Event Injection", "TLB Flush").
 
 use super::avic::{self, Avic};
+use super::encrypted::{self, Encrypted};
 use super::page::Page;
 use super::{Maps, Running, Svm, state};
-use crate::Vmcb;
 use crate::decide::{Controls, Exit, PauseFilter, Traits};
 use crate::encode::ExitCode;
 use crate::rules::{EntryContext, Host, PhysicalMemory, Verdict, check_entry};
 use crate::vmcb::{EventInfo, EventKind, Field, IntCtl, Intercept, NestedControl, TlbControl, VirtExt};
+use crate::{Vmcb, Vmsa};
 use rootmode_arch::record::Payload;
 use rootmode_arch::{Cr4, Efer, Feature, HostPhysical, RFlags, Vendor, vector};
 use rootmode_cpu::apic::register;
@@ -16,6 +17,19 @@ use rootmode_cpu::{
     Activity, Context, Cpu, Delivery, DeliveryKind, Fault, Outcome, Published, Result, TscRatio,
 };
 use rootmode_mmu::{Npt, PagingMode, SecondStage};
+
+/// HWCR.SmmLock.
+const SMM_LOCK: u64 = 1;
+/// Host-physical addresses of the VMCB, which the host may write with its C-bit.
+const ADDRESSES: [Field; 7] = [
+    Field::IopmBase,
+    Field::MsrpmBase,
+    Field::NestedCr3,
+    Field::VmsaPointer,
+    Field::AvicBackingPage,
+    Field::AvicLogicalTable,
+    Field::AvicPhysicalTable,
+];
 
 /// Intercepts that processors without the feature ignore.
 const OPTIONAL: [(Feature, Intercept); 2] =
@@ -31,45 +45,81 @@ impl PhysicalMemory for SimulatedMemory<'_> {
 
 impl Svm {
     /// Whether `address` can be a VMCB's.
-    pub(super) fn check_vmcb_address(&self, address: u64) -> Result<HostPhysical> {
+    pub(super) fn check_vmcb_address(&self, cpu: &Cpu, address: u64) -> Result<HostPhysical> {
+        let address = address & !cpu.host_c_bit();
         if address & 0xfff != 0 || address >= self.processor.physical_limit() {
             return Err(Fault::GP0);
         }
         Ok(HostPhysical(address))
     }
 
+    /// Where the host save area is.
+    pub(super) fn host_save(&self, cpu: &Cpu) -> HostPhysical {
+        HostPhysical(self.hsave & !cpu.host_c_bit())
+    }
+
     pub(super) fn vmrun(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, address: u64) -> Result<Outcome> {
-        let at = self.check_vmcb_address(address)?;
+        let at = self.check_vmcb_address(cpu, address)?;
         self.save_host(cpu, ctx);
         let mut image = self.image.take().unwrap_or_else(|| Box::new(Vmcb::zeroed()));
         super::read_vmcb(ctx, at, &mut image);
         self.trust_clean_bits(cpu, ctx, at, &mut image);
+        for field in ADDRESSES.into_iter().filter(|_| cpu.host_c_bit() != 0) {
+            let address = image.get(field).unwrap_or(0) & !cpu.host_c_bit();
+            image.set(field, address);
+        }
         self.run_vmcb(cpu, ctx, at, &mut image);
         self.image = Some(image);
         Ok(Outcome::Entered)
     }
 
     fn run_vmcb(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, at: HostPhysical, vmcb: &mut Vmcb) {
-        let value = |field| vmcb.get(field).unwrap_or(0);
+        let traits = Traits {
+            sev: self.processor.has(Feature::Sev) && cpu.host_c_bit() != 0,
+            host_64_bit: cpu.is_64_bit(),
+            smm_locked: cpu.msrs.hwcr & SMM_LOCK != 0,
+            ..Traits::of(&self.processor)
+        };
+        let mut controls = Controls::of(vmcb, traits);
+        if !self.processor.has(Feature::SevEs) {
+            controls.nested = controls.nested.without(NestedControl::SEV_ES_ENABLE);
+        }
+        let vmsa = controls.is_sev_es().then(|| {
+            let at = HostPhysical(vmcb.get(Field::VmsaPointer).unwrap_or(0)).page_base();
+            let mut vmsa = Box::new(Vmsa::zeroed());
+            ctx.memory.read(at, vmsa.bytes_mut());
+            vmsa
+        });
+        let encrypted = vmsa.as_ref().map(|_| Encrypted {
+            vmsa: HostPhysical(vmcb.get(Field::VmsaPointer).unwrap_or(0)).page_base(),
+            ghcb: vmcb.get(Field::GhcbAddress).unwrap_or(0),
+            trap: None,
+        });
         let host = Host {
             cr0: Some(cpu.cr0),
             cr4: Some(cpu.cr4),
             efer: Some(cpu.efer),
             in_64_bit_mode: Some(cpu.is_64_bit()),
             u_cet: Some(cpu.control_flow.user),
-            smm_locked: Some(cpu.msrs.hwcr & 1 != 0),
-            memory_encryption: Some(false),
+            smm_locked: Some(traits.smm_locked),
+            memory_encryption: Some(traits.sev),
             secure_nested_paging: Some(false),
             ibs_enabled: Some(false),
             sibling_idle: Some(true),
         };
         let memory = SimulatedMemory(ctx.memory);
-        let context = EntryContext::new(&self.processor, vmcb).with_host(host).with_memory(&memory);
+        let context = EntryContext {
+            vmsa: vmsa.as_deref(),
+            ..EntryContext::new(&self.processor, vmcb).with_host(host).with_memory(&memory)
+        };
         let verdict = check_entry(&context);
         if let (Verdict::Refused(rule), Some(watcher)) = (&verdict, &self.watcher) {
             watcher.refused(cpu, &context, rule);
         }
-        let mut controls = Controls::of(vmcb, Traits::of(&self.processor));
+        if let Some(vmsa) = &vmsa {
+            encrypted::overlay(vmcb, vmsa);
+        }
+        let value = |field| vmcb.get(field).unwrap_or(0);
         for (feature, intercept) in OPTIONAL {
             if !self.processor.has(feature) {
                 controls.intercepts = controls.intercepts.without(intercept);
@@ -102,6 +152,7 @@ impl Svm {
             virtual_branches: self.processor.has(Feature::LbrVirtualization)
                 && controls.virt_ext.contains(VirtExt::LBR_ENABLE),
             avic: controls.is_avic().then(|| Avic::of(vmcb, &controls)),
+            encrypted,
         });
         if let Verdict::Refused(rule) = verdict {
             ctx.emit(cpu, Payload::EntryFailed { vendor: Vendor::Amd, code: rule.report.0, detail: 0 });
@@ -110,6 +161,9 @@ impl Svm {
         }
         let mut published = self.publish_guest(cpu, vmcb);
         crate::rules::canonicalize(vmcb, &self.processor);
+        if let Some(encrypted) = self.running.as_ref().and_then(|running| running.encrypted.as_ref()) {
+            encrypted.enter(cpu, ctx);
+        }
         state::load_guest(cpu, vmcb);
         let value = |field| vmcb.get(field).unwrap_or(0);
         if controls.nested.contains(NestedControl::NP_ENABLE) {
@@ -182,6 +236,7 @@ impl Svm {
                     && controls.nested.contains(NestedControl::GMET_ENABLE),
                 huge_pages: cpu.model.has(Feature::Page1Gb),
                 physical_width: cpu.model.physical_width(),
+                c_bit: cpu.host_c_bit(),
             })
         } else {
             SecondStage::None
@@ -192,6 +247,7 @@ impl Svm {
             level: self.guest_level(),
             second_stage,
             space: value(Field::Asid) as u32,
+            c_bit: if controls.is_sev() { cpu.host_c_bit() } else { 0 },
             tsc_offset: value(Field::TscOffset),
             tsc_ratio: TscRatio { multiplier: self.tsc_ratio, shift: 32 },
             // "Virtualizing APIC.TPR": without V_INTR_MASKING, CR8 is the APIC's priority, and writes change V_TPR too.

@@ -16,27 +16,27 @@ const UNREACHABLE: &[(&str, &[u8])] = &[
     ("likewise, written", &[56, 57, 58, 59, 60, 61, 62, 63]),
     ("no exception has the vector", &[66, 73, 79, 84, 86, 87, 88, 89, 90, 91, 95]),
     ("#MC: nothing ever goes wrong", &[82]),
-    ("#HV and #VC are raised in SEV guests only", &[92, 93]),
+    ("#HV: no SEV-SNP; #VC is the guest's, see `encrypted`", &[92, 93]),
     ("FERR_FREEZE: no model freezes", &[126]),
     ("MONITOR, MWAIT, RDPRU: the model has none", &[138, 139, 140, 142]),
-    ("write traps are for SEV-ES guests", &[143]),
+    ("write traps are for SEV-ES guests: see `encrypted`", &[143]),
     ("likewise", &[144, 145, 146, 147, 148, 149, 150, 151, 152, 153, 154, 155, 156, 157, 158, 159]),
     ("INVLPGB, MCOMMIT, TLBSYNC: the model has none", &[160, 161, 163, 164]),
 ];
 
 /// Enable bits of what the model does not have.
 const ABSENT: &[(&str, Field, u64)] = &[
-    ("SEV and SEV-ES", Field::NestedControl, 3 << 1),
+    ("SEV and SEV-ES: see `encrypted`", Field::NestedControl, 3 << 1),
     ("supervisor shadow stacks, VTE, read-only tables, INVLPGB", Field::NestedControl, 0xf << 4),
     ("virtualization of IBS and PMC", Field::VirtExt, 3 << 2),
 ];
 
 /// Exit codes that no guest of these models can cause, besides those of [`UNREACHABLE`] intercepts.
 const UNREACHABLE_CODES: &[(&str, u64)] = &[
-    ("VMGEXIT: no SEV-ES", 0x403),
-    ("BUSY: no SEV-ES", -2_i64 as u64),
+    ("VMGEXIT: SEV-ES guests only, see `encrypted`", 0x403),
+    ("BUSY: no SEV-SNP", -2_i64 as u64),
     ("IDLE_REQUIRED: no SEV-SNP", -3_i64 as u64),
-    ("INVALID_PMC: no SEV-ES", -4_i64 as u64),
+    ("INVALID_PMC: no SEV-SNP", -4_i64 as u64),
 ];
 
 fn unreachable() -> BTreeSet<Bit> {

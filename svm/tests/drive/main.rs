@@ -6,6 +6,7 @@ mod avic_tables;
 mod bench;
 mod clean;
 mod doorbell;
+mod encrypted;
 mod features;
 mod flips;
 mod fuzz;

@@ -105,14 +105,19 @@ impl Scenario {
     /// Runs the guest with the bits of `flipped` the other way round.
     pub(crate) fn run(&self, flipped: &[Bit]) -> End {
         let mut bench = Bench::new();
-        bench.code(&self.code);
-        for step in &self.steps {
-            step(&mut bench);
-        }
+        self.prepare(&mut bench);
         for bit in flipped {
             bench.set(bit.0, bench.field(bit.0) ^ 1 << bit.1);
         }
         bench.run()
+    }
+
+    /// Sets `bench` up for the guest.
+    pub(crate) fn prepare(&self, bench: &mut Bench) {
+        bench.code(&self.code);
+        for step in &self.steps {
+            step(bench);
+        }
     }
 }
 
@@ -514,7 +519,7 @@ fn paging() -> Vec<Scenario> {
         // Bit 32: the final address; bit 2: user; bit 3: reserved bits; bit 0: present.
         missing(1 << 32 | 4, 0),
         missing(1 << 32 | 5, DATA | 3),
-        missing(1 << 32 | 0xd, DATA | 7 | 1 << 51),
+        missing(1 << 32 | 0xd, DATA | 7 | 1 << 50),
         Scenario::new(NestedControl::NP_ENABLE, 64, 0x400, |a| a.mov(byte_ptr(rbx), al))
             .info(1 << 32 | 7, DATA)
             .shows(&[0x88, 0x03])

@@ -295,7 +295,7 @@ impl Vmx {
             Event::CrRead { cr: 8, .. } if shadow => Reaction::Done((processor.vtpr >> 4).into()),
             Event::CrWrite { cr: 8, value, .. } if shadow => {
                 if value > 15 {
-                    return Some(Reaction::Exception(vector::GP));
+                    return Some(Reaction::Exception(vector::GP, 0));
                 }
                 self.page(ctx).set(register::TPR, (value as u32) << 4);
                 self.virtualize_tpr(cpu, ctx);
@@ -363,7 +363,7 @@ impl Vmx {
             return None;
         }
         if value & reserved != 0 {
-            return Some(Reaction::Exception(vector::GP));
+            return Some(Reaction::Exception(vector::GP, 0));
         }
         let offset = (index & 0xff) << 4;
         ctx.memory.write_u64(self.virtual_page().offset(offset.into()), value);

@@ -46,7 +46,7 @@ impl Vmx {
         ctx.memory.write_u64(area.offset(16), exit.guest_linear.map_or(0, |linear| linear.0));
         ctx.memory.write_u64(area.offset(24), access.address.0);
         ctx.memory.write_u16(area.offset(32), self.vmcs.value(Field::EptpIndex) as u16);
-        Reaction::Exception(vector::VE)
+        Reaction::Exception(vector::VE, 0)
     }
 
     /// VMFUNC of a function that is enabled: EPTP switching is the only one.

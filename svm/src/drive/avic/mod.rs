@@ -171,14 +171,15 @@ impl Svm {
         written: Option<u64>,
     ) -> Reaction {
         let Ok(register) = x2apic_register(cpu.apic.abilities(), index, written) else {
-            return Reaction::Exception(vector::GP);
+            return Reaction::Exception(vector::GP, 0);
         };
         let (read, write) = (written.is_none(), written.is_some());
         let address = GuestPhysical(register.into());
         let access = GuestPhysicalAccess { address, read, write, ..Default::default() };
         let event = Event::ApicAccess { access, size: 8, in_delivery: false };
-        if self.leave_for(cpu, ctx, &event) == Reaction::Exit {
-            return Reaction::Exit;
+        match self.leave_for(cpu, ctx, &event) {
+            Reaction::Proceed => {}
+            reaction => return reaction,
         }
         let Some(running) = &mut self.running else { return Reaction::Proceed };
         let Some(avic) = &mut running.avic else { return Reaction::Proceed };
@@ -204,6 +205,9 @@ impl Svm {
         let maps = view::MemoryMaps { memory: ctx.memory, maps: running.maps };
         let view = View { controls: &running.controls, state: &state, maps: &maps };
         let Some(exit) = decide(&view, event) else { return Reaction::Proceed };
+        if let Some(reaction) = running.instead_of(cpu, &exit, None) {
+            return reaction;
+        }
         self.leave(cpu, ctx, &exit, None);
         Reaction::Exit
     }

@@ -87,6 +87,7 @@ impl VmxVcpu {
             pkru,
             pkrs,
             physical_width: self.model.physical_width(),
+            c_bit: 0,
         })
     }
 
