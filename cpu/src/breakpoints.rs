@@ -2,7 +2,7 @@
 //! (SDM Vol. 3B "Breakpoint Field Recognition", "Debug Control Register (DR7)").
 
 use crate::Cpu;
-use rootmode_arch::{Cr4, Dr7, Linear};
+use rootmode_arch::{Cr4, Dr6, Dr7, Feature, Linear};
 
 /// What a breakpoint waits for: DR7's R/W field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,13 @@ impl Breakpoint {
 }
 
 impl Cpu {
+    /// The bits of DR6 that are 1 after `value` was written to it: those that do not exist, and the one that tells of bus
+    /// locks, unless the processor has it and it was cleared.
+    pub(crate) fn dr6_ones(&self, value: u64) -> u64 {
+        let detects = self.model.has(Feature::BusLockDetect);
+        0xffff_0ff0 & !(if detects { !value & Dr6::BLD.0 } else { 0 })
+    }
+
     /// Bits of DR6 for what `matches` says. Nothing unless an enabled breakpoint is among them: then the hardware shows the
     /// disabled ones that match as well.
     fn matching(&self, matches: impl Fn(&Breakpoint) -> bool) -> u64 {

@@ -28,6 +28,7 @@ mod interrupts;
 mod machine_check;
 mod memory_types;
 pub mod model;
+mod monitor;
 pub mod msr;
 mod processor;
 mod state;

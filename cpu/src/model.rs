@@ -94,6 +94,9 @@ const COMMON: &[Feature] = &[
 /// What only the Intel model has.
 const INTEL: &[Feature] = &[
     Feature::Vmx,
+    Feature::Monitor,
+    Feature::Waitpkg,
+    Feature::BusLockDetect,
     Feature::TscDeadline,
     Feature::Pks,
     Feature::Lam,
@@ -191,6 +194,10 @@ impl Model {
         }
         leaves.insert((0x8000_0000, 0), identity(0x8000_0022));
         leaves.insert((0x8000_0001, 0), [signature, 0, 0, 0]);
+        if features.has(Feature::Monitor) {
+            // Lines of 64 bytes; masked interrupts end MWAIT if it says so. There are no deeper states to name.
+            leaves.insert((5, 0), [64, 64, 3, 0]);
+        }
         // The highest register of RDPRU.
         let readable = if features.has(Feature::Rdpru) { 1 << 16 } else { 0 };
         leaves.insert((0x8000_0008, 0), [u32::from(physical_width) | 57 << 8, 0, 0, readable]);

@@ -52,8 +52,12 @@ pub struct MsrFile {
     pub aperf: u64,
     /// IA32_SPEC_CTRL.
     pub spec_ctrl: u64,
+    /// IA32_UMWAIT_CONTROL.
+    pub umwait_control: u64,
 }
 
+/// IA32_MISC_ENABLE: CPUID has MONITOR and MWAIT, which are undefined without it ("Enable Monitor FSM").
+pub(crate) const MONITOR_ENABLED: u64 = 1 << 18;
 /// Bits of IA32_MISC_ENABLE that software cannot write.
 const PERFORMANCE_MONITORING: u64 = 1 << 7;
 const BRANCH_TRACE_UNAVAILABLE: u64 = 1 << 11;
@@ -68,13 +72,14 @@ impl MsrFile {
             misc_enable: 1
                 | BRANCH_TRACE_UNAVAILABLE
                 | PEBS_UNAVAILABLE
-                | if model.has(Feature::Pdcm) { PERFORMANCE_MONITORING } else { 0 },
+                | if model.has(Feature::Pdcm) { PERFORMANCE_MONITORING } else { 0 }
+                | if model.has(Feature::Monitor) { MONITOR_ENABLED } else { 0 },
             ..Self::default()
         }
     }
 
     /// Every value, in declaration order.
-    pub const fn values(&self) -> [u64; 20] {
+    pub const fn values(&self) -> [u64; 21] {
         [
             self.star,
             self.lstar,
@@ -96,6 +101,7 @@ impl MsrFile {
             self.mperf,
             self.aperf,
             self.spec_ctrl,
+            self.umwait_control,
         ]
     }
 }
@@ -147,6 +153,7 @@ pub fn read(cpu: &Cpu, index: u32) -> Result<u64> {
         IA32_MPERF if cpu.model.has(Feature::Aperfmperf) => cpu.scaled(cpu.mperf()),
         IA32_APERF if cpu.model.has(Feature::Aperfmperf) => cpu.aperf(),
         IA32_SPEC_CTRL if speculation_bits(&cpu.model) != 0 => m.spec_ctrl,
+        IA32_UMWAIT_CONTROL if cpu.model.has(Feature::Waitpkg) => m.umwait_control,
         IA32_ARCH_CAPABILITIES if cpu.model.has(Feature::ArchCapabilities) => NOTHING_LEAKS,
         SYSCFG if !intel => m.syscfg,
         HWCR if !intel => m.hwcr,
@@ -201,7 +208,8 @@ pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
             // LBR and BTF. Only AMD's branch records are modelled: Intel's enable bit reads back.
             let freeze =
                 if intel && cpu.model.has(Feature::Pdcm) { DebugCtl::FREEZE_PERFMON_ON_PMI.0 } else { 0 };
-            if value & !(3 | freeze) != 0 {
+            let bus_locks = if cpu.model.has(Feature::BusLockDetect) { DebugCtl::BLD.0 } else { 0 };
+            if value & !(3 | freeze | bus_locks) != 0 {
                 return Err(Fault::GP0);
             }
             cpu.msrs.debugctl = value;
@@ -264,6 +272,13 @@ pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
                 return Err(Fault::GP0);
             }
             cpu.msrs.spec_ctrl = value;
+        }
+        // Bit 1 is reserved.
+        IA32_UMWAIT_CONTROL if cpu.model.has(Feature::Waitpkg) => {
+            if value & !0xffff_fffd != 0 {
+                return Err(Fault::GP0);
+            }
+            cpu.msrs.umwait_control = value;
         }
         // Commands: there is nothing to flush.
         IA32_PRED_CMD if cpu.model.has(Feature::SpecCtrl) && value <= 1 => {}

@@ -11,7 +11,7 @@ use crate::virtualization::Virtualization;
 use crate::{Context, Cpu, gate_at};
 use rootmode_arch::record::Stop;
 use rootmode_arch::{Linear, RFlags, SegmentName};
-use rootmode_mmu::{Access, PageKind};
+use rootmode_mmu::{Access, PageKind, PhysicalMemory};
 
 /// Why a run of one processor ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,10 +261,13 @@ impl Processor {
     }
 
     /// Whether a run could do anything: active, or something waits at a boundary.
-    pub fn may_run(&self) -> bool {
+    pub fn may_run(&self, memory: &PhysicalMemory) -> bool {
         let waiting = Attention::INTERRUPT | Attention::INJECTED | Attention::EXTENSION | Attention::DEBUG;
         let deadline = self.cpu.published.deadline.is_some_and(|tick| self.cpu.tick >= tick);
-        self.cpu.activity == Activity::Active || self.cpu.attention.0 & waiting != 0 || deadline
+        self.cpu.activity == Activity::Active
+            || self.cpu.attention.0 & waiting != 0
+            || deadline
+            || self.cpu.is_woken(memory)
     }
 }
 

@@ -17,6 +17,7 @@ use crate::interrupts::Interrupts;
 use crate::machine_check::MachineCheck;
 use crate::memory_types::MemoryTypes;
 use crate::model::Model;
+use crate::monitor::Monitor;
 use crate::msr::MsrFile;
 use crate::vectors::Vectors;
 use rootmode_arch::event::ExceptionSource;
@@ -41,6 +42,16 @@ pub enum Activity {
     Shutdown = 2,
     /// Waiting for a start-up IPI.
     WaitForSipi = 3,
+    /// MWAIT, UMWAIT or TPAUSE. The VMCS has no name for it: software sees an active processor.
+    Waiting = 4,
+}
+
+impl Activity {
+    /// Whether interrupts and debug exceptions reach the processor: neither shutdown nor wait-for-SIPI
+    /// (SDM Vol. 3C "Activity State").
+    pub const fn is_awake(self) -> bool {
+        !matches!(self, Self::Shutdown | Self::WaitForSipi)
+    }
 }
 
 /// What is being delivered through the IDT.
@@ -373,6 +384,8 @@ pub struct Cpu {
     pub(crate) overflow_deadline: u64,
     /// Ticks that passed while the processor was halted or waited for a start-up IPI.
     pub(crate) slept: u64,
+    /// The address-range monitor, and what ends the wait in progress.
+    pub monitor: Monitor,
     /// Machine-check registers.
     pub machine_check: MachineCheck,
     /// The memory type range registers.
@@ -472,6 +485,7 @@ impl Cpu {
             happened: Totals::default(),
             overflow_deadline: u64::MAX,
             slept: 0,
+            monitor: Monitor::default(),
             machine_check: MachineCheck::default(),
             memory_types: MemoryTypes::default(),
             interrupts: Interrupts::default(),

@@ -28,7 +28,7 @@ impl Board {
                 if self.now >= limit {
                     return (Stop::Limit, 0);
                 }
-                if !self.processors.iter().any(super::Processor::may_run) {
+                if !self.may_run() {
                     match self.next_event() {
                         Some(tick) => {
                             self.now = tick.min(limit).max(self.now);
@@ -56,6 +56,11 @@ impl Board {
                 return stopped;
             }
         }
+    }
+
+    /// Whether any processor has something to do.
+    fn may_run(&self) -> bool {
+        self.processors.iter().any(|processor| processor.may_run(&self.memory))
     }
 
     /// Messages, inputs and deadlines that have come.
@@ -92,7 +97,8 @@ impl Board {
     fn next_event(&self) -> Option<u64> {
         let deadline = self.deadlines.next().map(|d| d.tick);
         let input = self.inputs.front().map(|i| i.tick);
-        let timers = self.processors.iter().filter_map(|p| p.cpu.published.deadline);
+        let timers =
+            self.processors.iter().flat_map(|p| [p.cpu.published.deadline, p.cpu.wakes_at()]).flatten();
         // A timer that has come needs no slice boundary: its processor looks at it by itself.
         let timers = timers.filter(|tick| *tick > self.now);
         deadline.into_iter().chain(input).chain(timers).min()
@@ -118,7 +124,7 @@ impl Board {
             let index = (self.first + next) % count;
             let processor = &mut self.processors[index];
             let shut_down = processor.cpu.activity == Activity::Shutdown && !processor.cpu.published.guest;
-            if !processor.may_run() || shut_down {
+            if !processor.may_run(&self.memory) || shut_down {
                 self.slice = Some(Slice { end, next: next + 1 });
                 continue;
             }
@@ -159,7 +165,7 @@ impl Board {
     /// When a complete slice ends: at `end`, or when the last processor fell asleep if nothing is left that could wake one
     /// before the next event.
     fn end_of_slice(&self, end: u64) -> u64 {
-        if !self.messages.is_empty() || self.processors.iter().any(super::Processor::may_run) {
+        if !self.messages.is_empty() || self.may_run() {
             return end;
         }
         self.processors.iter().map(|p| p.cpu.tick).max().unwrap_or(end).clamp(self.now, end)

@@ -3,7 +3,7 @@
 use super::{CodeMode, extended};
 use crate::execute::{
     Handler, alu, bits, cet, control, data, decimal, descriptors, extension, frame, inspect, multiply, ports,
-    registers, segments, shift, smm, string, system, transfer,
+    registers, segments, shift, smm, string, system, transfer, wait,
 };
 use crate::virtualization::Opcode;
 use iced_x86::{Code, CpuidFeature, Instruction, Mnemonic as M, OpKind};
@@ -145,6 +145,8 @@ fn lacks(feature: CpuidFeature, features: &FeatureSet) -> bool {
         | C::RDPMC => return false,
         C::TSC => Feature::Tsc,
         C::MSR => Feature::Msr,
+        C::MONITOR => Feature::Monitor,
+        C::WAITPKG => Feature::Waitpkg,
         C::CX8 => Feature::Cx8,
         C::CMPXCHG16B => Feature::Cmpxchg16b,
         C::CMOV => Feature::Cmov,
@@ -353,6 +355,15 @@ fn far_return_size(i: &Instruction) -> u8 {
     }
 }
 
+/// Bytes of the register in which MONITOR has its address.
+fn address_register(i: &Instruction) -> u8 {
+    match i.code() {
+        Code::Monitorw => 2,
+        Code::Monitord => 4,
+        _ => 8,
+    }
+}
+
 /// Operand size of LGDT and its relatives.
 fn table_size(i: &Instruction) -> u8 {
     match i.code() {
@@ -431,6 +442,11 @@ fn privileged(i: &Instruction) -> Option<Row> {
         M::Stac => variant(end(system::alignment_check), 1),
         M::Hlt => end(system::hlt),
         M::Pause => row(system::pause),
+        M::Monitor => sized(row(wait::monitor), address_register(i)),
+        M::Mwait => end(wait::mwait),
+        M::Umonitor => row(wait::user_monitor),
+        M::Umwait => variant(end(wait::user_wait), 0),
+        M::Tpause => variant(end(wait::user_wait), 1),
         M::Cpuid => row(system::cpuid),
         M::Rdtsc => row(system::rdtsc),
         M::Rdtscp => row(system::rdtscp),

@@ -109,7 +109,9 @@ impl Exec<'_, '_> {
                 self.cpu.update_attention();
             }
             vector::DB if exception.source == ExceptionSource::Hardware => {
-                self.cpu.dr6 = self.cpu.dr6 & !0xf | exception.detail;
+                // The bit that tells of bus locks is the only one that is active low.
+                let set = exception.detail & !Dr6::BLD.0;
+                self.cpu.dr6 = (self.cpu.dr6 & !0xf | set) & !(exception.detail & Dr6::BLD.0);
                 self.cpu.msrs.debugctl &= !(DebugCtl::BTF | DebugCtl::LBR).0;
                 self.cpu.dr7 &= !Dr7::GD.0;
             }
@@ -224,6 +226,9 @@ impl Exec<'_, '_> {
             return Ok(Boundary::Again);
         }
         if self.cpu.activity != Activity::Active {
+            if self.cpu.try_waking(self.ctx.memory) {
+                return Ok(Boundary::Again);
+            }
             return Ok(Boundary::Asleep);
         }
         self.instruction_breakpoint()?;
@@ -317,8 +322,8 @@ impl Exec<'_, '_> {
 
     /// Shutdown and wait-for-SIPI block maskable interrupts and debug exceptions; shutdown lets NMIs through
     /// (SDM Vol. 3C "Activity State").
-    fn accepts_interrupts(&self) -> bool {
-        matches!(self.cpu.activity, Activity::Active | Activity::Halted)
+    const fn accepts_interrupts(&self) -> bool {
+        self.cpu.activity.is_awake()
     }
 
     /// After an instruction completed that began with these: shadows expire, TF traps.

@@ -31,6 +31,7 @@ pub(crate) mod smm;
 pub(crate) mod string;
 pub(crate) mod system;
 pub(crate) mod transfer;
+pub(crate) mod wait;
 mod watched;
 pub(crate) mod x87;
 

@@ -228,7 +228,7 @@ impl Exec<'_, '_> {
             return Err(Fault::GP0);
         }
         match dr {
-            6 => self.cpu.dr6 = value & 0xe00f | 0xffff_0ff0,
+            6 => self.cpu.dr6 = value & 0xe00f | self.cpu.dr6_ones(value),
             7 => self.cpu.dr7 = value & 0xffff_2bff | 0x400,
             n => self.cpu.dr[usize::from(n & 3)] = value,
         }

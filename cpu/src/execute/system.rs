@@ -102,6 +102,10 @@ impl Exec<'_, '_> {
         if shows_apic && self.cpu.apic.mode() == Mode::Disabled {
             registers[3] &= !(1 << Feature::Apic.row().bit);
         }
+        let intel = self.cpu.model.vendor() == Vendor::Intel;
+        if leaf == 1 && intel && self.cpu.msrs.misc_enable & msr::MONITOR_ENABLED == 0 {
+            registers[2] &= !(1 << Feature::Monitor.row().bit);
+        }
         if leaf == 0xd && self.cpu.model.has(Feature::Xsave) {
             let (xcr0, xss) = (self.cpu.xcr0, self.cpu.xss);
             let size = crate::components::enabled_size(&self.cpu.model, subleaf, xcr0, xss);

@@ -193,7 +193,7 @@ impl Cpu {
             Gate::Open => true,
             Gate::Closed => false,
         };
-        open && self.pending_interrupt().is_some()
+        (open || self.wakes_for_masked()) && self.pending_interrupt().is_some()
     }
 
     /// Recomputes [`Cpu::attention`] alone.

@@ -60,6 +60,7 @@ impl Cpu {
         if self.branches != BranchRecords::default() {
             digest.all(&self.branches.values());
         }
+        self.monitor.digest(digest);
         self.machine_check.digest(digest);
         self.memory_types.digest(digest);
         self.settled_counters().digest(digest);

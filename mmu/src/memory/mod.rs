@@ -17,7 +17,7 @@ use crate::Digest;
 use crate::stale::Ledger;
 use rootmode_arch::HostPhysical;
 use snapshot::SavedPages;
-use watch::{LINE, WRITTEN};
+use watch::{LINE, Monitored, WRITTEN};
 use zeroes::Zeroes;
 
 /// What lies behind a host-physical page. The decision is made once, when a translation is cached.
@@ -107,6 +107,7 @@ pub struct PhysicalMemory {
     epoch: u64,
     code_writes: u64,
     hits: Vec<(HostPhysical, Watch)>,
+    monitored: Monitored,
     /// Numbers of the pages that were written since the last snapshot.
     unsaved: Vec<usize>,
     saved: SavedPages,
@@ -365,5 +366,6 @@ impl PhysicalMemory {
         for window in &self.windows {
             digest.all(&[window.base, window.bytes]);
         }
+        self.monitored.digest(digest);
     }
 }

@@ -4,7 +4,7 @@
 //! since the last one, and restoring costs what differs. Stores pay once a page: the first one after a snapshot takes the
 //! slow path.
 
-use super::watch::{LINE, WRITTEN};
+use super::watch::{LINE, Monitored, WRITTEN};
 use super::{LayoutError, PhysicalMemory, Region, Window};
 use crate::stale::Ledger;
 use rootmode_arch::HostPhysical;
@@ -70,6 +70,7 @@ pub struct MemorySnapshot {
     windows: Vec<Window>,
     saved: SavedPages,
     ledger: Option<Box<Ledger>>,
+    monitored: Monitored,
 }
 
 impl PhysicalMemory {
@@ -112,6 +113,7 @@ impl PhysicalMemory {
             windows: self.windows.clone(),
             saved: self.saved.clone(),
             ledger: self.ledger.clone(),
+            monitored: self.monitored.clone(),
         }
     }
 
@@ -142,6 +144,7 @@ impl PhysicalMemory {
         self.saved = snapshot.saved.clone();
         self.windows.clone_from(&snapshot.windows);
         self.ledger.clone_from(&snapshot.ledger);
+        self.restore_monitored(&snapshot.monitored);
         self.epoch += 1;
         Ok(())
     }

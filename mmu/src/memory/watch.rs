@@ -1,7 +1,9 @@
 //! Watch marks: who wants to know of stores to a 128-byte line.
 
 use super::PhysicalMemory;
+use crate::Digest;
 use rootmode_arch::HostPhysical;
+use std::collections::BTreeSet;
 
 /// Bytes a mark covers.
 pub(super) const LINE: usize = 128;
@@ -23,6 +25,8 @@ impl Watch {
 
     /// Paging-structure entries behind cached translations, whose changes go to the ledger. Such a watch stays.
     pub const TABLE: Self = Self(8);
+    /// A line that a processor monitors.
+    const MONITOR: Self = Self(16);
 
     /// Whether every reason of `other` is in the set.
     pub const fn contains(self, other: Self) -> bool {
@@ -31,6 +35,24 @@ impl Watch {
     /// The reasons of both sets.
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+}
+
+/// The lines that processors monitor (SDM Vol. 3A "MONITOR/MWAIT Instruction"): state that decides who wakes, unlike other
+/// watches, so that snapshots have it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Monitored {
+    /// Addresses.
+    lines: BTreeSet<u64>,
+    hits: u64,
+}
+
+impl Monitored {
+    pub(super) fn digest(&self, digest: &mut Digest) {
+        if *self != Self::default() {
+            digest.u64(self.hits);
+            self.lines.iter().for_each(|line| digest.u64(*line));
+        }
     }
 }
 
@@ -77,6 +99,33 @@ impl PhysicalMemory {
         self.locate(address.0).map_or(0, |(offset, _)| self.code_versions[offset / 4096])
     }
 
+    /// Monitors the line of `address` for stores, until one comes. False: it is no RAM, and nothing would be noticed.
+    pub fn monitor(&mut self, address: HostPhysical) -> bool {
+        let line = address.0 & !(LINE as u64 - 1);
+        let is_ram = self.locate(line).is_some();
+        if is_ram {
+            self.monitored.lines.insert(line);
+            self.watch(HostPhysical(line), 1, Watch::MONITOR);
+        }
+        is_ram
+    }
+
+    /// How often stores hit monitored lines, anywhere: who waits for one looks again when it grows.
+    pub const fn monitor_hits(&self) -> u64 {
+        self.monitored.hits
+    }
+
+    /// Monitors what `monitored` says, and nothing else.
+    pub(super) fn restore_monitored(&mut self, monitored: &Monitored) {
+        for line in std::mem::take(&mut self.monitored.lines) {
+            self.unwatch(HostPhysical(line), 1, Watch::MONITOR);
+        }
+        self.monitored.clone_from(monitored);
+        for line in &monitored.lines {
+            self.watch(HostPhysical(*line), 1, Watch::MONITOR);
+        }
+    }
+
     /// After a store to line number `line`, which lies at `address`.
     pub(super) fn touch(&mut self, address: u64, line: usize) {
         if self.lines[line] & WRITTEN == 0 {
@@ -116,7 +165,11 @@ impl PhysicalMemory {
                 *mark &= !Watch::CODE.0;
             }
         }
-        let reported = Watch(kinds.0 & !(Watch::CODE.0 | Watch::TABLE.0));
+        if kinds.contains(Watch::MONITOR) {
+            self.monitored.lines.remove(&address.0);
+            self.monitored.hits += 1;
+        }
+        let reported = Watch(kinds.0 & !(Watch::CODE.0 | Watch::TABLE.0 | Watch::MONITOR.0));
         if reported.0 != 0 {
             self.hits.push((address, reported));
         }
@@ -162,6 +215,26 @@ mod tests {
         ];
         assert_eq!(memory.take_hits(), expected);
         assert_eq!(memory.take_hits(), []);
+    }
+
+    #[test]
+    fn a_monitored_line_counts_one_hit_and_a_snapshot_knows_what_is_monitored() {
+        let mut memory = memory();
+        assert!(!memory.monitor(HostPhysical(0x10_0000)), "no RAM there");
+        assert!(memory.monitor(HostPhysical(0x2040)));
+        let armed = memory.snapshot();
+        memory.write_u8(HostPhysical(0x2080), 1);
+        assert_eq!(memory.monitor_hits(), 0, "the next line");
+        memory.write_u8(HostPhysical(0x207f), 1);
+        memory.write_u8(HostPhysical(0x207f), 2);
+        assert_eq!(memory.monitor_hits(), 1, "a hit ends the watch");
+        assert_eq!(memory.take_hits(), []);
+        memory.monitor(HostPhysical(0x3000));
+        memory.restore(&armed).unwrap();
+        memory.write_u8(HostPhysical(0x3000), 1);
+        assert_eq!(memory.monitor_hits(), 0, "monitored later");
+        memory.write_u8(HostPhysical(0x2000), 1);
+        assert_eq!(memory.monitor_hits(), 1);
     }
 
     #[test]

@@ -18,6 +18,9 @@ use crate::guests::layout::TSS_SELECTOR;
 
 /// What the model of KVM does not give to its VMs.
 const NOT_HOSTED: &[Feature] = &[
+    Feature::Monitor,
+    Feature::Waitpkg,
+    Feature::BusLockDetect,
     Feature::Pks,
     Feature::Lam,
     Feature::Shstk,

@@ -117,7 +117,7 @@ impl ExitReason {
     pub const PENDING_MTF: u32 = 1 << 28;
     /// Bit 29: the SMM VM exit came from VMX root operation.
     pub const FROM_VMX_ROOT: u32 = 1 << 29;
-    /// Bit 26: a bus lock was detected and another exit was due.
+    /// Bit 26: the guest took a bus lock; also in exits for that reason.
     pub const BUS_LOCK_PENDING: u32 = 1 << 26;
 }
 

@@ -7,7 +7,7 @@ use crate::{Field, PinControls, PrimaryControls, SecondaryControls, TertiaryCont
 use rootmode_arch::event::GuestPhysicalAccess;
 use rootmode_arch::{Event, HostPhysical, RFlags, Reaction, msr, vector};
 use rootmode_cpu::apic::{ApicPage as _, MemoryPage, Mode, register};
-use rootmode_cpu::{Activity, Context, Cpu, Delivery, DeliveryKind};
+use rootmode_cpu::{Context, Cpu, Delivery, DeliveryKind};
 use rootmode_mmu::{Digest, PhysicalMemory};
 
 /// The APIC virtualization that is under way while a guest runs. Everything else is in the VMCS and on the virtual-APIC page.
@@ -44,7 +44,7 @@ const SELF_IPI: u32 = 1 << 18;
 const IPI_MASK: u32 = SELF_IPI_MASK | 1 << 11;
 
 impl Controls {
-    fn delivers_virtual_interrupts(&self) -> bool {
+    pub(super) fn delivers_virtual_interrupts(&self) -> bool {
         self.has_secondary(SecondaryControls::VIRTUAL_INTERRUPT_DELIVERY)
     }
     fn virtualizes_ipis(&self) -> bool {
@@ -103,7 +103,7 @@ impl Vmx {
     }
 
     /// The core asks at boundaries from now on, as long as something is due.
-    fn rearm(&self, cpu: &mut Cpu) {
+    pub(super) fn rearm(&self, cpu: &mut Cpu) {
         cpu.published.boundary = self.wants_boundaries();
         cpu.update_attention();
     }
@@ -172,7 +172,7 @@ impl Vmx {
 
     /// "Virtual-Interrupt Delivery": hands a recognized interrupt to the core if the guest can take it.
     pub(super) fn deliver_virtual_interrupt(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>) {
-        let awake = matches!(cpu.activity, Activity::Active | Activity::Halted);
+        let awake = cpu.activity.is_awake();
         let open = cpu.rflags().contains(RFlags::IF) && !cpu.sti_shadow && !cpu.mov_ss_shadow;
         if !self.apic.recognized || !awake || !open {
             return;

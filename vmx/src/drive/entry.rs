@@ -36,8 +36,14 @@ pub(super) struct Classes {
 
 impl Classes {
     pub(super) fn of(controls: &Controls) -> Self {
+        let mut intercepts =
+            REGISTERS.into_iter().fold(crate::decide::interest(controls), EventClasses::with);
+        let window = controls.primary.contains(PrimaryControls::INTERRUPT_WINDOW_EXITING);
+        if window || controls.delivers_virtual_interrupts() {
+            intercepts = intercepts.with(EventClass::Mwait);
+        }
         Self {
-            intercepts: REGISTERS.into_iter().fold(crate::decide::interest(controls), EventClasses::with),
+            intercepts,
             undefined: UNLESS_ENABLED
                 .iter()
                 .filter(|(control, _)| !controls.has_secondary(*control))
@@ -271,9 +277,11 @@ const REGISTERS: [EventClass; 5] =
     [EventClass::CrRead, EventClass::CrWrite, EventClass::Clts, EventClass::Lmsw, EventClass::Smsw];
 
 /// Instructions, and the secondary control without which they are undefined.
-const UNLESS_ENABLED: [(SecondaryControls, EventClass); 4] = [
+const UNLESS_ENABLED: [(SecondaryControls, EventClass); 6] = [
     (SecondaryControls::ENABLE_RDTSCP, EventClass::Rdtscp),
     (SecondaryControls::ENABLE_INVPCID, EventClass::Invpcid),
+    (SecondaryControls::ENABLE_USER_WAIT, EventClass::Umwait),
+    (SecondaryControls::ENABLE_USER_WAIT, EventClass::Tpause),
     (SecondaryControls::ENABLE_XSAVES, EventClass::Xsaves),
     (SecondaryControls::ENABLE_XSAVES, EventClass::Xrstors),
 ];

@@ -61,7 +61,9 @@ impl Vmx {
             || matches!(event, Some(Event::Exception(e)) if e.vector == vector::DF);
         let delivering = cpu.delivering.take().filter(|_| !direct);
         let vectoring = delivering.map_or(0, |delivery| interruption(&delivery).encode());
-        self.write(ctx, Field::ExitReason, exit.reason.0.into());
+        // Exits say that the guest took a bus lock, whatever their reason is ("Basic VM-Exit Information").
+        let locked = if std::mem::take(&mut self.bus_locked) { ExitReason::BUS_LOCK_PENDING } else { 0 };
+        self.write(ctx, Field::ExitReason, (u32::from(exit.reason.0) | locked).into());
         self.write(ctx, Field::ExitQualification, exit.qualification);
         self.write(ctx, Field::ExitInterruptionInfo, exit.interruption_information.into());
         self.write(ctx, Field::IdtVectoringInfo, vectoring.into());

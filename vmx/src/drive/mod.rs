@@ -68,6 +68,8 @@ pub struct Vmx {
     classes: Classes,
     pause_loop: PauseLoop,
     pending_mtf: bool,
+    /// The guest took a bus lock, and has not exited since.
+    bus_locked: bool,
     apic: apic::Virtual,
     /// [`Cpu::tick`] at the last entry: whatever completes in the guest takes at least one tick.
     entry_tick: u64,
@@ -99,6 +101,7 @@ impl Vmx {
             classes: Classes::of(&Controls::default()),
             pause_loop: PauseLoop::default(),
             pending_mtf: false,
+            bus_locked: false,
             apic: apic::Virtual::default(),
             entry_tick: 0,
             watcher: None,
@@ -156,6 +159,12 @@ impl Virtualization for Vmx {
     }
 
     fn raise(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, event: &Event, stage: Stage) -> Reaction {
+        if let Event::BusLock = event {
+            // It exits when the instruction is complete.
+            self.bus_locked = true;
+            self.rearm(cpu);
+            return Reaction::Proceed;
+        }
         if stage != Stage::AfterOperands && !Table::BUILT_IN.may_exit_at(stage, event) {
             return Reaction::Proceed;
         }
@@ -175,6 +184,9 @@ impl Virtualization for Vmx {
         }
         if let Event::SecondStage(access) = event {
             return self.virtualization_exception(ctx, &processor, access);
+        }
+        if let Event::Mwait { .. } = event {
+            return self.virtualize_mwait(cpu);
         }
         match self.virtualize_apic(cpu, ctx, &processor, event) {
             Some(reaction) => reaction,
@@ -269,7 +281,9 @@ impl Virtualization for Vmx {
 
     fn digest(&self, digest: &mut Digest) {
         let pointer = |p: Option<HostPhysical>| p.map_or(u64::MAX, |p| p.0);
-        digest.all(&[pointer(self.vmxon), pointer(self.current), self.guest.into(), self.pending_mtf.into()]);
+        let flags = [self.guest, self.pending_mtf, self.bus_locked].map(u64::from);
+        digest.all(&[pointer(self.vmxon), pointer(self.current)]);
+        digest.all(&flags);
         let time = |t: Option<u64>| t.map_or(u64::MAX, |t| t);
         digest.all(&[time(self.pause_loop.first), time(self.pause_loop.last)]);
         self.apic.digest(digest);

@@ -94,7 +94,9 @@ impl Offer {
                 | SecondaryControls::EPT_VIOLATION_VE.0
                 | SecondaryControls::ENABLE_XSAVES.0
                 | SecondaryControls::MODE_BASED_EXECUTE.0
-                | SecondaryControls::USE_TSC_SCALING.0,
+                | SecondaryControls::USE_TSC_SCALING.0
+                | SecondaryControls::ENABLE_USER_WAIT.0
+                | SecondaryControls::BUS_LOCK_DETECTION.0,
         ),
         tertiary: TertiaryControls::IPI_VIRTUALIZATION,
         vm_functions: VmFunctions::EPTP_SWITCHING,

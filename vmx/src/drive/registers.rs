@@ -3,9 +3,9 @@
 //! in VMX Non-Root Operation").
 
 use super::Vmx;
-use crate::SecondaryControls;
 use crate::decide::Controls;
-use rootmode_arch::{Cr0, Cr4, Event, Feature, Reaction, msr};
+use crate::{PrimaryControls, SecondaryControls};
+use rootmode_arch::{Cr0, Cr4, Event, Feature, Gpr, RFlags, Reaction, msr};
 use rootmode_cpu::{Cpu, Fault, Result};
 
 /// What the guest reads or writes when its access to a control register does not exit.
@@ -35,6 +35,14 @@ pub(super) fn virtualize(controls: &Controls, cpu: &Cpu, event: &Event) -> React
 }
 
 impl Vmx {
+    /// MWAIT that masked interrupts would end does not wait where interrupts are masked and a virtual one is pending, or an
+    /// interrupt window is asked for ("Changes to Instruction Behavior in VMX Non-Root Operation").
+    pub(super) fn virtualize_mwait(&self, cpu: &Cpu) -> Reaction {
+        let masked = cpu.register(Gpr::Rcx) & 1 != 0 && !cpu.rflags().contains(RFlags::IF);
+        let window = self.controls.primary.contains(PrimaryControls::INTERRUPT_WINDOW_EXITING);
+        if masked && (window || self.apic.recognized) { Reaction::Done(0) } else { Reaction::Proceed }
+    }
+
     /// Bits of CR0 and CR4 that VMX operation fixes (SDM Vol. 3D "VMX-Fixed Bits in CR0", "VMX-Fixed Bits in CR4").
     pub(super) fn check_fixed(&self, cpu: &Cpu, cr: u8, value: u64) -> Result {
         if cpu.smm {

@@ -43,6 +43,7 @@ fn load_cr0(cpu: &mut Cpu, value: u64) {
 
 /// Loads the guest-state area. What it holds was checked.
 pub(super) fn load_guest(cpu: &mut Cpu, vmcs: &Vmcs) {
+    cpu.monitor.clear();
     let entry = EntryControls(vmcs.value(Field::EntryControls) as u32);
     load_cr0(cpu, vmcs.value(Field::GuestCr0));
     cpu.cr3 = Cr3(vmcs.value(Field::GuestCr3));
@@ -102,7 +103,7 @@ pub(super) fn load_guest(cpu: &mut Cpu, vmcs: &Vmcs) {
     };
     // Shutdown and wait-for-SIPI make pending debug exceptions invalid ("Delivery of Pending Debug Exceptions after VM
     // Entry").
-    let awake = matches!(cpu.activity, Activity::Active | Activity::Halted);
+    let awake = cpu.activity.is_awake();
     cpu.pending_debug = if awake { vmcs.value(Field::GuestPendingDebug) } else { 0 };
 }
 
@@ -164,7 +165,9 @@ pub(super) fn save_guest(
     write(Field::GuestRip, cpu.rip);
     write(Field::GuestRflags, cpu.rflags().0);
     write(Field::GuestInterruptibility, interruptibility(cpu).0.into());
-    write(Field::GuestActivity, cpu.activity as u64);
+    // MWAIT's wait is no activity state ("Guest Non-Register State").
+    let activity = if cpu.activity == Activity::Waiting { Activity::Active } else { cpu.activity };
+    write(Field::GuestActivity, activity as u64);
     write(Field::GuestPendingDebug, cpu.pending_debug);
     // IA32_VMX_MISC bit 5: EFER.LMA goes into "IA-32e mode guest".
     write(
@@ -175,6 +178,7 @@ pub(super) fn save_guest(
 
 /// Loads the host-state area.
 pub(super) fn load_host(cpu: &mut Cpu, vmcs: &Vmcs) {
+    cpu.monitor.clear();
     let exit = ExitControls(vmcs.value(Field::ExitControls) as u32);
     let long = exit.contains(ExitControls::HOST_ADDRESS_SPACE_SIZE);
     load_cr0(cpu, vmcs.value(Field::HostCr0));

@@ -47,22 +47,23 @@ impl Vmx {
             | PrimaryControls::NMI_WINDOW_EXITING
             | PrimaryControls::MONITOR_TRAP_FLAG;
         let apic = self.apic.recognized || self.apic.written.is_some() || self.apic.trap.is_some();
-        self.controls.primary.intersects(windows) || self.pending_mtf || apic
+        self.controls.primary.intersects(windows) || self.pending_mtf || self.bus_locked || apic
     }
 
     /// What may exit at this place of the boundary. Whether it does is the table's decision.
-    pub(super) fn due(&self, cpu: &Cpu, slot: Slot) -> [Option<Event>; 2] {
+    pub(super) fn due(&self, cpu: &Cpu, slot: Slot) -> [Option<Event>; 3] {
         let primary = self.controls.primary;
         let pick = |on: bool, event| if on { Some(event) } else { None };
         // Inactive states block some of these exits (SDM Vol. 3C "Special Features of VM Entry").
-        let awake = matches!(cpu.activity, Activity::Active | Activity::Halted);
+        let awake = cpu.activity.is_awake();
         let waits_for_sipi = cpu.activity == Activity::WaitForSipi;
         match slot {
             Slot::BeforeDebug => {
                 let stepped =
                     primary.contains(PrimaryControls::MONITOR_TRAP_FLAG) && cpu.tick > self.entry_tick;
                 let trap = self.apic.trap.filter(|_| awake);
-                [trap, pick(awake && (stepped || self.pending_mtf), Event::MonitorTrap)]
+                let trapped = awake && (stepped || self.pending_mtf);
+                [pick(self.bus_locked, Event::BusLock), trap, pick(trapped, Event::MonitorTrap)]
             }
             Slot::BeforeNmi => {
                 let expired =
@@ -71,15 +72,15 @@ impl Vmx {
                     && !waits_for_sipi
                     && !cpu.nmi_blocked
                     && !cpu.mov_ss_shadow;
-                [pick(expired, Event::PreemptionTimer), pick(window, Event::NmiWindow)]
+                [pick(expired, Event::PreemptionTimer), pick(window, Event::NmiWindow), None]
             }
             Slot::BeforeInterrupt => {
                 let open =
                     awake && cpu.rflags().contains(RFlags::IF) && !cpu.sti_shadow && !cpu.mov_ss_shadow;
                 let window = primary.contains(PrimaryControls::INTERRUPT_WINDOW_EXITING) && open;
-                [pick(window, Event::InterruptWindow), None]
+                [pick(window, Event::InterruptWindow), None, None]
             }
-            Slot::AfterInterrupt => [None, None],
+            Slot::AfterInterrupt => [None; 3],
         }
     }
 }

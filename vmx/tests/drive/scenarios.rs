@@ -1,6 +1,8 @@
 //! Guests, each about one control or one exit reason: with the control as the scenario sets it the guest exits as written
 //! here, with the control alone the other way round something else happens.
 
+mod waits;
+
 use super::bench::*;
 use super::flips::Flip;
 use iced_x86::IcedError;
@@ -138,10 +140,20 @@ impl Scenario {
 
 /// Every scenario.
 pub(crate) fn all() -> Vec<Scenario> {
-    [pin(), primary(), secondary(), apic(), exit_controls(), entry_controls(), instructions(), events()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        pin(),
+        primary(),
+        secondary(),
+        apic(),
+        exit_controls(),
+        entry_controls(),
+        instructions(),
+        events(),
+        waits::all(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn pin() -> Vec<Scenario> {

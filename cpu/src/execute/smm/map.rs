@@ -357,7 +357,7 @@ fn load(cpu: &mut Cpu, field: Field, value: u64) {
         F::Cr3 => cpu.cr3 = Cr3(value),
         F::Cr4 => cpu.cr4 = Cr4(value),
         F::Efer => cpu.efer = Efer(value),
-        F::Dr6 => cpu.dr6 = value & 0xe00f | 0xffff_0ff0,
+        F::Dr6 => cpu.dr6 = value & 0xe00f | cpu.dr6_ones(value),
         F::Dr7 => cpu.dr7 = value & 0xffff_2bff | 0x400,
         F::Selector(name) => cpu.segment_mut(name).selector = Selector(value as u16),
         F::Rights(name) => cpu.segment_mut(name).rights = AccessRights(value as u32),
