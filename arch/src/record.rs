@@ -128,6 +128,34 @@ pub struct TrustedField {
     pub written: u64,
 }
 
+/// Use of the region of a VMCS that is active on a processor: VMCLEAR there is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "std", derive(serde::Serialize, serde::Deserialize))]
+pub struct HeldRegion {
+    /// RIP of the instruction; the record has the time and the processor.
+    pub rip: u64,
+    /// The region.
+    pub region: HostPhysical,
+    /// What the instruction did.
+    pub how: HeldUse,
+    /// Where the VMCS became active.
+    pub since: Place,
+}
+
+/// What an instruction does to a region that is not its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "std", derive(serde::Serialize, serde::Deserialize))]
+pub enum HeldUse {
+    /// Reads the region's bytes.
+    Read,
+    /// Stores to them.
+    Written,
+    /// VMPTRLD on another processor.
+    Loaded,
+    /// VMCLEAR on another processor.
+    Cleared,
+}
+
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "std", derive(serde::Serialize, serde::Deserialize))]
@@ -226,6 +254,8 @@ pub enum Payload {
     Stale(StaleUse),
     /// A VMCB clean bit was set that should not have been (hostile hardware only).
     Trusted(TrustedField),
+    /// The region of an active VMCS was used (hostile hardware only).
+    Held(HeldRegion),
 }
 
 /// Receives every record. Observers see shared state only and cannot change the machine.

@@ -1,9 +1,9 @@
 //! Hostile hardware: the processor keeps translations as long as it may, drops some when nobody asked, and reports uses of
-//! stale ones that the manuals do not allow ([`rootmode_mmu::stale`]).
+//! stale ones that the manuals do not allow ([`rootmode_mmu::stale`]), and of memory that it may keep on-chip.
 
 use super::Exec;
-use rootmode_arch::record::{Payload, Place};
-use rootmode_arch::{Linear, Site};
+use rootmode_arch::record::{HeldRegion, HeldUse, Payload, Place};
+use rootmode_arch::{HostPhysical, Linear, Site};
 use rootmode_mmu::{Access, Lookup};
 
 /// Alternatives when a translation is cached: 1 to 4 evict something in that place of its set, any other number nothing.
@@ -34,6 +34,21 @@ impl Exec<'_, '_> {
         }
         if let Some(stale) = stale {
             self.ctx.emit(self.cpu, Payload::Stale(stale));
+        }
+        self.look_for_held_region(access, found.host);
+    }
+
+    /// An access goes to `host`: nobody may touch the region of an active VMCS, but for a look at its first two words, the
+    /// revision identifier and the VMX-abort indicator.
+    fn look_for_held_region(&mut self, access: Access, host: HostPhysical) {
+        let write = access.kind.is_write();
+        if !write && host.page_offset() < 8 {
+            return;
+        }
+        if let Some(since) = self.ctx.memory.held_since(host, self.cpu.rip) {
+            let how = if write { HeldUse::Written } else { HeldUse::Read };
+            let held = HeldRegion { rip: self.cpu.rip, region: host.page_base(), how, since };
+            self.ctx.emit(self.cpu, Payload::Held(held));
         }
     }
 

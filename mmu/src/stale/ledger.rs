@@ -19,6 +19,8 @@ pub struct Ledger {
     /// By page: the last stores through two different translations.
     stores: BTreeMap<u64, [Option<Store>; 2]>,
     sites: BTreeSet<(u64, u64)>,
+    /// Pages that a processor may hold on-chip, and where it took them.
+    held: BTreeMap<u64, Place>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +60,30 @@ impl PhysicalMemory {
     /// What is remembered, if anything is.
     pub fn ledger(&self) -> Option<&Ledger> {
         self.ledger.as_deref()
+    }
+
+    /// The processor at `place` may keep the control structure at `region` to itself from now on. Answers since when another
+    /// one may.
+    pub fn hold_region(&mut self, region: HostPhysical, place: Place) -> Option<Place> {
+        let ledger = self.ledger.as_mut()?;
+        let since = *ledger.held.entry(region.page_number()).or_insert(place);
+        (since.vcpu != place.vcpu).then_some(since)
+    }
+
+    /// Processor `vcpu` gives the control structure at `region` back to memory. Answers since when another one may keep it.
+    pub fn release_region(&mut self, region: HostPhysical, vcpu: u8) -> Option<Place> {
+        let held = &mut self.ledger.as_mut()?.held;
+        let since = *held.get(&region.page_number())?;
+        if since.vcpu == vcpu {
+            held.remove(&region.page_number());
+        }
+        (since.vcpu != vcpu).then_some(since)
+    }
+
+    /// Since when a processor may keep the control structure of which `host` is a part, if a use at `rip` was not reported yet.
+    pub fn held_since(&mut self, host: HostPhysical, rip: u64) -> Option<Place> {
+        let since = *self.ledger.as_ref()?.held.get(&host.page_number())?;
+        self.is_new_site(rip, Some(since)).then_some(since)
     }
 
     /// Number of changes of watched entries so far.

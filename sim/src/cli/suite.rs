@@ -37,6 +37,9 @@ enum Format {
 pub(super) struct Arguments {
     /// A list, or a folder with a `unittests.cfg` in it or in its `x86`.
     list: PathBuf,
+    /// Where the list's files are, if not beside it.
+    #[arg(long, value_name = "FOLDER")]
+    images: Option<PathBuf>,
     /// Processors, by commas: models, each followed by its changes (`max-intel,-pcid,max-amd`). They run every test, also
     /// those for which the list names another vendor; without this, both vendors' models run what is theirs. The list's
     /// own flags apply behind these.
@@ -122,8 +125,14 @@ fn built_for(folder: &Path) -> Option<String> {
 
 pub(super) fn run(arguments: &Arguments) -> miette::Result<Finding> {
     let path = find(&arguments.list)?;
-    let folder = path.canonicalize().ok().and_then(|path| path.parent().map(Path::to_owned));
-    let folder = folder.ok_or_else(|| miette::miette!("cannot read {}: no such list", path.display()))?;
+    let beside = path.canonicalize().ok().and_then(|path| path.parent().map(Path::to_owned));
+    let beside = beside.ok_or_else(|| miette::miette!("cannot read {}: no such list", path.display()))?;
+    let folder = match &arguments.images {
+        Some(images) => images
+            .canonicalize()
+            .map_err(|e| miette::miette!("cannot look into {}: {e}", images.display()))?,
+        None => beside,
+    };
     let definitions = Definition::parse_all(&read_text(&path)?);
     let cpus = arguments.cpu.as_deref().unwrap_or(BOTH);
     let cpus = Processor::parse_all(cpus).map_err(|e| miette::miette!("--cpu {cpus}: {e}"))?;

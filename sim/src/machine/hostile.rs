@@ -1,6 +1,8 @@
 //! What a machine with hostile hardware found: uses of stale translations, told to people.
 
-use rootmode_arch::record::{Observer, Payload, Place, Record, StaleUse, StaleWhy, TrustedField};
+use rootmode_arch::record::{
+    HeldRegion, HeldUse, Observer, Payload, Place, Record, StaleUse, StaleWhy, TrustedField,
+};
 use rootmode_svm::vmcb::{Clean, TABLE};
 
 use crate::transparency::Recorder;
@@ -18,10 +20,30 @@ impl Findings {
 
 impl Observer for Findings {
     fn observe(&mut self, record: &Record) {
-        if matches!(record.payload, Payload::Stale(_) | Payload::Trusted(_)) {
+        if matches!(record.payload, Payload::Stale(_) | Payload::Trusted(_) | Payload::Held(_)) {
             self.0.observe(record);
         }
     }
+}
+
+fn at(place: &Place) -> String {
+    format!("vCPU {} at rip {:#x}, tick {}", place.vcpu, place.rip, place.tick)
+}
+
+/// `held`, found in `record`, in a line.
+pub fn describe_held(record: &Record, held: &HeldRegion) -> String {
+    let what = match held.how {
+        HeldUse::Read => "load from",
+        HeldUse::Written => "store to",
+        HeldUse::Loaded => "VMPTRLD of",
+        HeldUse::Cleared => "VMCLEAR of",
+    };
+    let by = at(&Place { tick: record.tick, vcpu: record.vcpu, rip: held.rip });
+    let since = at(&held.since);
+    format!(
+        "held: {by}: {what} the VMCS region at {:#x}, which is active since VMPTRLD by {since}; VMCLEAR is missing there",
+        held.region.0
+    )
 }
 
 /// `stale`, found in `record`, in two lines: what was used, and since when it was stale.
@@ -35,7 +57,6 @@ pub fn describe(record: &Record, stale: &StaleUse) -> String {
         Some(page) => format!("a walk leads to {:#x}", page.0),
         None => "a walk refuses it".into(),
     };
-    let at = |place: &Place| format!("vCPU {} at rip {:#x}, tick {}", place.vcpu, place.rip, place.tick);
     let why = match stale.why {
         StaleWhy::Entry { address, old, new } => {
             format!("the entry at {:#x} changed from {old:#x} to {new:#x}", address.0)

@@ -7,7 +7,7 @@ mod multiboot;
 #[cfg(test)]
 mod tests;
 
-pub use hostile::{Findings, describe, describe_trusted};
+pub use hostile::{Findings, describe, describe_held, describe_trusted};
 pub use image::{Image, ImageError};
 
 use rootmode_arch::choices::Choices;

@@ -82,7 +82,7 @@ impl Vmx {
             return self.refuse(cpu, ctx, report);
         }
         if !resume {
-            region::set_launched(ctx.memory, current, true);
+            self.set_launched(ctx.memory, current);
         }
         self.guest = true;
         self.take_controls();
@@ -102,7 +102,7 @@ impl Vmx {
 
     /// What the rules may ask about the processor.
     fn entry_processor(&self, cpu: &Cpu, ctx: &Context<'_>, resume: bool) -> Processor {
-        let launched = self.current.is_some_and(|current| region::is_launched(ctx.memory, current));
+        let launched = self.is_launched(ctx.memory);
         let shadow = self.current.is_some_and(|current| region::revision(ctx.memory, current) >> 31 != 0);
         let la57 = cpu.model.has(Feature::La57);
         let mut processor = Processor::unknown()

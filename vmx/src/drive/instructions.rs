@@ -64,6 +64,7 @@ impl Vmx {
             I::Vmxon { region } => self.vmxon(cpu, ctx, HostPhysical(region)),
             I::Vmxoff => {
                 self.vmxon = None;
+                self.put_aside(cpu, ctx);
                 self.current = None;
                 Ok(Outcome::Done)
             }
@@ -123,14 +124,11 @@ impl Vmx {
         if self.vmxon == Some(region) {
             return Err(InstructionError::VMCLEAR_VMXON_POINTER.into());
         }
-        region::set_launched(ctx.memory, region, false);
-        if self.current == Some(region) {
-            self.current = None;
-        }
+        self.clear(cpu, ctx, region);
         Ok(Outcome::Done)
     }
 
-    fn vmptrld(&mut self, cpu: &Cpu, ctx: &Context<'_>, region: HostPhysical) -> End {
+    fn vmptrld(&mut self, cpu: &Cpu, ctx: &mut Context<'_>, region: HostPhysical) -> End {
         if !self.is_region(cpu, region) {
             return Err(InstructionError::VMPTRLD_ADDRESS.into());
         }
@@ -145,8 +143,8 @@ impl Vmx {
             return Err(InstructionError::VMPTRLD_REVISION.into());
         }
         if self.current != Some(region) {
-            self.current = Some(region);
-            *self.vmcs = region::load(ctx.memory, region);
+            self.put_aside(cpu, ctx);
+            self.take_up(cpu, ctx, region);
             self.passed = Passed::default();
         }
         Ok(Outcome::Done)

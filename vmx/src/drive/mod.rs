@@ -7,7 +7,7 @@
 //! - [`region`]: the layout of a VMCS region in simulated memory.
 //! - [`offered`]: the capability MSRs of this processor.
 //! - `instructions`: the VMX instructions with their VMsucceed and VMfail; `entry`, `exit`, `state`, `lists`: the
-//!   transitions; `timers`: what happens at instruction boundaries; `registers`: control registers as the guest
+//!   transitions; `held`: data that stay on-chip until VMCLEAR; `timers`: what happens at instruction boundaries; `registers`: control registers as the guest
 //!   sees them; `apic`: the virtual APIC; `exceptions`: violations that become #VE; `shadow`: shadow VMCSs; `view`: what
 //!   decisions read.
 
@@ -15,6 +15,7 @@ mod apic;
 mod entry;
 mod exceptions;
 mod exit;
+mod held;
 mod instructions;
 mod lists;
 pub mod offered;
@@ -55,8 +56,12 @@ pub struct Vmx {
     vmxon: Option<HostPhysical>,
     /// The current-VMCS pointer.
     current: Option<HostPhysical>,
-    /// Data of the current VMCS, held on-chip; memory has the same.
+    /// Data of the current VMCS. Memory has the same, unless they are held on-chip.
     vmcs: Box<Vmcs>,
+    /// The current VMCS is held on-chip, and this is its launch state.
+    launched: Option<bool>,
+    /// Active VMCSs that are held on-chip and not current.
+    held: Vec<held::Held>,
     /// What is known of its checks, and the fields that changed since.
     passed: Passed,
     changed: FieldSet,
@@ -94,6 +99,8 @@ impl Vmx {
             vmxon: None,
             current: None,
             vmcs: Box::new(Vmcs::zeroed()),
+            launched: None,
+            held: Vec::new(),
             passed: Passed::default(),
             changed: FieldSet::none(),
             guest: false,
@@ -133,14 +140,16 @@ impl Vmx {
         }
     }
 
-    /// Writes a field on-chip and through to memory.
+    /// Writes a field on-chip, and through to memory unless that is hostile hardware's.
     fn write(&mut self, ctx: &mut Context<'_>, field: Field, value: u64) {
         if let Some(region) = self.current
             && self.vmcs.value(field) != value & field.width().mask()
         {
             self.vmcs.set(field, value);
             self.changed.insert(field);
-            region::store(ctx.memory, region, field, self.vmcs.value(field));
+            if self.launched.is_none() {
+                region::store(ctx.memory, region, field, self.vmcs.value(field));
+            }
         }
     }
 
@@ -290,6 +299,10 @@ impl Virtualization for Vmx {
         for field in Field::ALL {
             digest.u64(self.vmcs.value(field));
         }
+        if let Some(launched) = self.launched {
+            digest.u64(launched.into());
+        }
+        self.held.iter().for_each(|held| held.digest(digest));
     }
 
     fn clone_box(&self) -> Box<dyn Virtualization> {

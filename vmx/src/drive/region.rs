@@ -11,7 +11,7 @@
 //! | 0x40 + 8·i | 8 | the field with dense index i ([`Field::index`]), zero-extended |
 //!
 //! VMPTRLD reads the fields into the processor; every later change goes through to memory at once, so VMCLEAR has
-//! nothing left to write but the launch state. A store by software to the region of a current VMCS is not seen before
+//! nothing left to write but the launch state; only hostile hardware keeps them to itself until then. A store by software to the region of a current VMCS is not seen before
 //! the next VMPTRLD (the manual leaves it undefined).
 
 use crate::{Field, Vmcs};

@@ -22,7 +22,10 @@ impl Vmx {
     /// A field of the VMCS that VMREAD and VMWRITE access.
     pub(super) fn accessed_field(&self, memory: &PhysicalMemory, field: Field) -> u64 {
         match self.shadow() {
-            Some(shadow) => memory.read_u64(region::field_address(shadow, field)) & field.width().mask(),
+            Some(shadow) => match self.held_data(shadow) {
+                Some(held) => held.value(field),
+                None => memory.read_u64(region::field_address(shadow, field)) & field.width().mask(),
+            },
             None => self.vmcs.value(field),
         }
     }
@@ -30,7 +33,10 @@ impl Vmx {
     /// Writes it.
     pub(super) fn write_accessed(&mut self, ctx: &mut Context<'_>, field: Field, value: u64) {
         match self.shadow() {
-            Some(shadow) => region::store(ctx.memory, shadow, field, value & field.width().mask()),
+            Some(shadow) => match self.held_data_mut(shadow) {
+                Some(held) => held.set(field, value),
+                None => region::store(ctx.memory, shadow, field, value & field.width().mask()),
+            },
             None => self.write(ctx, field, value),
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rootmode::explain::{Refusals, Refused};
-use rootmode::machine::{Findings, Machine, describe, describe_trusted, exit_status};
+use rootmode::machine::{Findings, Machine, describe, describe_held, describe_trusted, exit_status};
 use rootmode_arch::record::{Payload, Stop};
 use rootmode_cpu::board::Stopped;
 use serde::Serialize;
@@ -48,7 +48,10 @@ impl Watched {
                 (Payload::Trusted(trusted), Format::Text) => {
                     anstream::eprintln!("{}", describe_trusted(&record, trusted));
                 }
-                (Payload::Stale(_) | Payload::Trusted(_), Format::Json) => line(&record)?,
+                (Payload::Held(held), Format::Text) => {
+                    anstream::eprintln!("{}", describe_held(&record, held));
+                }
+                (Payload::Stale(_) | Payload::Trusted(_) | Payload::Held(_), Format::Json) => line(&record)?,
                 _ => {}
             }
         }
