@@ -309,6 +309,14 @@ impl Bench {
 
     /// VMLAUNCH or VMRESUME of the VMCS as the bench has it, and the guest until it exits.
     pub(crate) fn run(&mut self) -> End {
+        match self.enter() {
+            Outcome::Entered => self.go_on(),
+            _ => End::Fail(self.vmread(Field::InstructionError)),
+        }
+    }
+
+    /// VMLAUNCH or VMRESUME alone.
+    pub(crate) fn enter(&mut self) -> Outcome {
         for field in Field::ALL {
             if let Some(value) = self.vmcs.get(field) {
                 self.execute(Instruction::Vmwrite { encoding: field.encoding().into(), value })
@@ -316,10 +324,13 @@ impl Bench {
             }
         }
         let entry = if self.launched { Instruction::Vmresume } else { Instruction::Vmlaunch };
-        match self.execute(entry).expect("VM entry itself does not fault") {
-            Outcome::Entered => self.go_on(),
-            _ => End::Fail(self.vmread(Field::InstructionError)),
-        }
+        self.execute(entry).expect("VM entry itself does not fault")
+    }
+
+    /// The guest for so many ticks, which it does not leave.
+    pub(crate) fn ticks(&mut self, count: u64) {
+        let until = self.cpu().tick + count;
+        assert_eq!(self.board.run(until).stop, Stop::Limit);
     }
 
     /// What a guest does that has been entered.

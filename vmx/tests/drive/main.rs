@@ -6,4 +6,6 @@ mod bench;
 mod flips;
 mod notes;
 mod random;
+mod round_trip;
 mod scenarios;
+mod virtual_apic;

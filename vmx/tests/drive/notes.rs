@@ -48,8 +48,13 @@ impl Bench {
 #[test]
 fn of_two_events_at_a_boundary_the_one_with_priority_exits() {
     type Cause = (ExitReason, fn(&mut Bench));
-    let causes: [Cause; 8] = [
+    let causes: [Cause; 9] = [
         (ExitReason::INIT, |b| b.post(Message::Init)),
+        (ExitReason::TPR_BELOW_THRESHOLD, |b| {
+            b.tpr_shadow(0);
+            b.secondary(SecondaryControls::VIRTUALIZE_APIC_ACCESSES);
+            b.set(Field::TprThreshold, 1);
+        }),
         (ExitReason::MONITOR_TRAP_FLAG, |b| b.set(Field::EntryInterruptionInfo, PENDING_MTF)),
         // A pending breakpoint exits as #DB.
         (ExitReason::EXCEPTION_OR_NMI, |b| {
@@ -87,8 +92,8 @@ fn of_two_events_at_a_boundary_the_one_with_priority_exits() {
             let told = (bench.vmread(Field::ExitReason), bench.vmread(Field::GuestRip));
             assert_eq!(told, (reason(*first), CODE));
             let vector = match n {
-                2 => 0x8000_0301,
-                5 => 0x8000_0202,
+                3 => 0x8000_0301,
+                6 => 0x8000_0202,
                 _ => 0,
             };
             assert_eq!(bench.vmread(Field::ExitInterruptionInfo), vector, "{first:?}");
