@@ -9,8 +9,8 @@ use rootmode_vmx::drive::offered::REVISION;
 const VMXON: [u64; 2] = [0x1_3000, 0x1_4000];
 const VMCS: u64 = 0x1_5000;
 const OTHER: u64 = 0x1_6000;
-/// A word in memory that holds a region's address.
-const POINTER: i32 = 0x1_2100;
+/// Words in memory that hold a region's address, one a processor.
+const POINTER: [i32; 2] = [0x1_2100, 0x1_2108];
 /// A field without meaning for entries, and a value.
 const FIELD: u32 = Field::TscOffset.encoding();
 const VALUE: u64 = 0x5a;
@@ -56,22 +56,22 @@ fn judge(run: impl Fn(bool, Box<dyn Choices + Send>) -> Vec<HeldRegion>) -> Held
     *found.first().expect("the mistake is found")
 }
 
-/// Puts the address of a region where the next instruction finds it.
-fn point(a: &mut CodeAssembler, region: u64) -> Result<(), IcedError> {
-    a.mov(qword_ptr(POINTER), region as i32)
+/// Puts the address of a region where processor `n`'s next instruction finds it.
+fn point(a: &mut CodeAssembler, n: usize, region: u64) -> Result<(), IcedError> {
+    a.mov(qword_ptr(POINTER[n]), region as i32)
 }
 
 /// VMXON on processor `n`.
 fn begin(a: &mut CodeAssembler, n: usize) -> Result<(), IcedError> {
-    point(a, VMXON[n])?;
-    a.vmxon(qword_ptr(POINTER))
+    point(a, n, VMXON[n])?;
+    a.vmxon(qword_ptr(POINTER[n]))
 }
 
-/// VMPTRLD of `region`, and VMWRITE of the value, after VMCLEAR, which new regions need.
+/// On processor 0: VMPTRLD of `region`, and VMWRITE of the value, after VMCLEAR, which new regions need.
 fn fill(a: &mut CodeAssembler, region: u64) -> Result<(), IcedError> {
-    point(a, region)?;
-    a.vmclear(qword_ptr(POINTER))?;
-    a.vmptrld(qword_ptr(POINTER))?;
+    point(a, 0, region)?;
+    a.vmclear(qword_ptr(POINTER[0]))?;
+    a.vmptrld(qword_ptr(POINTER[0]))?;
     a.mov(eax, FIELD)?;
     a.mov(ebx, VALUE as u32)?;
     a.vmwrite(rax, rbx)
@@ -96,7 +96,7 @@ fn a_vmcs_that_moves_to_another_processor() {
             begin(a, 0)?;
             fill(a, VMCS)?;
             if corrected {
-                a.vmclear(qword_ptr(POINTER))?;
+                a.vmclear(qword_ptr(POINTER[0]))?;
             }
             a.mov(dword_ptr(FLAG), 1)?;
             a.set_label(&mut wait)?;
@@ -108,8 +108,8 @@ fn a_vmcs_that_moves_to_another_processor() {
             a.cmp(dword_ptr(FLAG), 1)?;
             a.jne(wait)?;
             begin(a, 1)?;
-            point(a, VMCS)?;
-            a.vmptrld(qword_ptr(POINTER))?;
+            point(a, 1, VMCS)?;
+            a.vmptrld(qword_ptr(POINTER[1]))?;
             // What the first processor wrote never came here.
             stop_with(a, if corrected { VALUE } else { 0 })
         });
@@ -127,14 +127,14 @@ fn a_vmcs_that_is_copied_to_another_region() {
             begin(a, 0)?;
             fill(a, VMCS)?;
             if corrected {
-                a.vmclear(qword_ptr(POINTER))?;
+                a.vmclear(qword_ptr(POINTER[0]))?;
             }
             a.mov(rsi, VMCS)?;
             a.mov(rdi, OTHER)?;
             a.mov(ecx, 512)?;
             a.rep().movsq()?;
-            point(a, OTHER)?;
-            a.vmptrld(qword_ptr(POINTER))?;
+            point(a, 0, OTHER)?;
+            a.vmptrld(qword_ptr(POINTER[0]))?;
             stop_with(a, if corrected { VALUE } else { 0 })
         });
         held(virtual_machines(&[program], choices))
@@ -151,8 +151,8 @@ fn a_region_that_is_used_for_something_else() {
             // Another VMCS becomes current; the first stays active.
             fill(a, OTHER)?;
             if corrected {
-                point(a, VMCS)?;
-                a.vmclear(qword_ptr(POINTER))?;
+                point(a, 0, VMCS)?;
+                a.vmclear(qword_ptr(POINTER[0]))?;
             }
             a.mov(rdi, VMCS)?;
             a.mov(qword_ptr(rdi + 0x800), 7)?;
@@ -174,7 +174,7 @@ fn a_vmclear_on_the_wrong_processor() {
             a.set_label(&mut asked)?;
             a.cmp(dword_ptr(FLAG + 4), 1)?;
             a.jne(asked)?;
-            a.vmclear(qword_ptr(POINTER))?;
+            a.vmclear(qword_ptr(POINTER[0]))?;
             a.mov(dword_ptr(FLAG), 2)?;
             a.set_label(&mut wait)?;
             a.jmp(wait)
@@ -188,9 +188,9 @@ fn a_vmclear_on_the_wrong_processor() {
             a.set_label(&mut wait)?;
             a.cmp(dword_ptr(FLAG), if corrected { 2 } else { 1 })?;
             a.jne(wait)?;
-            a.mov(qword_ptr(POINTER + 8), VMCS as i32)?;
-            a.vmclear(qword_ptr(POINTER + 8))?;
-            a.vmptrld(qword_ptr(POINTER + 8))?;
+            point(a, 1, VMCS)?;
+            a.vmclear(qword_ptr(POINTER[1]))?;
+            a.vmptrld(qword_ptr(POINTER[1]))?;
             stop_with(a, if corrected { VALUE } else { 0 })
         });
         held(virtual_machines(&[first, second], choices))
@@ -210,8 +210,8 @@ fn a_held_vmcs_comes_back_with_its_data_and_its_launch_state_and_may_be_asked_fo
             a.vmwrite(rax, rbx)?;
             a.mov(rsi, VMCS)?;
             a.mov(eax, dword_ptr(rsi))?;
-            point(a, VMCS)?;
-            a.vmptrld(qword_ptr(POINTER))?;
+            point(a, 0, VMCS)?;
+            a.vmptrld(qword_ptr(POINTER[0]))?;
             stop_with(a, VALUE)
         });
         let found = held(virtual_machines(&[program], Box::new(Seeded::new(seed))));
