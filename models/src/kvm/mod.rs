@@ -1,13 +1,16 @@
 //! KVM as an executable model: L0's tasks, MSR interception as pure functions of configuration, and known bugs as data.
 
+pub mod abi;
 mod disabled_exits;
 mod errno;
 pub mod filter;
 pub mod host;
 pub mod interception;
+pub mod ioctl;
 pub mod nested;
 mod regression;
 mod tables;
+pub mod vm;
 
 pub use disabled_exits::{DisabledExits, ExitHost};
 pub use errno::Errno;

@@ -54,7 +54,7 @@ impl Tasks {
         self.desk().opened_gates.push(cpu);
     }
 
-    /// Number of the task that runs now, counted in order of [`Executor::spawn`].
+    /// Number of the task that runs now, as [`Executor::spawn`] gave it.
     pub fn running(&self) -> u16 {
         self.desk().running
     }
@@ -164,7 +164,7 @@ impl Executor {
         self.tasks.clone()
     }
 
-    /// Adds a task, which first runs when it is chosen. Returns its number.
+    /// Adds a task, which first runs when it is chosen. Returns its number, the lowest that no task has.
     pub fn spawn(&mut self, body: impl Future<Output = ()> + Send + 'static) -> u16 {
         self.add(Box::pin(body), false)
     }
@@ -175,8 +175,18 @@ impl Executor {
     }
 
     fn add(&mut self, body: Body, worker: bool) -> u16 {
-        self.bodies.push(Some(Task { body, wait: Wait::Point(Point::Reschedule), worker }));
-        (self.bodies.len() - 1) as u16
+        let task = Some(Task { body, wait: Wait::Point(Point::Reschedule), worker });
+        let number = match self.bodies.iter().position(Option::is_none) {
+            Some(free) => {
+                self.bodies[free] = task;
+                free
+            }
+            None => {
+                self.bodies.push(task);
+                self.bodies.len() - 1
+            }
+        };
+        number as u16
     }
 
     /// Lets one runnable task continue to its next wait. Runnable tasks are offered in order of their numbers, those

@@ -52,10 +52,12 @@ impl Frames {
     }
 }
 
-/// A memory slot: guest-physical 0 to `bytes` occupies a window of host-physical addresses.
+/// A memory slot: a range of guest-physical addresses that occupies a window of host-physical ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot {
-    /// Host-physical address of guest-physical 0.
+    /// Guest-physical address of the first byte.
+    pub guest: GuestPhysical,
+    /// Host-physical address of the first byte.
     pub base: HostPhysical,
     /// Size.
     pub bytes: u64,
@@ -63,30 +65,46 @@ pub struct Slot {
 
 impl Slot {
     /// Where `guest` lies; `None` outside the slot.
+    pub const fn host(&self, guest: GuestPhysical) -> Option<HostPhysical> {
+        let inside = guest.0.wrapping_sub(self.guest.0);
+        if inside < self.bytes { Some(self.base.offset(inside)) } else { None }
+    }
+}
+
+/// The memory slots of a VM.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slots(pub Vec<Slot>);
+
+impl Slots {
+    /// Where `guest` lies; `None` outside every slot.
     pub fn host(&self, guest: GuestPhysical) -> Option<HostPhysical> {
-        (guest.0 < self.bytes).then(|| self.base.offset(guest.0))
+        self.0.iter().find_map(|slot| slot.host(guest))
     }
 }
 
 /// L1's memory for the pure functions that read L1's maps.
 pub(super) struct SlotReader<'a> {
     pub(super) memory: &'a PhysicalMemory,
-    pub(super) slot: Slot,
+    pub(super) slots: &'a Slots,
 }
 
 impl GuestMemory for SlotReader<'_> {
     fn read(&mut self, address: u64, buffer: &mut [u8]) -> Result<(), Unreadable> {
-        let end = address.checked_add(buffer.len() as u64);
-        let host =
-            self.slot.host(GuestPhysical(address)).filter(|_| end.is_some_and(|end| end <= self.slot.bytes));
-        self.memory.read(host.ok_or(Unreadable { address })?, buffer);
+        let mut done = 0;
+        while done < buffer.len() {
+            let at = address.checked_add(done as u64).ok_or(Unreadable { address })?;
+            let host = self.slots.host(GuestPhysical(at)).ok_or(Unreadable { address })?;
+            let count = (buffer.len() - done).min(4096 - (at & 0xfff) as usize);
+            self.memory.read(host, &mut buffer[done..done + count]);
+            done += count;
+        }
         Ok(())
     }
 }
 
 impl SlotReader<'_> {
-    /// The 8 bytes at a guest-physical address; `None` outside the slot.
+    /// The 8 bytes at a guest-physical address; `None` outside the slots.
     pub(super) fn quadword(&self, address: u64) -> Option<u64> {
-        self.slot.host(GuestPhysical(address)).map(|host| self.memory.read_u64(host))
+        self.slots.host(GuestPhysical(address)).map(|host| self.memory.read_u64(host))
     }
 }

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use rootmode_arch::record::{Level, Observer, Payload, Record, Stop};
 use rootmode_arch::{Cr4, Gpr, GuestPhysical, HostPhysical, RFlags, Vendor};
 use rootmode_cpu::board::Board;
-use rootmode_cpu::{Cpu, Fault, Instruction, Model, Outcome, gate_address};
+use rootmode_cpu::{Activity, Cpu, Fault, Instruction, Model, Outcome, gate_address};
 
-use super::frames::{Frames, Slot, SlotReader};
+use super::frames::{Frames, Slot, SlotReader, Slots};
 use super::second_stage::{Rights, Tables};
 
 /// L0 did something that cannot be right: a bug of the model, never the guest's doing.
@@ -77,10 +77,12 @@ impl Observer for Shared {
 pub struct Machine {
     /// Memory, processor, clock, devices of L1.
     pub board: Board,
-    pub(super) frames: Frames,
-    pub(super) slot: Slot,
+    pub(crate) frames: Frames,
+    pub(crate) slots: Slots,
+    /// The physical processor that the running task is on.
+    pub(crate) current: u8,
     /// L1's second stage.
-    pub(super) tables01: Tables,
+    pub(crate) tables01: Tables,
     /// The shadow of L1's second stage, while there is one.
     pub(super) shadow: Option<Tables>,
     /// Someone unlinked a leaf of the shadow: the next entry flushes.
@@ -96,15 +98,12 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new(
+    pub(crate) fn new(
         mut board: Board,
-        memory: u64,
-        slot: HostPhysical,
         vendor: Vendor,
         observer: Option<Box<dyn Observer + Send>>,
     ) -> Result<Self, HostBug> {
         let mut frames = Frames::new(&mut board.memory).map_err(|_| HostBug::OutOfFrames)?;
-        board.memory.add_ram(slot, memory).map_err(|_| HostBug::OutOfFrames)?;
         let tables01 = Tables::new(vendor, &mut frames, &mut board.memory).ok_or(HostBug::OutOfFrames)?;
         let nested = Arc::new(Mutex::new(false));
         let observer = observer.map(|observer| Shared(Arc::new(Mutex::new(observer))));
@@ -116,7 +115,8 @@ impl Machine {
         Ok(Self {
             board,
             frames,
-            slot: Slot { base: slot, bytes: memory },
+            slots: Slots::default(),
+            current: 0,
             tables01,
             shadow: None,
             flush_requested: false,
@@ -128,26 +128,33 @@ impl Machine {
         })
     }
 
-    pub(super) fn cpu(&self) -> &Cpu {
-        &self.board.processors()[0].cpu
+    /// Adds a window of zeroed memory at `slot.base` and the slot that occupies it.
+    pub(crate) fn add_slot(&mut self, slot: Slot) -> Result<(), HostBug> {
+        self.board.memory.add_ram(slot.base, slot.bytes).map_err(|_| HostBug::OutOfFrames)?;
+        self.slots.0.push(slot);
+        Ok(())
     }
 
-    pub(super) fn cpu_mut(&mut self) -> &mut Cpu {
-        &mut self.board.processors_mut()[0].cpu
+    pub(crate) fn cpu(&self) -> &Cpu {
+        &self.board.processors()[usize::from(self.current)].cpu
+    }
+
+    pub(crate) fn cpu_mut(&mut self) -> &mut Cpu {
+        &mut self.board.processors_mut()[usize::from(self.current)].cpu
     }
 
     /// A frame of L0's memory.
-    pub(super) fn frame(&mut self, count: u64) -> Result<HostPhysical, HostBug> {
+    pub(crate) fn frame(&mut self, count: u64) -> Result<HostPhysical, HostBug> {
         self.frames.take(&mut self.board.memory, count).ok_or(HostBug::OutOfFrames)
     }
 
     /// Executes an instruction as a value.
-    pub(super) fn execute(&mut self, instruction: Instruction) -> Result<Outcome, HostBug> {
-        self.board.execute(0, &instruction).map_err(|fault| HostBug::Fault { instruction, fault })
+    pub(crate) fn execute(&mut self, instruction: Instruction) -> Result<Outcome, HostBug> {
+        self.board.execute(self.current, &instruction).map_err(|fault| HostBug::Fault { instruction, fault })
     }
 
     /// Executes a VMX instruction that must succeed.
-    pub(super) fn vmx(&mut self, instruction: Instruction) -> Result<Outcome, HostBug> {
+    pub(crate) fn vmx(&mut self, instruction: Instruction) -> Result<Outcome, HostBug> {
         let outcome = self.execute(instruction)?;
         let failed = self.cpu().rflags().intersects(RFlags::CF | RFlags::ZF);
         if outcome != Outcome::Entered && failed {
@@ -161,16 +168,24 @@ impl Machine {
         Ok(outcome)
     }
 
-    /// Parks the processor in host mode at gate 0: nothing of the host runs there but L0.
-    pub(super) fn park(&mut self) {
-        let rip = gate_address(0).0;
+    /// Stands the processor in host mode at its gate: nothing of the host runs there but L0.
+    pub(crate) fn park(&mut self) {
+        let rip = gate_address(self.current.into()).0;
         let cpu = self.cpu_mut();
         cpu.rip = rip;
+        cpu.activity = Activity::Active;
+        cpu.refresh();
+    }
+
+    /// Nothing runs on the processor until the next entry.
+    pub(crate) fn idle(&mut self) {
+        let cpu = self.cpu_mut();
+        cpu.activity = Activity::Halted;
         cpu.refresh();
     }
 
     /// L2 runs from now on, or no longer does.
-    pub(super) fn set_nested(&mut self, on: bool) {
+    pub(crate) fn set_nested(&mut self, on: bool) {
         if let Ok(mut nested) = self.nested.lock() {
             *nested = on;
         }
@@ -180,19 +195,19 @@ impl Machine {
     pub(super) fn emit(&mut self, level: Level, payload: Payload) {
         let tick = self.cpu().tick;
         if let Some(observer) = &mut self.observer {
-            observer.observe(&Record { tick, vcpu: 0, level, payload });
+            observer.observe(&Record { tick, vcpu: self.current, level, payload });
         }
     }
 
     /// L0 completed an instruction for a guest: it costs what it would have cost the processor.
-    pub(super) fn charge(&mut self) {
+    pub(crate) fn charge(&mut self) {
         self.cpu_mut().tick += 1;
     }
 
     /// A port access of `level`, on L1's bus. An IN answers the value.
     pub(super) fn port(&mut self, level: Level, port: u16, size: u8, output: Option<u32>) -> u32 {
         let mask = u32::MAX >> (32 - 8 * u32::from(size));
-        let (value, stop) = self.board.with_processor(0, |processor, ctx| {
+        let (value, stop) = self.board.with_processor(self.current, |processor, ctx| {
             let tick = processor.cpu.tick;
             let value = match output {
                 Some(value) => {
@@ -215,7 +230,7 @@ impl Machine {
 
     /// Maps the page of L1's address space that was touched. False: nothing is there.
     pub(super) fn map01(&mut self, address: GuestPhysical) -> Result<bool, HostBug> {
-        let Some(host) = self.slot.host(address.page_base()) else { return Ok(false) };
+        let Some(host) = self.slots.host(address.page_base()) else { return Ok(false) };
         self.tables01
             .map(&mut self.board.memory, &mut self.frames, address, host, Rights::ALL)
             .ok_or(HostBug::OutOfFrames)?;
@@ -224,15 +239,15 @@ impl Machine {
 
     /// L1's memory, to read.
     pub(super) fn l1(&self) -> SlotReader<'_> {
-        SlotReader { memory: &self.board.memory, slot: self.slot }
+        SlotReader { memory: &self.board.memory, slots: &self.slots }
     }
 
     /// A general-purpose register other than the ones that the processor switches.
-    pub(super) fn gpr(&self, gpr: Gpr) -> u64 {
+    pub(crate) fn gpr(&self, gpr: Gpr) -> u64 {
         self.cpu().register(gpr)
     }
 
-    pub(super) fn set_gpr(&mut self, gpr: Gpr, value: u64) {
+    pub(crate) fn set_gpr(&mut self, gpr: Gpr, value: u64) {
         self.cpu_mut().gpr[gpr as usize] = value;
     }
 }

@@ -3,19 +3,56 @@
 //! [`Host`] is a board with a physical processor, on which L0 executes its instructions as values. L1 runs as its guest,
 //! and what L1 does with VMX or SVM, L0 emulates (nested virtualization): `vmx/` and `svm/`.
 
+mod backend;
 mod executor;
 mod frames;
 mod machine;
 mod point;
 mod second_stage;
+mod state;
 mod supervisor;
 mod svm;
 mod vmx;
 mod worker;
 
+use std::sync::{Arc, Mutex};
+
+use rootmode_arch::Vendor;
+use rootmode_cpu::Cpu;
+
+use crate::kvm::Filter;
+use crate::kvm::interception::Configuration;
+
+pub(crate) use vmx::lock;
+
+pub use backend::{Backend, Cause, Entry, Exit, Injection, Touched};
 pub use executor::{Executor, Lock, Step, Tasks, Yield};
-pub use frames::{Frames, Slot};
+pub use frames::{Frames, Slot, Slots};
 pub use machine::{HostBug, Machine};
 pub use point::{Point, Wait};
 pub use second_stage::{Access12, Guest12, Mapped12, Refused, Rights, Tables};
+pub use state::State;
 pub use supervisor::{Host, HostConfig, SLOT_BASE};
+
+/// A vCPU of `start`'s vendor on physical processor `processor`, set up and not entered yet.
+///
+/// # Errors
+/// [`HostBug`] if L0 cannot set itself up.
+pub(crate) fn backend(
+    machine: Arc<Mutex<Machine>>,
+    processor: u8,
+    tasks: Tasks,
+    mmu: Lock,
+    start: &Cpu,
+    configuration: Configuration,
+    filter: Filter,
+) -> Result<Box<dyn Backend>, HostBug> {
+    Ok(match start.model.vendor() {
+        Vendor::Intel => {
+            Box::new(vmx::VmxVcpu::new(machine, processor, tasks, mmu, start, configuration, filter)?)
+        }
+        Vendor::Amd => {
+            Box::new(svm::SvmVcpu::new(machine, processor, tasks, mmu, start, configuration, filter)?)
+        }
+    })
+}

@@ -4,7 +4,7 @@
 use rootmode_arch::{GuestPhysical, HostPhysical, Vendor};
 use rootmode_mmu::PhysicalMemory;
 
-use super::frames::{Frames, SlotReader};
+use super::frames::{Frames, SlotReader, Slots};
 
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 const LARGE: u64 = 1 << 7;
@@ -90,6 +90,25 @@ impl Tables {
         Ok(table.offset((guest.0 >> 12 & 0x1ff) * 8))
     }
 
+    /// The place of the leaf for `guest`, below tables that are made if they are missing.
+    fn place_of(
+        &mut self,
+        memory: &mut PhysicalMemory,
+        frames: &mut Frames,
+        guest: GuestPhysical,
+    ) -> Option<HostPhysical> {
+        loop {
+            match self.place(memory, guest) {
+                Ok(at) => return Some(at),
+                Err((missing, _)) => {
+                    let table = frames.take(memory, 1)?;
+                    self.below.push(table);
+                    memory.write_u64(missing, table.0 | 7);
+                }
+            }
+        }
+    }
+
     /// Maps the page of `guest` to that of `host`. `None` if no frame is left for a table.
     pub fn map(
         &mut self,
@@ -99,21 +118,27 @@ impl Tables {
         host: HostPhysical,
         rights: Rights,
     ) -> Option<()> {
-        let at = loop {
-            match self.place(memory, guest) {
-                Ok(at) => break at,
-                Err((missing, _)) => {
-                    let table = frames.take(memory, 1)?;
-                    self.below.push(table);
-                    memory.write_u64(missing, table.0 | 7);
-                }
-            }
-        };
+        let at = self.place_of(memory, frames, guest)?;
         if memory.read_u64(at) == 0 {
             self.mapped.push(guest.page_base());
         }
         memory.write_u64(at, self.leaf(host.page_base(), rights));
         Some(())
+    }
+
+    /// Makes the leaf for `guest` lead to `host` for a while. Answers the leaf's place and what was there, for whoever
+    /// puts it back. `None` if no frame is left for a table.
+    pub(crate) fn overlay(
+        &mut self,
+        memory: &mut PhysicalMemory,
+        frames: &mut Frames,
+        guest: GuestPhysical,
+        host: HostPhysical,
+    ) -> Option<(HostPhysical, u64)> {
+        let at = self.place_of(memory, frames, guest)?;
+        let old = memory.read_u64(at);
+        memory.write_u64(at, self.leaf(host, Rights::ALL));
+        Some((at, old))
     }
 
     /// Number of mapped pages.
@@ -250,7 +275,7 @@ impl Guest12 {
     pub(super) fn walk(
         &self,
         memory: &mut PhysicalMemory,
-        slot: super::frames::Slot,
+        slots: &Slots,
         address: GuestPhysical,
         access: Access12,
     ) -> Result<Mapped12, Refused> {
@@ -263,7 +288,7 @@ impl Guest12 {
         let mut rights = Rights::ALL;
         for level in (0..4_u32).rev() {
             let at = table + (address.0 >> (12 + 9 * level) & 0x1ff) * 8;
-            let entry = SlotReader { memory, slot }.quadword(at).ok_or(absent)?;
+            let entry = SlotReader { memory, slots }.quadword(at).ok_or(absent)?;
             if !self.present(entry) {
                 return Err(absent);
             }
@@ -281,7 +306,7 @@ impl Guest12 {
                 if missing {
                     return Err(Refused { malformed: false, present: true, rights: rights.bits() });
                 }
-                let dirty = self.mark(memory, slot, &path, access.write);
+                let dirty = self.mark(memory, slots, &path, access.write);
                 let within = (1_u64 << (12 + 9 * level)) - 1;
                 let guest = GuestPhysical(table & !within | address.0 & within);
                 return Ok(Mapped12 { guest, rights: Rights { write: rights.write && dirty, ..rights } });
@@ -291,13 +316,7 @@ impl Guest12 {
     }
 
     /// Sets the flags along the path; whether the leaf is dirty then (true without flags).
-    fn mark(
-        &self,
-        memory: &mut PhysicalMemory,
-        slot: super::frames::Slot,
-        path: &[(u64, u64)],
-        write: bool,
-    ) -> bool {
+    fn mark(&self, memory: &mut PhysicalMemory, slots: &Slots, path: &[(u64, u64)], write: bool) -> bool {
         if !self.accessed_dirty {
             return true;
         }
@@ -310,7 +329,7 @@ impl Guest12 {
             let leaf = index == path.len() - 1;
             let new = entry | accessed | if leaf && write { dirty } else { 0 };
             if new != *entry
-                && let Some(host) = slot.host(GuestPhysical(*at))
+                && let Some(host) = slots.host(GuestPhysical(*at))
             {
                 memory.write_u64(host, new);
             }

@@ -9,6 +9,7 @@ use rootmode_cpu::board::Board;
 use rootmode_cpu::{Bus, Cpu, Virtualization};
 
 use super::executor::{Executor, Step};
+use super::frames::Slot;
 use super::machine::{HostBug, Machine};
 use super::point::Wait;
 use super::svm::SvmVcpu;
@@ -49,6 +50,8 @@ pub struct HostConfig {
 pub struct Host {
     machine: Arc<Mutex<Machine>>,
     executor: Executor,
+    /// Bytes of L1's memory.
+    memory: u64,
     points: u64,
 }
 
@@ -65,7 +68,8 @@ impl Host {
         let mut physical = config.start.clone();
         physical.gpr = [0; 16];
         board.add_processor(physical, Some(config.extension));
-        let machine = Machine::new(board, config.memory, SLOT_BASE, vendor, config.observer)?;
+        let mut machine = Machine::new(board, vendor, config.observer)?;
+        machine.add_slot(Slot { guest: GuestPhysical(0), base: SLOT_BASE, bytes: config.memory })?;
         let machine = Arc::new(Mutex::new(machine));
         let mut executor = Executor::new();
         let tasks = executor.tasks();
@@ -75,6 +79,7 @@ impl Host {
             Vendor::Intel => {
                 let vcpu = VmxVcpu::new(
                     shared,
+                    0,
                     tasks.clone(),
                     lock,
                     &config.start,
@@ -86,6 +91,7 @@ impl Host {
             Vendor::Amd => {
                 let vcpu = SvmVcpu::new(
                     shared,
+                    0,
                     tasks.clone(),
                     lock,
                     &config.start,
@@ -98,14 +104,14 @@ impl Host {
         if config.reclaim {
             executor.spawn_worker(zap_worker(machine.clone(), tasks, mmu));
         }
-        Ok(Self { machine, executor, points: 0 })
+        Ok(Self { machine, executor, memory: config.memory, points: 0 })
     }
 
     /// Writes L1's memory from outside, as a loader does. Bytes beyond it are dropped.
     pub fn write_memory(&mut self, address: GuestPhysical, bytes: &[u8]) {
         let mut m = lock(&self.machine);
-        if let Some(at) = m.slot.host(address) {
-            let room = (m.slot.bytes - address.0).min(bytes.len() as u64) as usize;
+        if let Some(at) = m.slots.host(address) {
+            let room = (self.memory - address.0).min(bytes.len() as u64) as usize;
             m.board.memory.write(at, &bytes[..room]);
         }
     }
@@ -113,8 +119,8 @@ impl Host {
     /// All of L1's memory.
     pub fn memory(&self) -> Vec<u8> {
         let m = lock(&self.machine);
-        let mut bytes = vec![0; m.slot.bytes as usize];
-        m.board.memory.read(m.slot.base, &mut bytes);
+        let mut bytes = vec![0; self.memory as usize];
+        m.board.memory.read(SLOT_BASE, &mut bytes);
         bytes
     }
 

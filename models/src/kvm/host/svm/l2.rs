@@ -95,14 +95,14 @@ impl SvmVcpu {
         let write = info.contains(NpfInfo::WRITE);
         let fetch = info.contains(NpfInfo::FETCH);
         let mut m = self.m();
-        let slot = m.slot;
-        tables.walk(&mut m.board.memory, slot, address, Access12 { read: !fetch, write, fetch })
+        let Machine { board, slots, .. } = &mut *m;
+        tables.walk(&mut board.memory, slots, address, Access12 { read: !fetch, write, fetch })
     }
 
     /// Puts the page into the shadow.
     fn map_shadow(&self, address: GuestPhysical, mapped: Mapped12) -> Result<(), HostBug> {
         let mut m = self.m();
-        let Some(host) = m.slot.host(mapped.guest.page_base()) else {
+        let Some(host) = m.slots.host(mapped.guest.page_base()) else {
             m.stop = Some(Stop::Unmodelled(Linear(address.0)));
             return Ok(());
         };

@@ -5,6 +5,7 @@
 //! does, `nested` L1's SVM instructions, `entry` and `exit` the transitions to and from L2, `l2` the exits of L2, `msrs`
 //! the MSRs, `vmcb` access to VMCBs.
 
+mod backend;
 mod entry;
 mod exit;
 mod exits;
@@ -49,6 +50,8 @@ struct Nested {
 /// A vCPU on SVM.
 pub(super) struct SvmVcpu {
     machine: Arc<Mutex<Machine>>,
+    /// The physical processor that it is on.
+    physical: u8,
     tasks: Tasks,
     mmu: Lock,
     model: Arc<Model>,
@@ -67,10 +70,10 @@ pub(super) struct SvmVcpu {
     nested: Nested,
     /// What the last entry injected.
     injected: EventInfo,
+    /// NMIs are blocked until IRET: an NMI was injected.
+    nmi_blocked: bool,
 }
 
-/// Gate at which L0 takes over after an exit.
-const GATE: u8 = 0;
 /// ASIDs of L1 and of L2.
 const ASID01: u64 = 1;
 const ASID02: u64 = 2;
@@ -95,9 +98,10 @@ const INTERCEPTS: [Intercept; 15] = [
 ];
 
 impl SvmVcpu {
-    /// A vCPU that starts in the state `start`.
+    /// A vCPU on physical processor `physical` that starts in the state `start`.
     pub(super) fn new(
         machine: Arc<Mutex<Machine>>,
+        physical: u8,
         tasks: Tasks,
         mmu: Lock,
         start: &Cpu,
@@ -115,6 +119,7 @@ impl SvmVcpu {
         let processor = Processor::new("l1", *model.features(), model.physical_width());
         let [vmcb01, vmcb02, msrpm01, msrpm02, iopm] = {
             let mut m = lock(&machine);
+            m.current = physical;
             let pages = [1, 1, 2, 2, 3];
             let mut frames = [HostPhysical(0); 5];
             for (frame, count) in frames.iter_mut().zip(pages) {
@@ -125,6 +130,7 @@ impl SvmVcpu {
         let vcpu = Self {
             nested_map: NestedMsrpm::new(bugs),
             machine,
+            physical,
             tasks,
             mmu,
             model,
@@ -148,13 +154,16 @@ impl SvmVcpu {
                 shadow_of: None,
             },
             injected: EventInfo::NONE,
+            nmi_blocked: false,
         };
         vcpu.set_up(start)?;
         Ok(vcpu)
     }
 
     fn m(&self) -> MutexGuard<'_, Machine> {
-        lock(&self.machine)
+        let mut m = lock(&self.machine);
+        m.current = self.physical;
+        m
     }
 
     /// Enables SVM, and fills vmcb01 with L1's start state.
@@ -205,7 +214,7 @@ impl SvmVcpu {
         let page_table = m.frame(1)?;
         let hsave = m.frame(1)?;
         let cpu = m.cpu_mut();
-        cpu.enter_long_mode(page_table.0, gate_address(0).0, 0);
+        cpu.enter_long_mode(page_table.0, gate_address(self.physical.into()).0, 0);
         cpu.cr4 = Cr4::PAE;
         cpu.efer = cpu.efer.with(Efer::SVME);
         cpu.gpr = start.gpr;
@@ -237,7 +246,7 @@ impl SvmVcpu {
             self.intercepts.before_entry(&self.config, &self.filter);
             self.tasks.point(Point::BeforeEntry).await;
             self.enter()?;
-            self.tasks.wait(Wait::Gate(GATE)).await;
+            self.tasks.wait(Wait::Gate(self.physical)).await;
             self.m().execute(Instruction::Vmsave { vmcb: self.vmcb01.0 })?;
             self.tasks.point(Point::AfterExit).await;
             self.handle_exit().await?;

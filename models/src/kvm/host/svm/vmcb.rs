@@ -40,7 +40,7 @@ impl SvmVcpu {
     /// Where a VMCB of L1 is, if L1 may use the address.
     pub(super) fn vmcb12_at(&self, address: u64) -> Option<HostPhysical> {
         let legal = address & 0xfff == 0 && address < self.processor.physical_limit();
-        self.m().slot.host(GuestPhysical(address)).filter(|_| legal)
+        self.m().slots.host(GuestPhysical(address)).filter(|_| legal)
     }
 }
 

@@ -112,7 +112,7 @@ impl VmxVcpu {
         let Some(index) = index.and_then(|index| u32::try_from(index).ok()) else { return Ok(false) };
         let Some(value) = self.read_msr(index)? else { return Ok(false) };
         let mut m = self.m();
-        let Some(host) = m.slot.host(rootmode_arch::GuestPhysical(at.wrapping_add(8))) else {
+        let Some(host) = m.slots.host(rootmode_arch::GuestPhysical(at.wrapping_add(8))) else {
             return Ok(false);
         };
         m.board.memory.write_u64(host, value);

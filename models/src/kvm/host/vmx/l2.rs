@@ -116,14 +116,14 @@ impl VmxVcpu {
             fetch: qualification & 4 != 0,
         };
         let mut m = self.m();
-        let slot = m.slot;
-        tables.walk(&mut m.board.memory, slot, address, access)
+        let Machine { board, slots, .. } = &mut *m;
+        tables.walk(&mut board.memory, slots, address, access)
     }
 
     /// Puts the page into the shadow. A page of L1 that is not in the slot is left to the next exit.
     fn map_shadow(&self, address: GuestPhysical, mapped: Mapped12) -> Result<(), HostBug> {
         let mut m = self.m();
-        let Some(host) = m.slot.host(mapped.guest.page_base()) else {
+        let Some(host) = m.slots.host(mapped.guest.page_base()) else {
             m.stop = Some(rootmode_arch::record::Stop::Unmodelled(rootmode_arch::Linear(address.0)));
             return Ok(());
         };

@@ -5,6 +5,7 @@
 //! instructions point to, `nested` is L1's VMX operation, `entry` and `exit` are the transitions to and from L2, `msrs`
 //! the MSRs.
 
+mod backend;
 mod capabilities;
 mod entry;
 mod exit;
@@ -59,6 +60,8 @@ struct Nested {
 /// A vCPU on VMX.
 pub(super) struct VmxVcpu {
     machine: Arc<Mutex<Machine>>,
+    /// The physical processor that it is on.
+    processor: u8,
     tasks: Tasks,
     mmu: Lock,
     model: Arc<Model>,
@@ -77,16 +80,15 @@ pub(super) struct VmxVcpu {
     nested: Nested,
 }
 
-/// Gate at which L0 takes over after an exit.
-const GATE: u8 = 0;
 /// VPIDs of L1 and of L2.
 const VPID01: u64 = 1;
 const VPID02: u64 = 2;
 
 impl VmxVcpu {
-    /// A vCPU that starts in the state `start`.
+    /// A vCPU on physical processor `processor` that starts in the state `start`.
     pub(super) fn new(
         machine: Arc<Mutex<Machine>>,
+        processor: u8,
         tasks: Tasks,
         mmu: Lock,
         start: &Cpu,
@@ -99,11 +101,13 @@ impl VmxVcpu {
         intercepts.set_apic_mode(&config, &filter);
         let (vmcs01, vmcs02, bitmap01, bitmap02) = {
             let mut m = lock(&machine);
+            m.current = processor;
             (m.frame(1)?, m.frame(1)?, m.frame(1)?, m.frame(1)?)
         };
         let own = |region| OwnVmcs { region, launched: false };
         let mut vcpu = Self {
             machine,
+            processor,
             tasks,
             mmu,
             capabilities: offered::capabilities(&capabilities::OFFER, &model),
@@ -132,7 +136,9 @@ impl VmxVcpu {
     }
 
     fn m(&self) -> MutexGuard<'_, Machine> {
-        lock(&self.machine)
+        let mut m = lock(&self.machine);
+        m.current = self.processor;
+        m
     }
 
     fn vmread(&self, field: Field) -> Result<u64, HostBug> {
@@ -173,7 +179,7 @@ impl VmxVcpu {
             self.tasks.point(Point::BeforeEntry).await;
             self.serve_flush()?;
             self.enter()?;
-            self.tasks.wait(Wait::Gate(GATE)).await;
+            self.tasks.wait(Wait::Gate(self.processor)).await;
             self.tasks.point(Point::AfterExit).await;
             self.handle_exit().await?;
         }
@@ -257,6 +263,6 @@ impl VmxVcpu {
 /// EPTP bits beside the root: write-back, four levels.
 const EPTP_BITS: u64 = 0x1e;
 
-pub(super) fn lock(machine: &Arc<Mutex<Machine>>) -> MutexGuard<'_, Machine> {
+pub(crate) fn lock(machine: &Arc<Mutex<Machine>>) -> MutexGuard<'_, Machine> {
     machine.lock().expect("no task panics while it holds the machine")
 }

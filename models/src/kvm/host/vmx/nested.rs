@@ -156,7 +156,7 @@ impl VmxVcpu {
     /// Where a VMCS region of L1 is, if the pointer is legal.
     fn region12(&self, pointer: u64) -> Option<HostPhysical> {
         let legal = pointer & 0xfff == 0 && pointer >> self.model.physical_width() == 0;
-        self.m().slot.host(GuestPhysical(pointer)).filter(|_| legal)
+        self.m().slots.host(GuestPhysical(pointer)).filter(|_| legal)
     }
 
     fn nested_vmxon(&mut self, pointer: u64) -> Result<End, HostBug> {

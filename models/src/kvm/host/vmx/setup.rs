@@ -1,12 +1,13 @@
 //! The fields of vmcs01 and vmcs02 that do not depend on what L1 does, and L1's start state.
 
-use rootmode_arch::{Cr0, Cr4, Efer, SegmentName};
+use rootmode_arch::{Cr0, Cr4, Efer, Feature, Gpr, SegmentName};
 use rootmode_cpu::{Cpu, Instruction, gate_address};
 use rootmode_vmx::definitions::controls::Word;
 use rootmode_vmx::drive::{offered::REVISION, segment_fields};
 use rootmode_vmx::{EntryControls, ExitControls, Field, PinControls, PrimaryControls, SecondaryControls};
 
 use super::super::machine::HostBug;
+use super::super::state::State;
 use super::{EPTP_BITS, VPID01, VmxVcpu};
 
 /// What L0 wants of each word, whoever runs.
@@ -42,10 +43,11 @@ impl VmxVcpu {
             let mut m = self.m();
             let page_table = m.frame(1)?;
             let vmxon = m.frame(1)?;
+            let gate = gate_address(self.processor.into()).0;
+            let has_xsave = self.model.has(Feature::Xsave);
             let cpu = m.cpu_mut();
-            cpu.enter_long_mode(page_table.0, gate_address(0).0, 0);
-            cpu.cr4 = Cr4::PAE;
-            cpu.cr4 = cpu.cr4.with(Cr4::VMXE);
+            cpu.enter_long_mode(page_table.0, gate, 0);
+            cpu.cr4 = Cr4::PAE.with(Cr4::VMXE).set(Cr4::OSXSAVE, has_xsave);
             cpu.refresh();
             m.board.memory.write_u32(vmxon, REVISION);
             m.vmx(Instruction::Vmxon { region: vmxon.0 })?;
@@ -60,7 +62,7 @@ impl VmxVcpu {
         let page = self.intercepts.map.as_page();
         self.m().board.memory.write(self.bitmap01, page);
         self.controls_of_l1()?;
-        self.start_state(start)?;
+        self.start_state(&State::of(start))?;
         let mut m = self.m();
         m.cpu_mut().gpr = start.gpr;
         m.cpu_mut().msrs = start.msrs;
@@ -85,7 +87,7 @@ impl VmxVcpu {
             (Field::HostCsSelector, 0x08),
             (Field::HostSsSelector, 0x10),
             (Field::HostTrSelector, 0x18),
-            (Field::HostRip, gate_address(0).0),
+            (Field::HostRip, gate_address(self.processor.into()).0),
             (Field::ExitControls, self.allowed(Word::Exit, EXIT)),
         ] {
             self.vmwrite(field, value)?;
@@ -112,7 +114,7 @@ impl VmxVcpu {
         Ok(())
     }
 
-    fn start_state(&self, start: &Cpu) -> Result<(), HostBug> {
+    pub(super) fn start_state(&self, start: &State) -> Result<(), HostBug> {
         for name in SegmentName::ALL {
             let segment = start.segment(name);
             let values =
@@ -122,24 +124,24 @@ impl VmxVcpu {
             }
         }
         for (field, value) in [
-            (Field::GuestCr0, start.cr0.with(Cr0::NE).0),
-            (Field::Cr0Shadow, start.cr0.0),
-            (Field::GuestCr3, start.cr3.0),
-            (Field::GuestCr4, start.cr4.with(Cr4::VMXE).0),
-            (Field::Cr4Shadow, start.cr4.0),
-            (Field::GuestEfer, start.efer.without(Efer::SVME).0),
-            (Field::GuestPat, start.msrs.pat),
+            (Field::GuestCr0, start.cr0 | Cr0::NE.0),
+            (Field::Cr0Shadow, start.cr0),
+            (Field::GuestCr3, start.cr3),
+            (Field::GuestCr4, start.cr4 | Cr4::VMXE.0),
+            (Field::Cr4Shadow, start.cr4),
+            (Field::GuestEfer, start.efer & !Efer::SVME.0),
+            (Field::GuestPat, start.pat),
             (Field::GuestDr7, start.dr7),
             (Field::GuestRip, start.rip),
-            (Field::GuestRsp, start.register(rootmode_arch::Gpr::Rsp)),
-            (Field::GuestRflags, start.rflags().0),
+            (Field::GuestRsp, start.gpr[Gpr::Rsp as usize]),
+            (Field::GuestRflags, start.rflags),
             (Field::GuestGdtrBase, start.gdtr.base),
             (Field::GuestGdtrLimit, start.gdtr.limit.into()),
             (Field::GuestIdtrBase, start.idtr.base),
             (Field::GuestIdtrLimit, start.idtr.limit.into()),
-            (Field::GuestSysenterCs, start.msrs.sysenter_cs),
-            (Field::GuestSysenterEsp, start.msrs.sysenter_esp),
-            (Field::GuestSysenterEip, start.msrs.sysenter_eip),
+            (Field::GuestSysenterCs, start.sysenter[0]),
+            (Field::GuestSysenterEsp, start.sysenter[1]),
+            (Field::GuestSysenterEip, start.sysenter[2]),
         ] {
             self.vmwrite(field, value)?;
         }

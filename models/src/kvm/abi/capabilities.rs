@@ -1,0 +1,132 @@
+//! Capabilities: what `KVM_CHECK_EXTENSION` answers, and exits: what `KVM_RUN` may return with.
+
+use super::State;
+use crate::kvm::Errno;
+
+/// A row of the table of capabilities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capability {
+    /// The kernel's name.
+    pub name: &'static str,
+    /// `KVM_CAP_*`.
+    pub number: u32,
+    /// What `KVM_CHECK_EXTENSION` answers.
+    pub value: i32,
+    /// What shows that it works.
+    pub test: &'static str,
+}
+
+/// A row of the table of exits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExitReason {
+    /// The kernel's name.
+    pub name: &'static str,
+    /// `kvm_run.exit_reason`.
+    pub number: u32,
+    /// What became of it; absent ones never come.
+    pub state: State,
+}
+
+macro_rules! capabilities {
+    ($($name:ident = $number:literal, $value:expr, $test:literal;)*) => {
+        /// Numbers of capabilities, by the kernel's names without `KVM_CAP_`.
+        pub mod cap {
+            $(#[doc = concat!("`KVM_CAP_", stringify!($name), "`.")] pub const $name: u32 = $number;)*
+        }
+
+        /// Every capability that is there. All others answer 0: what is absent is not advertised.
+        pub const CAPABILITIES: &[Capability] = &[$(Capability {
+            name: concat!("KVM_CAP_", stringify!($name)),
+            number: $number,
+            value: $value,
+            test: $test,
+        }),*];
+    };
+}
+
+capabilities! {
+    HLT = 1, 1, "a_guest_prints_and_halts";
+    USER_MEMORY = 3, 1, "slots_are_created_moved_logged_and_deleted";
+    SET_TSS_ADDR = 4, 1, "settings_of_a_vm_are_kept";
+    EXT_CPUID = 7, 1, "the_guest_sees_the_processor_that_the_client_described";
+    NR_VCPUS = 9, 4, "two_vcpus_share_memory";
+    NR_MEMSLOTS = 10, 32764, "slots_are_created_moved_logged_and_deleted";
+    MP_STATE = 14, 1, "registers_of_every_kind_pass";
+    COALESCED_MMIO = 15, 2, "coalesced_writes_do_not_exit";
+    SYNC_MMU = 16, 1, "a_clients_memory_is_seen_as_it_is_at_every_entry";
+    DESTROY_MEMORY_REGION_WORKS = 21, 1, "slots_are_created_moved_logged_and_deleted";
+    USER_NMI = 22, 1, "registers_of_every_kind_pass";
+    JOIN_MEMORY_REGIONS_WORKS = 30, 1, "slots_are_created_moved_logged_and_deleted";
+    SET_BOOT_CPU_ID = 34, 1, "settings_of_a_vm_are_kept";
+    SET_IDENTITY_MAP_ADDR = 37, 1, "settings_of_a_vm_are_kept";
+    ADJUST_CLOCK = 39, 0, "settings_of_a_vm_are_kept";
+    INTERNAL_ERROR_DATA = 40, 1, "what_cannot_be_emulated_is_an_internal_error";
+    VCPU_EVENTS = 41, 1, "registers_of_every_kind_pass";
+    INTR_SHADOW = 49, 1, "interrupts_wait_for_their_window";
+    DEBUGREGS = 50, 1, "registers_of_every_kind_pass";
+    ENABLE_CAP = 54, 1, "settings_of_a_vm_are_kept";
+    XSAVE = 55, 1, "vector_registers_survive_their_formats";
+    XCRS = 56, 1, "vector_registers_survive_their_formats";
+    GET_TSC_KHZ = 61, 1, "registers_of_every_kind_pass";
+    MAX_VCPUS = 66, 255, "two_vcpus_share_memory";
+    READONLY_MEM = 81, 1, "writes_to_read_only_slots_are_the_clients";
+    ENABLE_CAP_VM = 98, 1, "settings_of_a_vm_are_kept";
+    CHECK_EXTENSION_VM = 105, 1, "settings_of_a_vm_are_kept";
+    MAX_VCPU_ID = 128, 255, "two_vcpus_share_memory";
+    IMMEDIATE_EXIT = 136, 1, "a_triple_fault_shuts_down_and_immediate_exit_runs_nothing";
+    GET_MSR_FEATURES = 153, 1, "lists_say_how_long_they_are";
+    COALESCED_PIO = 162, 1, "coalesced_writes_do_not_exit";
+    X86_USER_SPACE_MSR = 188, 7, "msr_accesses_go_to_the_client_that_asked_for_them";
+    X86_MSR_FILTER = 189, 1, "msr_accesses_go_to_the_client_that_asked_for_them";
+    SREGS2 = 200, 1, "registers_of_every_kind_pass";
+    EXIT_HYPERCALL = 201, 1 << 12, "hypercalls_go_to_the_client_that_asked_for_them";
+    XSAVE2 = 208, 4096, "registers_of_every_kind_pass";
+    USER_MEMORY2 = 231, 1, "settings_of_a_vm_are_kept";
+    VM_TYPES = 235, 1, "the_system_answers";
+}
+
+/// What `KVM_CHECK_EXTENSION` answers.
+pub fn capability(number: u32) -> i32 {
+    CAPABILITIES.iter().find(|row| row.number == number).map_or(0, |row| row.value)
+}
+
+macro_rules! exits {
+    ($($name:ident = $number:literal, $state:ident $argument:tt;)*) => {
+        /// Every reason for which `KVM_RUN` returns on x86.
+        pub const EXITS: &[ExitReason] = &[$(ExitReason {
+            name: concat!("KVM_EXIT_", stringify!($name)),
+            number: $number,
+            state: exits!(@state $state $argument),
+        }),*];
+    };
+    (@state Works $test:literal) => { State::Works($test) };
+    (@state Absent $errno:ident) => { State::Absent(Errno::$errno) };
+}
+
+exits! {
+    UNKNOWN = 0, Absent Einval;
+    EXCEPTION = 1, Absent Einval;
+    IO = 2, Works "a_guest_prints_and_halts";
+    HYPERCALL = 3, Works "hypercalls_go_to_the_client_that_asked_for_them";
+    DEBUG = 4, Absent Einval;
+    HLT = 5, Works "a_guest_prints_and_halts";
+    MMIO = 6, Works "memory_without_a_slot_is_the_clients_to_answer";
+    IRQ_WINDOW_OPEN = 7, Works "interrupts_wait_for_their_window";
+    SHUTDOWN = 8, Works "a_triple_fault_shuts_down_and_immediate_exit_runs_nothing";
+    FAIL_ENTRY = 9, Works "a_state_that_cannot_be_entered_fails_the_entry";
+    INTR = 10, Works "a_kick_ends_an_endless_loop";
+    SET_TPR = 11, Works "lowering_the_task_priority_is_told";
+    TPR_ACCESS = 12, Absent Einval;
+    NMI = 16, Absent Einval;
+    INTERNAL_ERROR = 17, Works "what_cannot_be_emulated_is_an_internal_error";
+    SYSTEM_EVENT = 24, Absent Einval;
+    IOAPIC_EOI = 26, Absent Einval;
+    HYPERV = 27, Absent Einval;
+    X86_RDMSR = 29, Works "msr_accesses_go_to_the_client_that_asked_for_them";
+    X86_WRMSR = 30, Works "msr_accesses_go_to_the_client_that_asked_for_them";
+    DIRTY_RING_FULL = 31, Absent Einval;
+    X86_BUS_LOCK = 33, Absent Einval;
+    XEN = 34, Absent Einval;
+    NOTIFY = 37, Absent Einval;
+    MEMORY_FAULT = 39, Absent Einval;
+}

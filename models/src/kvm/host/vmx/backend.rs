@@ -1,0 +1,308 @@
+//! [`Backend`] on VMX: a vCPU whose run loop is somebody else's, on vmcs01.
+
+use std::sync::Arc;
+
+use rootmode_arch::{AccessRights, Cr0, Cr4, DescriptorTable, Efer, Gpr, GuestPhysical, RFlags, SegmentName};
+use rootmode_cpu::{DeliveryKind, Instruction, Model};
+use rootmode_vmx::definitions::controls::Word;
+use rootmode_vmx::drive::segment_fields;
+use rootmode_vmx::qualification::{CrAccess, CrAccessKind, Io};
+use rootmode_vmx::{EntryControls, ExitReason, Field, PrimaryControls};
+
+use super::super::backend::{Backend, Cause, Entry, Exit, Injection, Touched};
+use super::super::machine::HostBug;
+use super::super::state::State;
+use super::{EPTP_BITS, VmxVcpu, setup};
+use crate::kvm::Filter;
+use crate::kvm::interception::{Cause as Why, Configuration};
+
+/// CR0, CR3 and CR8 exits that a VM's clients need, beyond what L0 always wants.
+const PRIMARY: u32 = setup::PRIMARY
+    | PrimaryControls::USE_MSR_BITMAPS.0
+    | PrimaryControls::CR8_LOAD_EXITING.0
+    | PrimaryControls::CR8_STORE_EXITING.0;
+
+/// Interruptibility: STI, MOV SS, NMI.
+const STI: u64 = 1;
+const MOV_SS: u64 = 2;
+const NMI: u64 = 8;
+
+/// Bit 31 of an interruption-information field.
+const VALID: u64 = 1 << 31;
+/// Bit 11: an error code is delivered.
+const WITH_CODE: u64 = 1 << 11;
+
+impl VmxVcpu {
+    /// An interruption-information field with its error code and length, if it is valid.
+    fn event(&self, info: Field, code: Field, length: Field) -> Result<Option<Injection>, HostBug> {
+        let word = self.vmread(info)?;
+        if word & VALID == 0 {
+            return Ok(None);
+        }
+        let kind = match word >> 8 & 7 {
+            0 => DeliveryKind::External,
+            2 => DeliveryKind::Nmi,
+            4 => DeliveryKind::Software,
+            5 => DeliveryKind::Privileged,
+            6 => DeliveryKind::SoftwareException,
+            _ => DeliveryKind::Hardware,
+        };
+        let error_code = if word & WITH_CODE != 0 { Some(self.vmread(code)? as u32) } else { None };
+        let software = matches!(
+            kind,
+            DeliveryKind::Software | DeliveryKind::Privileged | DeliveryKind::SoftwareException
+        );
+        let length = if software { self.vmread(length)? as u8 } else { 0 };
+        Ok(Some(Injection { kind, vector: word as u8, error_code, length }))
+    }
+
+    fn cause(&self, reason: ExitReason) -> Result<Cause, HostBug> {
+        let qualification = self.vmread(Field::ExitQualification)?;
+        Ok(match reason {
+            ExitReason::CPUID => Cause::Cpuid,
+            ExitReason::HLT => Cause::Hlt,
+            ExitReason::RDMSR => Cause::Rdmsr,
+            ExitReason::WRMSR => Cause::Wrmsr,
+            ExitReason::VMCALL => Cause::Hypercall,
+            ExitReason::TRIPLE_FAULT => Cause::Shutdown,
+            ExitReason::EXTERNAL_INTERRUPT => Cause::HostInterrupt,
+            ExitReason::INTERRUPT_WINDOW => Cause::InterruptWindow,
+            ExitReason::NMI_WINDOW => Cause::NmiWindow,
+            ExitReason::XSETBV => Cause::Xsetbv,
+            ExitReason::INVD | ExitReason::WBINVD => Cause::CacheFlush,
+            ExitReason::MONITOR | ExitReason::MWAIT | ExitReason::PAUSE => Cause::Idle,
+            ExitReason::IO_INSTRUCTION => match Io::decode(qualification) {
+                Some(Io { port, size, input, string, .. }) => Cause::Port { port, size, input, string },
+                None => Cause::Unmodelled { reason: reason.0.into() },
+            },
+            ExitReason::EPT_VIOLATION => Cause::SecondStage(Touched {
+                address: GuestPhysical(self.vmread(Field::GuestPhysicalAddress)?),
+                write: qualification & 2 != 0,
+            }),
+            ExitReason::EXCEPTION_OR_NMI => {
+                let fields = [
+                    Field::ExitInterruptionInfo,
+                    Field::ExitInterruptionErrorCode,
+                    Field::ExitInstructionLength,
+                ];
+                match self.event(fields[0], fields[1], fields[2])? {
+                    Some(Injection { kind: DeliveryKind::Nmi, .. }) => Cause::HostNmi,
+                    Some(event) => Cause::Exception { vector: event.vector, code: event.error_code },
+                    None => Cause::Unmodelled { reason: reason.0.into() },
+                }
+            }
+            ExitReason::CR_ACCESS => {
+                let CrAccess { cr, kind } = CrAccess::decode(qualification);
+                match kind {
+                    CrAccessKind::MovTo(gpr) if cr == 8 => {
+                        Cause::WriteCr8 { value: Backend::gpr(self, gpr)? }
+                    }
+                    CrAccessKind::MovFrom(gpr) => Cause::ReadCr8 { gpr },
+                    _ => Cause::WriteCr,
+                }
+            }
+            ExitReason::VMCLEAR
+            | ExitReason::VMLAUNCH
+            | ExitReason::VMPTRLD
+            | ExitReason::VMPTRST
+            | ExitReason::VMREAD
+            | ExitReason::VMRESUME
+            | ExitReason::VMWRITE
+            | ExitReason::VMXOFF
+            | ExitReason::VMXON
+            | ExitReason::INVEPT
+            | ExitReason::INVVPID
+            | ExitReason::GETSEC => Cause::Undefined,
+            _ => Cause::Unmodelled { reason: reason.0.into() },
+        })
+    }
+
+    /// CR0 and CR4 with their shadows; a guest never runs without CR0.NE and CR4.VMXE.
+    fn store_control_registers(&self, cr0: u64, cr4: u64) -> Result<(), HostBug> {
+        for (field, value) in [
+            (Field::GuestCr0, cr0 | Cr0::NE.0),
+            (Field::Cr0Shadow, cr0),
+            (Field::GuestCr4, cr4 | Cr4::VMXE.0),
+            (Field::Cr4Shadow, cr4),
+        ] {
+            self.vmwrite(field, value)?;
+        }
+        Ok(())
+    }
+
+    fn behind_mask(&self, register: Field, mask: Field, shadow: Field) -> Result<u64, HostBug> {
+        let mask = self.vmread(mask)?;
+        Ok(self.vmread(register)? & !mask | self.vmread(shadow)? & mask)
+    }
+}
+
+impl Backend for VmxVcpu {
+    fn load(&mut self, state: &State) -> Result<(), HostBug> {
+        self.start_state(state)?;
+        self.store_control_registers(state.cr0, state.cr4)?;
+        let blocking = u64::from(state.sti_shadow) * STI
+            | u64::from(state.mov_ss_shadow) * MOV_SS
+            | u64::from(state.nmi_blocked) * NMI;
+        self.vmwrite(Field::GuestInterruptibility, blocking)?;
+        let long = if state.efer & Efer::LMA.0 != 0 { EntryControls::IA32E_MODE_GUEST.0 } else { 0 };
+        self.vmwrite(Field::EntryControls, self.allowed(Word::Entry, setup::ENTRY | long))?;
+        for (field, value) in [Field::GuestPdpte0, Field::GuestPdpte1, Field::GuestPdpte2, Field::GuestPdpte3]
+            .into_iter()
+            .zip(state.pdptes)
+        {
+            self.vmwrite(field, value)?;
+        }
+        let mut m = self.m();
+        let cpu = m.cpu_mut();
+        (cpu.gpr, cpu.cr2, cpu.dr6) = (state.gpr, state.cr2, state.dr6);
+        Ok(())
+    }
+
+    fn save(&self) -> Result<State, HostBug> {
+        let mut state = {
+            let m = self.m();
+            State::of(m.cpu())
+        };
+        for name in SegmentName::ALL {
+            let [selector, limit, rights, base] = segment_fields(name);
+            let segment = &mut state.segments[name as usize];
+            segment.selector = rootmode_arch::Selector(self.vmread(selector)? as u16);
+            segment.limit = self.vmread(limit)? as u32;
+            segment.rights = AccessRights(self.vmread(rights)? as u32);
+            segment.base = self.vmread(base)?;
+        }
+        state.cpl = state.segment(SegmentName::Ss).rights.dpl();
+        state.gpr[Gpr::Rsp as usize] = self.vmread(Field::GuestRsp)?;
+        state.rip = self.vmread(Field::GuestRip)?;
+        state.rflags = self.vmread(Field::GuestRflags)?;
+        state.gdtr = DescriptorTable {
+            base: self.vmread(Field::GuestGdtrBase)?,
+            limit: self.vmread(Field::GuestGdtrLimit)? as u16,
+        };
+        state.idtr = DescriptorTable {
+            base: self.vmread(Field::GuestIdtrBase)?,
+            limit: self.vmread(Field::GuestIdtrLimit)? as u16,
+        };
+        state.cr0 = self.behind_mask(Field::GuestCr0, Field::Cr0Mask, Field::Cr0Shadow)?;
+        state.cr3 = self.vmread(Field::GuestCr3)?;
+        state.cr4 = self.cr4_of_l1()?.0;
+        state.efer = self.vmread(Field::GuestEfer)?;
+        state.dr7 = self.vmread(Field::GuestDr7)?;
+        state.pat = self.vmread(Field::GuestPat)?;
+        for (pdpte, field) in state.pdptes.iter_mut().zip([
+            Field::GuestPdpte0,
+            Field::GuestPdpte1,
+            Field::GuestPdpte2,
+            Field::GuestPdpte3,
+        ]) {
+            *pdpte = self.vmread(field)?;
+        }
+        state.sysenter = [
+            self.vmread(Field::GuestSysenterCs)?,
+            self.vmread(Field::GuestSysenterEsp)?,
+            self.vmread(Field::GuestSysenterEip)?,
+        ];
+        let blocking = self.vmread(Field::GuestInterruptibility)?;
+        state.sti_shadow = blocking & STI != 0;
+        state.mov_ss_shadow = blocking & MOV_SS != 0;
+        state.nmi_blocked = blocking & NMI != 0;
+        Ok(state)
+    }
+
+    fn accepts(&self) -> Result<(bool, bool), HostBug> {
+        let blocking = self.vmread(Field::GuestInterruptibility)?;
+        let enabled = self.vmread(Field::GuestRflags)? & RFlags::IF.0 != 0;
+        let shadow = blocking & (STI | MOV_SS) != 0;
+        Ok((enabled && !shadow, !shadow && blocking & NMI == 0))
+    }
+
+    fn enter(&mut self, entry: &Entry) -> Result<(), HostBug> {
+        let mut primary = PRIMARY;
+        if entry.interrupt_window {
+            primary |= PrimaryControls::INTERRUPT_WINDOW_EXITING.0;
+        }
+        if entry.nmi_window {
+            primary |= PrimaryControls::NMI_WINDOW_EXITING.0;
+        }
+        self.vmwrite(Field::PrimaryControls, self.allowed(Word::Primary, primary))?;
+        if entry.flush {
+            let root = self.m().tables01.root();
+            self.m().vmx(Instruction::Invept { kind: 1, descriptor: [root.0 | EPTP_BITS, 0] })?;
+        }
+        let info = match entry.injection {
+            Some(event) => {
+                let code = event.error_code.map_or(0, |_| WITH_CODE);
+                self.vmwrite(Field::EntryErrorCode, event.error_code.unwrap_or(0).into())?;
+                self.vmwrite(Field::EntryInstructionLength, event.length.into())?;
+                VALID | code | (event.kind as u64) << 8 | u64::from(event.vector)
+            }
+            None => 0,
+        };
+        self.vmwrite(Field::EntryInterruptionInfo, info)?;
+        self.m().park();
+        VmxVcpu::enter(self)
+    }
+
+    fn leave(&mut self) -> Result<Exit, HostBug> {
+        self.m().idle();
+        let reason = self.vmread(Field::ExitReason)?;
+        if reason & u64::from(ExitReason::ENTRY_FAILURE) != 0 {
+            return Ok(Exit { cause: Cause::Refused { reason }, interrupted: None });
+        }
+        let cause = self.cause(ExitReason(reason as u16))?;
+        let interrupted =
+            self.event(Field::IdtVectoringInfo, Field::IdtVectoringErrorCode, Field::ExitInstructionLength)?;
+        Ok(Exit { cause, interrupted })
+    }
+
+    fn skip(&mut self) -> Result<(), HostBug> {
+        VmxVcpu::skip(self)
+    }
+
+    fn repeats(&self) -> Result<bool, HostBug> {
+        Ok(Io::decode(self.vmread(Field::ExitQualification)?).is_some_and(|io| io.rep))
+    }
+
+    fn gpr(&self, gpr: Gpr) -> Result<u64, HostBug> {
+        if gpr == Gpr::Rsp { self.vmread(Field::GuestRsp) } else { Ok(self.m().gpr(gpr)) }
+    }
+
+    fn set_gpr(&mut self, gpr: Gpr, value: u64) -> Result<(), HostBug> {
+        if gpr == Gpr::Rsp {
+            return self.vmwrite(Field::GuestRsp, value);
+        }
+        self.m().set_gpr(gpr, value);
+        Ok(())
+    }
+
+    fn read_msr(&mut self, index: u32) -> Result<Option<u64>, HostBug> {
+        VmxVcpu::read_msr(self, index)
+    }
+
+    fn write_msr(&mut self, index: u32, value: u64) -> Result<Option<()>, HostBug> {
+        VmxVcpu::write_msr(self, index, value)
+    }
+
+    fn tsc_offset(&self) -> Result<u64, HostBug> {
+        self.vmread(Field::TscOffset)
+    }
+
+    fn set_tsc_offset(&mut self, offset: u64) -> Result<(), HostBug> {
+        self.vmwrite(Field::TscOffset, offset)
+    }
+
+    fn set_model(&mut self, model: Arc<Model>) {
+        self.model = model;
+    }
+
+    fn configure(&mut self, configuration: &Configuration, filter: &Filter) -> Result<(), HostBug> {
+        self.config = *configuration;
+        self.filter = filter.clone();
+        self.intercepts.recalculate(&self.config, &self.filter, Why::FilterChanged);
+        self.intercepts.set_apic_mode(&self.config, &self.filter);
+        let page = *self.intercepts.map.as_page();
+        let bitmap = self.bitmap01;
+        self.m().board.memory.write(bitmap, &page);
+        Ok(())
+    }
+}

@@ -1,0 +1,201 @@
+//! The ioctls of a [`Vm`] and its vCPUs that are one call each.
+
+use super::vcpu::Vcpu;
+use super::{Failure, Shared, Vm};
+use crate::kvm::abi::{
+    CoalescedMmio, CoalescedMmioZone, CpuidEntry2, DebugRegs, Fpu, MpState, MsrEntry, Regs, Sregs, Sregs2,
+    Translation, UserspaceMemoryRegion, VcpuEvents, Xcrs,
+};
+use crate::kvm::filter::ExitMask;
+use crate::kvm::host::lock;
+use crate::kvm::{Errno, Filter};
+
+/// One method a vCPU ioctl: the name, the call, what it is.
+macro_rules! vcpu_calls {
+    ($($(#[$meta:meta])* $name:ident($($argument:ident: $type:ty),*) -> $answer:ty = |$vcpu:ident, $shared:ident| $call:expr;)*) => {
+        impl Vm {
+            $(
+                $(#[$meta])*
+                ///
+                /// # Errors
+                /// Linux's; [`Errno::Ebusy`] while the vCPU is in `KVM_RUN`.
+                pub fn $name(&mut self, vcpu: usize $(, $argument: $type)*) -> Result<$answer, Failure> {
+                    let ($vcpu, $shared): (&mut Vcpu, &Shared) = self.vcpu(vcpu)?;
+                    $call
+                }
+            )*
+        }
+    };
+}
+
+vcpu_calls! {
+    /// `KVM_GET_REGS`.
+    regs() -> Regs = |vcpu, _shared| Ok(vcpu.regs()?);
+    /// `KVM_SET_REGS`.
+    set_regs(regs: &Regs) -> () = |vcpu, _shared| Ok(vcpu.set_regs(regs)?);
+    /// `KVM_GET_SREGS`.
+    sregs() -> Sregs = |vcpu, _shared| Ok(vcpu.sregs()?);
+    /// `KVM_SET_SREGS`.
+    set_sregs(sregs: &Sregs) -> () = |vcpu, shared| vcpu.set_sregs(shared, sregs);
+    /// `KVM_GET_SREGS2`.
+    sregs2() -> Sregs2 = |vcpu, _shared| Ok(vcpu.sregs2()?);
+    /// `KVM_SET_SREGS2`.
+    set_sregs2(sregs: &Sregs2) -> () = |vcpu, shared| vcpu.set_sregs2(shared, sregs);
+    /// `KVM_GET_CPUID2`.
+    cpuid2() -> Vec<CpuidEntry2> = |vcpu, _shared| Ok(vcpu.cpuid().to_vec());
+    /// `KVM_SET_CPUID2`.
+    set_cpuid2(entries: &[CpuidEntry2]) -> () = |vcpu, _shared| Ok(vcpu.set_cpuid(entries)?);
+    /// `KVM_GET_MSRS`: how many were read.
+    get_msrs(entries: &mut [MsrEntry]) -> usize = |vcpu, _shared| Ok(vcpu.get_msrs(entries)?);
+    /// `KVM_SET_MSRS`: how many were written.
+    set_msrs(entries: &[MsrEntry]) -> usize = |vcpu, _shared| Ok(vcpu.set_msrs(entries)?);
+    /// `KVM_GET_FPU`.
+    fpu() -> Fpu = |vcpu, shared| Ok(vcpu.fpu(shared));
+    /// `KVM_SET_FPU`.
+    set_fpu(fpu: &Fpu) -> () = |vcpu, shared| { vcpu.set_fpu(shared, fpu); Ok(()) };
+    /// `KVM_GET_XSAVE`, `KVM_GET_XSAVE2`: 4096 bytes.
+    xsave() -> Vec<u8> = |vcpu, shared| Ok(vcpu.xsave(shared));
+    /// `KVM_SET_XSAVE`: 4096 bytes.
+    set_xsave(bytes: &[u8]) -> () = |vcpu, shared| Ok(vcpu.set_xsave(shared, bytes)?);
+    /// `KVM_GET_XCRS`.
+    xcrs() -> Xcrs = |vcpu, shared| Ok(vcpu.xcrs(shared));
+    /// `KVM_SET_XCRS`.
+    set_xcrs(xcrs: &Xcrs) -> () = |vcpu, shared| Ok(vcpu.set_xcrs(shared, xcrs)?);
+    /// `KVM_GET_DEBUGREGS`.
+    debug_regs() -> DebugRegs = |vcpu, shared| Ok(vcpu.debug_regs(shared)?);
+    /// `KVM_SET_DEBUGREGS`.
+    set_debug_regs(regs: &DebugRegs) -> () = |vcpu, shared| vcpu.set_debug_regs(shared, regs);
+    /// `KVM_GET_VCPU_EVENTS`.
+    vcpu_events() -> VcpuEvents = |vcpu, _shared| Ok(vcpu.vcpu_events()?);
+    /// `KVM_SET_VCPU_EVENTS`.
+    set_vcpu_events(events: &VcpuEvents) -> () = |vcpu, _shared| vcpu.set_vcpu_events(events);
+    /// `KVM_GET_MP_STATE`.
+    mp_state() -> MpState = |vcpu, _shared| Ok(vcpu.mp_state());
+    /// `KVM_SET_MP_STATE`.
+    set_mp_state(state: &MpState) -> () = |vcpu, _shared| Ok(vcpu.set_mp_state(state)?);
+    /// `KVM_INTERRUPT`: a vector from the client's interrupt controller.
+    interrupt(vector: u32) -> () = |vcpu, _shared| {
+        if vector > 255 {
+            return Err(Errno::Einval.into());
+        }
+        if vcpu.events.interrupt.is_some() {
+            return Err(Errno::Eexist.into());
+        }
+        vcpu.events.interrupt = Some(vector as u8);
+        Ok(())
+    };
+    /// `KVM_TRANSLATE`.
+    translate(linear: u64) -> Translation = |vcpu, shared| vcpu.translate(shared, linear);
+    /// `KVM_NMI`.
+    nmi() -> () = |vcpu, _shared| { vcpu.events.nmi = true; Ok(()) };
+    /// `kvm_run.ready_for_interrupt_injection`, `kvm_run.if_flag`, `kvm_run.cr8`, `kvm_run.apic_base`.
+    run_state() -> (bool, bool, u64, u64) = |vcpu, _shared| {
+        let state = vcpu.backend.save()?;
+        let ready = state.interruptible() && vcpu.events.interrupt.is_none();
+        Ok((ready, state.rflags >> 9 & 1 != 0, vcpu.cr8, vcpu.apic_base))
+    };
+    /// `kvm_run.cr8`, as the client left it.
+    set_cr8(value: u64) -> () = |vcpu, _shared| {
+        if value > 15 {
+            return Err(Errno::Einval.into());
+        }
+        vcpu.cr8 = value;
+        Ok(())
+    };
+}
+
+impl Vm {
+    /// `KVM_SET_USER_MEMORY_REGION`.
+    ///
+    /// # Errors
+    /// Linux's.
+    pub fn set_memory_region(&mut self, region: &UserspaceMemoryRegion) -> Result<(), Failure> {
+        Ok(self.shared.with(0, |machine, rooms| rooms.memory.set_region(machine, region))?)
+    }
+
+    /// Whether a vCPU was created.
+    pub const fn has_vcpus(&self) -> bool {
+        !self.vcpus.is_empty()
+    }
+
+    /// The machine's time in ticks, which are nanoseconds.
+    pub fn ticks(&self) -> u64 {
+        lock(&self.shared.machine).board.now()
+    }
+
+    /// `KVM_GET_DIRTY_LOG`: one bit a page, 64 pages a word.
+    ///
+    /// # Errors
+    /// Linux's.
+    pub fn dirty_log(&mut self, slot: u32) -> Result<Vec<u64>, Failure> {
+        Ok(self.shared.with(0, |machine, rooms| rooms.memory.take_log(machine, slot))?)
+    }
+
+    /// Reads guest memory as a device does. False: not all of it is memory.
+    pub fn read_memory(&mut self, address: u64, bytes: &mut [u8]) -> bool {
+        self.shared.with(0, |machine, rooms| rooms.memory.read(machine, address, bytes))
+    }
+
+    /// Writes guest memory as a loader does. False: not all of it is memory.
+    pub fn write_memory(&mut self, address: u64, bytes: &[u8]) -> bool {
+        self.shared.with(0, |machine, rooms| rooms.memory.write(machine, address, bytes))
+    }
+
+    /// `KVM_X86_SET_MSR_FILTER`: every vCPU goes by it from its next entry on.
+    ///
+    /// # Errors
+    /// [`Errno::Ebusy`] while a vCPU is in `KVM_RUN`: a change under running vCPUs is not modelled yet.
+    pub fn set_msr_filter(&mut self, filter: Filter) -> Result<(), Failure> {
+        let configuration = {
+            let mut rooms = self.shared.rooms();
+            rooms.filter = filter.clone();
+            rooms.configuration
+        };
+        for vcpu in 0..self.vcpus.len() {
+            self.vcpu(vcpu)?.0.backend.configure(&configuration, &filter)?;
+        }
+        Ok(())
+    }
+
+    /// `KVM_CAP_X86_USER_SPACE_MSR`: the failures that the client wants to see.
+    ///
+    /// # Errors
+    /// [`Errno::Einval`] for an undefined bit.
+    pub fn set_msr_exits(&mut self, mask: u64) -> Result<(), Failure> {
+        self.shared.rooms().exit_mask = ExitMask::enable(mask)?;
+        Ok(())
+    }
+
+    /// `KVM_CAP_EXIT_HYPERCALL`: the hypercalls that the client wants to see.
+    ///
+    /// # Errors
+    /// [`Errno::Einval`] for any but `KVM_HC_MAP_GPA_RANGE`.
+    pub fn set_hypercall_exits(&mut self, mask: u64) -> Result<(), Failure> {
+        if mask & !super::HYPERCALL_EXITS != 0 {
+            return Err(Errno::Einval.into());
+        }
+        self.shared.rooms().hypercall_exits = mask;
+        Ok(())
+    }
+
+    /// `KVM_REGISTER_COALESCED_MMIO`.
+    ///
+    /// # Errors
+    /// [`Errno::Einval`].
+    pub fn register_coalesced(&mut self, zone: &CoalescedMmioZone) -> Result<(), Failure> {
+        Ok(self.shared.rooms().coalesced.register(zone)?)
+    }
+
+    /// `KVM_UNREGISTER_COALESCED_MMIO`.
+    ///
+    /// # Errors
+    /// [`Errno::Einval`].
+    pub fn unregister_coalesced(&mut self, zone: &CoalescedMmioZone) -> Result<(), Failure> {
+        Ok(self.shared.rooms().coalesced.unregister(zone)?)
+    }
+
+    /// The writes that were collected since the last call.
+    pub fn take_coalesced(&mut self) -> Vec<CoalescedMmio> {
+        self.shared.rooms().coalesced.take()
+    }
+}

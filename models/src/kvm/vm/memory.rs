@@ -1,0 +1,408 @@
+//! Memory slots: ranges of guest-physical memory, where their bytes are, and which of their pages the guest wrote.
+//!
+//! A slot occupies a window of simulated host-physical memory. The window is the memory itself, or it caches a client's
+//! memory: then a page is copied in when the guest first touches it, and what the guest changed is copied out whenever
+//! control goes back to the client, who may do what it likes with its memory meanwhile.
+
+use std::collections::BTreeMap;
+
+use rootmode_arch::{GuestPhysical, HostPhysical};
+use rootmode_mmu::PhysicalMemory;
+
+use crate::kvm::Errno;
+use crate::kvm::abi::{PAGE, UserspaceMemoryRegion};
+use crate::kvm::host::{HostBug, Machine, Rights, Slot};
+
+/// `KVM_MEM_LOG_DIRTY_PAGES`, `KVM_MEM_READONLY`.
+const LOG_DIRTY: u32 = 1;
+const READ_ONLY: u32 = 2;
+/// `KVM_CAP_NR_MEMSLOTS`.
+pub const SLOTS: u32 = 32764;
+/// Most pages of a slot (`KVM_MEM_MAX_NR_PAGES`).
+const MOST_PAGES: u64 = (1 << 31) - 1;
+/// Where the first window lies in host-physical memory: above everything that the board has a meaning for.
+const FIRST_WINDOW: u64 = 1 << 32;
+
+/// The client's memory could not be accessed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the client's memory at {address:#x} cannot be accessed")]
+pub struct HostFault {
+    /// Where.
+    pub address: u64,
+}
+
+impl From<HostFault> for Errno {
+    fn from(_: HostFault) -> Self {
+        Self::Efault
+    }
+}
+
+/// A client's memory. Nothing of it is ever kept across a return to the client.
+pub trait ClientMemory: Send {
+    /// Copies from `address` on.
+    ///
+    /// # Errors
+    /// [`HostFault`] if not all of it can be read.
+    fn read(&mut self, address: u64, bytes: &mut [u8]) -> Result<(), HostFault>;
+
+    /// Copies to `address` on.
+    ///
+    /// # Errors
+    /// [`HostFault`] if not all of it can be written.
+    fn write(&mut self, address: u64, bytes: &[u8]) -> Result<(), HostFault>;
+
+    /// Nanoseconds of a clock of the client's that never goes back, for a VM that follows its time. `None`: the VM has its
+    /// own.
+    fn nanoseconds(&mut self) -> Option<u64> {
+        None
+    }
+}
+
+/// What became of an access to a guest-physical page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The page is mapped now.
+    Mapped,
+    /// No memory is there, or none that may be written.
+    Device,
+}
+
+#[derive(Debug)]
+struct Region {
+    id: u32,
+    flags: u32,
+    guest: u64,
+    bytes: u64,
+    user: u64,
+    window: HostPhysical,
+    /// One bit a page, while the slot is logged.
+    dirty: Vec<u64>,
+}
+
+impl Region {
+    const fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
+    fn note_dirty(&mut self, page: u64) {
+        let index = (page - self.guest) / PAGE;
+        if let Some(word) = self.dirty.get_mut((index / 64) as usize) {
+            *word |= 1 << (index % 64);
+        }
+    }
+
+    fn empty_log(&self) -> Vec<u64> {
+        let pages = if self.has(LOG_DIRTY) { self.bytes / PAGE } else { 0 };
+        vec![0; pages.div_ceil(64) as usize]
+    }
+}
+
+/// The slots of a VM.
+pub(super) struct Memory {
+    regions: Vec<Region>,
+    client: Option<Box<dyn ClientMemory>>,
+    /// Pages that are copies of the client's; of those that may have changed, what they were.
+    copies: BTreeMap<u64, Option<Box<[u8; PAGE as usize]>>>,
+    /// Windows of deleted slots, by size.
+    free: Vec<(u64, HostPhysical)>,
+    next_window: u64,
+    /// Grows whenever a translation may have become stale.
+    pub(super) generation: u64,
+}
+
+impl Memory {
+    /// No slots. With a client, its memory is what slots consist of.
+    pub(super) const fn new(client: Option<Box<dyn ClientMemory>>) -> Self {
+        Self {
+            regions: Vec::new(),
+            client,
+            copies: BTreeMap::new(),
+            free: Vec::new(),
+            next_window: FIRST_WINDOW,
+            generation: 0,
+        }
+    }
+
+    /// `KVM_SET_USER_MEMORY_REGION`: creates, moves, changes or (size 0) deletes a slot.
+    ///
+    /// # Errors
+    /// [`Errno::Einval`] for what no slot can be or change to, [`Errno::Eexist`] if another slot is there,
+    /// [`Errno::Enomem`] if there is no room.
+    pub(super) fn set_region(
+        &mut self,
+        machine: &mut Machine,
+        region: &UserspaceMemoryRegion,
+    ) -> Result<(), Errno> {
+        let aligned = (region.guest_phys_addr | region.memory_size | region.userspace_addr) & (PAGE - 1) == 0;
+        let end = region.guest_phys_addr.checked_add(region.memory_size);
+        let user_end = region.userspace_addr.checked_add(region.memory_size);
+        let known = region.flags & !(LOG_DIRTY | READ_ONLY) == 0;
+        if !aligned || !known || region.slot >= SLOTS || end.is_none() || user_end.is_none() {
+            return Err(Errno::Einval);
+        }
+        self.copy_out(machine)?;
+        let old = self.regions.iter().position(|other| other.id == region.slot);
+        if region.memory_size == 0 {
+            let gone = self.regions.remove(old.ok_or(Errno::Einval)?);
+            self.free.push((gone.bytes, gone.window));
+            self.changed(machine);
+            return Ok(());
+        }
+        if region.memory_size / PAGE > MOST_PAGES {
+            return Err(Errno::Einval);
+        }
+        let guest = region.guest_phys_addr;
+        let overlaps = |other: &Region| {
+            other.id != region.slot
+                && guest < other.guest + other.bytes
+                && other.guest < guest + region.memory_size
+        };
+        if let Some(index) = old {
+            let other = &self.regions[index];
+            let same = other.user == region.userspace_addr
+                && other.bytes == region.memory_size
+                && (other.flags ^ region.flags) & READ_ONLY == 0;
+            if !same {
+                return Err(Errno::Einval);
+            }
+            if other.guest != guest && self.regions.iter().any(overlaps) {
+                return Err(Errno::Eexist);
+            }
+            let other = &mut self.regions[index];
+            let logs = other.has(LOG_DIRTY);
+            (other.guest, other.flags) = (guest, region.flags);
+            if other.has(LOG_DIRTY) != logs {
+                other.dirty = other.empty_log();
+            }
+        } else {
+            if self.regions.iter().any(overlaps) {
+                return Err(Errno::Eexist);
+            }
+            let window = self.window(machine, region.memory_size)?;
+            let (id, flags) = (region.slot, region.flags);
+            let (bytes, user) = (region.memory_size, region.userspace_addr);
+            let mut new = Region { id, flags, guest, bytes, user, window, dirty: Vec::new() };
+            new.dirty = new.empty_log();
+            self.regions.push(new);
+        }
+        self.changed(machine);
+        Ok(())
+    }
+
+    fn window(&mut self, machine: &mut Machine, bytes: u64) -> Result<HostPhysical, Errno> {
+        if let Some(index) = self.free.iter().position(|(size, _)| *size == bytes) {
+            let (_, window) = self.free.swap_remove(index);
+            for page in (0..bytes).step_by(PAGE as usize) {
+                machine.board.memory.write(window.offset(page), &[0; PAGE as usize]);
+            }
+            return Ok(window);
+        }
+        let window = HostPhysical(self.next_window);
+        machine.board.memory.add_ram(window, bytes).map_err(|_| Errno::Enomem)?;
+        self.next_window += bytes;
+        Ok(window)
+    }
+
+    /// Slots or their rights have changed: every translation is made anew.
+    fn changed(&mut self, machine: &mut Machine) {
+        machine.slots.0 = self
+            .regions
+            .iter()
+            .map(|region| Slot {
+                guest: GuestPhysical(region.guest),
+                base: region.window,
+                bytes: region.bytes,
+            })
+            .collect();
+        self.copies.clear();
+        self.unmap(machine);
+    }
+
+    fn unmap(&mut self, machine: &mut Machine) {
+        let Machine { board, frames, tables01, .. } = machine;
+        tables01.clear(&mut board.memory, frames);
+        self.generation += 1;
+    }
+
+    /// The guest touched the page of `address`.
+    ///
+    /// # Errors
+    /// [`Errno::Efault`] if the client's memory is not there; a bug of L0.
+    pub(super) fn fault_in(
+        &mut self,
+        machine: &mut Machine,
+        address: GuestPhysical,
+        write: bool,
+    ) -> Result<Fault, super::Failure> {
+        let page = address.page_base();
+        let found = self.regions.iter_mut().find(|region| page.0.wrapping_sub(region.guest) < region.bytes);
+        let Some(region) = found else { return Ok(Fault::Device) };
+        if write && region.has(READ_ONLY) {
+            return Ok(Fault::Device);
+        }
+        let host = region.window.offset(page.0 - region.guest);
+        let mut writable = !region.has(READ_ONLY);
+        if let Some(client) = &mut self.client {
+            let user = region.user + (page.0 - region.guest);
+            let copy = match self.copies.entry(page.0) {
+                std::collections::btree_map::Entry::Occupied(copy) => copy.into_mut(),
+                std::collections::btree_map::Entry::Vacant(place) => {
+                    let mut bytes = [0; PAGE as usize];
+                    client.read(user, &mut bytes).map_err(Errno::from)?;
+                    machine.board.memory.write(host, &bytes);
+                    place.insert(None)
+                }
+            };
+            if write && copy.is_none() {
+                *copy = Some(Box::new(page_at(&machine.board.memory, host)));
+            }
+            writable &= copy.is_some();
+        }
+        if region.has(LOG_DIRTY) {
+            if write {
+                region.note_dirty(page.0);
+            }
+            writable &= write;
+        }
+        let rights = Rights { write: writable, ..Rights::ALL };
+        let Machine { board, frames, tables01, .. } = machine;
+        tables01.map(&mut board.memory, frames, page, host, rights).ok_or(HostBug::OutOfFrames)?;
+        Ok(Fault::Mapped)
+    }
+
+    /// Gives the client what the guest wrote, and forgets every copy.
+    ///
+    /// # Errors
+    /// [`Errno::Efault`] if the client's memory is gone.
+    pub(super) fn copy_out(&mut self, machine: &mut Machine) -> Result<(), Errno> {
+        let Some(client) = &mut self.client else { return Ok(()) };
+        if self.copies.is_empty() {
+            return Ok(());
+        }
+        let mut result = Ok(());
+        for (page, original) in std::mem::take(&mut self.copies) {
+            let Some(original) = original else { continue };
+            let found = self.regions.iter().find(|region| page.wrapping_sub(region.guest) < region.bytes);
+            let Some(region) = found else { continue };
+            let now = page_at(&machine.board.memory, region.window.offset(page - region.guest));
+            let user = region.user + (page - region.guest);
+            for (start, end) in differences(&original, &now) {
+                if let Err(fault) = client.write(user + start as u64, &now[start..end]) {
+                    result = Err(fault.into());
+                }
+            }
+        }
+        self.unmap(machine);
+        result
+    }
+
+    /// `KVM_GET_DIRTY_LOG`: the bitmap so far, which starts anew.
+    ///
+    /// # Errors
+    /// [`Errno::Enoent`] if there is no such slot, or it is not logged.
+    pub(super) fn take_log(&mut self, machine: &mut Machine, id: u32) -> Result<Vec<u64>, Errno> {
+        if id >= SLOTS {
+            return Err(Errno::Einval);
+        }
+        let region = self.regions.iter_mut().find(|region| region.id == id).ok_or(Errno::Enoent)?;
+        if !region.has(LOG_DIRTY) {
+            return Err(Errno::Enoent);
+        }
+        let empty = region.empty_log();
+        let log = std::mem::replace(&mut region.dirty, empty);
+        self.copy_out(machine)?;
+        self.unmap(machine);
+        Ok(log)
+    }
+
+    /// Reads guest memory as a device would. False: not all of it is memory.
+    pub(super) fn read(&mut self, machine: &Machine, address: u64, bytes: &mut [u8]) -> bool {
+        self.pieces(address, bytes.len()).is_some_and(|pieces| {
+            pieces.into_iter().all(|(window, user, start, count)| {
+                let part = &mut bytes[start..start + count];
+                match &mut self.client {
+                    Some(client) if !self.copies.contains_key(&((address + start as u64) & !(PAGE - 1))) => {
+                        client.read(user, part).is_ok()
+                    }
+                    _ => {
+                        machine.board.memory.read(window, part);
+                        true
+                    }
+                }
+            })
+        })
+    }
+
+    /// Writes guest memory as a loader or a device would. False: not all of it is memory, and nothing was written.
+    pub(super) fn write(&mut self, machine: &mut Machine, address: u64, bytes: &[u8]) -> bool {
+        let Some(pieces) = self.pieces(address, bytes.len()) else { return false };
+        if self.copy_out(machine).is_err() {
+            return false;
+        }
+        pieces.into_iter().all(|(window, user, start, count)| {
+            let part = &bytes[start..start + count];
+            match &mut self.client {
+                Some(client) => client.write(user, part).is_ok(),
+                None => {
+                    machine.board.memory.write(window, part);
+                    true
+                }
+            }
+        })
+    }
+
+    /// A range in pieces of pages: host-physical and client's address, offset, count.
+    fn pieces(&self, address: u64, length: usize) -> Option<Vec<(HostPhysical, u64, usize, usize)>> {
+        let mut pieces = Vec::new();
+        let mut done = 0;
+        while done < length {
+            let at = address.checked_add(done as u64)?;
+            let region = self.regions.iter().find(|region| at.wrapping_sub(region.guest) < region.bytes)?;
+            let inside = at - region.guest;
+            let count = (length - done).min((PAGE - at % PAGE) as usize);
+            pieces.push((region.window.offset(inside), region.user + inside, done, count));
+            done += count;
+        }
+        Some(pieces)
+    }
+}
+
+fn page_at(memory: &PhysicalMemory, host: HostPhysical) -> [u8; PAGE as usize] {
+    let mut bytes = [0; PAGE as usize];
+    memory.read(host, &mut bytes);
+    bytes
+}
+
+/// Where two pages differ, as half-open ranges.
+fn differences(old: &[u8; PAGE as usize], new: &[u8; PAGE as usize]) -> Vec<(usize, usize)> {
+    let mut ranges: Vec<(usize, usize)> = Vec::new();
+    for (at, (old, new)) in old.chunks_exact(8).zip(new.chunks_exact(8)).enumerate() {
+        if old == new {
+            continue;
+        }
+        for byte in (0..8).filter(|byte| old[*byte] != new[*byte]) {
+            let place = at * 8 + byte;
+            match ranges.last_mut() {
+                Some((_, end)) if *end == place => *end += 1,
+                _ => ranges.push((place, place + 1)),
+            }
+        }
+    }
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_bytes_that_changed_are_given_back() {
+        let old = [7; PAGE as usize];
+        let mut new = old;
+        assert!(differences(&old, &new).is_empty());
+        for at in [3, 4, 8, 4095] {
+            new[at] = 9;
+        }
+        assert_eq!(differences(&old, &new), [(3, 5), (8, 9), (4095, 4096)]);
+    }
+}

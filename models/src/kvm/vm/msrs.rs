@@ -1,0 +1,172 @@
+//! The MSRs of a vCPU as KVM emulates them, for the guest and for the client.
+
+use std::collections::BTreeMap;
+
+use rootmode_arch::{Linear, msr};
+
+use super::vcpu::Vcpu;
+use crate::kvm::abi::MsrEntry;
+use crate::kvm::filter::{Failure as Refusal, MsrFile};
+use crate::kvm::host::{Backend, HostBug};
+
+/// KVM's own MSRs for its clock.
+const WALL_CLOCK: u32 = 0x4b56_4d00;
+const SYSTEM_TIME: u32 = 0x4b56_4d01;
+
+/// What `KVM_GET_MSR_INDEX_LIST` lists.
+pub const SAVED: &[u32] = &[
+    msr::IA32_SYSENTER_CS,
+    msr::IA32_SYSENTER_ESP,
+    msr::IA32_SYSENTER_EIP,
+    msr::IA32_STAR,
+    msr::IA32_CSTAR,
+    msr::IA32_KERNEL_GS_BASE,
+    msr::IA32_FMASK,
+    msr::IA32_LSTAR,
+    msr::IA32_TSC,
+    msr::IA32_PAT,
+    msr::IA32_TSC_AUX,
+    msr::IA32_MISC_ENABLE,
+    msr::IA32_TSC_ADJUST,
+    msr::IA32_EFER,
+    msr::IA32_APIC_BASE,
+    msr::IA32_FS_BASE,
+    msr::IA32_GS_BASE,
+    msr::IA32_XSS,
+    WALL_CLOCK,
+    SYSTEM_TIME,
+];
+
+/// What `KVM_GET_MSR_FEATURE_INDEX_LIST` lists: MSRs that say what the host's processors are like.
+pub const FEATURES: &[u32] = &[msr::IA32_BIOS_SIGN_ID, msr::IA32_ARCH_CAPABILITIES, PERF_CAPABILITIES];
+/// IA32_PERF_CAPABILITIES.
+const PERF_CAPABILITIES: u32 = 0x345;
+
+/// The value of a feature MSR on a host.
+pub fn feature(index: u32) -> Option<u64> {
+    Some(match index {
+        msr::IA32_BIOS_SIGN_ID => 1 << 32,
+        msr::IA32_ARCH_CAPABILITIES | PERF_CAPABILITIES => 0,
+        _ => return None,
+    })
+}
+
+/// MSRs that are KVM's alone, without a home in the processor.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Own {
+    clocks: BTreeMap<u32, u64>,
+}
+
+/// A vCPU's MSRs, as guest or client reach them.
+struct View<'a> {
+    vcpu: &'a mut Vcpu,
+    client: bool,
+    bug: Option<HostBug>,
+}
+
+impl View<'_> {
+    fn settle<T>(&mut self, result: Result<Option<T>, HostBug>) -> Option<T> {
+        result.unwrap_or_else(|bug| {
+            self.bug = Some(bug);
+            None
+        })
+    }
+
+    fn backend(&mut self) -> &mut dyn Backend {
+        &mut *self.vcpu.backend
+    }
+
+    fn exists(&mut self, index: u32) -> bool {
+        let value = self.backend().read_msr(index);
+        self.settle(value).is_some()
+    }
+
+    const fn hidden(&self, index: u32) -> bool {
+        // No interrupt controller in the kernel, no VMX for guests.
+        matches!(index, 0x800..=0x8ff | msr::IA32_TSC_DEADLINE)
+            || !self.client && matches!(index, msr::IA32_VMX_BASIC..=msr::IA32_VMX_EXIT_CTLS2)
+    }
+}
+
+impl MsrFile for View<'_> {
+    fn read(&mut self, index: u32) -> Result<u64, Refusal> {
+        match index {
+            msr::IA32_APIC_BASE => Ok(self.vcpu.apic_base),
+            WALL_CLOCK | SYSTEM_TIME if self.client => {
+                Ok(self.vcpu.own.clocks.get(&index).copied().unwrap_or(0))
+            }
+            msr::IA32_ARCH_CAPABILITIES | PERF_CAPABILITIES if self.client => Ok(0),
+            _ if self.hidden(index) => Err(Refusal::Unknown),
+            _ => {
+                let value = self.backend().read_msr(index);
+                self.settle(value).ok_or(Refusal::Unknown)
+            }
+        }
+    }
+
+    fn write(&mut self, index: u32, value: u64) -> Result<(), Refusal> {
+        match index {
+            msr::IA32_APIC_BASE => {
+                let width = self.vcpu.model.physical_width();
+                if value >> width != 0 || value & 0x2ff != 0 || value & 0xc00 == 0x400 {
+                    return Err(Refusal::Invalid);
+                }
+                self.vcpu.apic_base = value;
+                Ok(())
+            }
+            WALL_CLOCK | SYSTEM_TIME if self.client => {
+                self.vcpu.own.clocks.insert(index, value);
+                Ok(())
+            }
+            msr::IA32_BIOS_SIGN_ID if self.client => Ok(()),
+            msr::IA32_ARCH_CAPABILITIES | PERF_CAPABILITIES if self.client && value == 0 => Ok(()),
+            msr::IA32_TSC => {
+                let written = self.vcpu.write_tsc(value);
+                self.settle(written.map(Some)).ok_or(Refusal::Invalid)
+            }
+            _ if self.hidden(index) => Err(Refusal::Unknown),
+            msr::IA32_LSTAR | msr::IA32_CSTAR | msr::IA32_KERNEL_GS_BASE
+                if !Linear(value).is_canonical(self.vcpu.model_width()) =>
+            {
+                Err(Refusal::Invalid)
+            }
+            _ => {
+                let written = self.backend().write_msr(index, value);
+                match self.settle(written) {
+                    Some(()) => Ok(()),
+                    None if self.exists(index) => Err(Refusal::Invalid),
+                    None => Err(Refusal::Unknown),
+                }
+            }
+        }
+    }
+}
+
+/// Calls `f` with the MSRs of `vcpu`.
+fn with<T>(vcpu: &mut Vcpu, client: bool, f: impl FnOnce(&mut dyn MsrFile) -> T) -> Result<T, HostBug> {
+    let mut view = View { vcpu, client, bug: None };
+    let result = f(&mut view);
+    view.bug.map_or(Ok(result), Err)
+}
+
+impl Vcpu {
+    /// The guest's access to its MSRs.
+    pub(super) fn guest_msrs<T>(&mut self, f: impl FnOnce(&mut dyn MsrFile) -> T) -> Result<T, HostBug> {
+        with(self, false, f)
+    }
+
+    /// `KVM_GET_MSRS`: how many of `entries` were read; it stops at the first that cannot be.
+    pub(super) fn get_msrs(&mut self, entries: &mut [MsrEntry]) -> Result<usize, HostBug> {
+        with(self, true, |file| {
+            let read = |entry: &mut MsrEntry| file.read(entry.index).map(|value| entry.data = value);
+            entries.iter_mut().map(read).take_while(Result::is_ok).count()
+        })
+    }
+
+    /// `KVM_SET_MSRS`: how many of `entries` were written; it stops at the first that cannot be.
+    pub(super) fn set_msrs(&mut self, entries: &[MsrEntry]) -> Result<usize, HostBug> {
+        with(self, true, |file| {
+            entries.iter().take_while(|entry| file.write(entry.index, entry.data).is_ok()).count()
+        })
+    }
+}

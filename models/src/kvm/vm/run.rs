@@ -1,0 +1,505 @@
+//! `KVM_RUN`: completes what the client was asked for, then enters the guest until the client is needed again.
+//!
+//! It is an `async fn` that can be preempted at L0's points; between two calls nothing of it is left but the [`Vcpu`].
+
+use rootmode_arch::{Cr0, Cr4, Gpr, GuestPhysical, Linear, RFlags, vector};
+use rootmode_cpu::Instruction;
+
+use super::emulate::Emulated;
+use super::events::exception;
+use super::exit::{ClientExit, ERROR_DELIVERY, ERROR_UNEXPECTED};
+use super::guard::{Need, Sent};
+use super::memory::Fault;
+use super::vcpu::Vcpu;
+use super::{Failure, Shared};
+use crate::kvm::Errno;
+use crate::kvm::abi::Translation;
+use crate::kvm::filter::{self, MsrExit, Outcome, Path, Resumed};
+use crate::kvm::host::{Cause, Entry, Exit, Point, Tasks, Touched, Wait};
+use crate::kvm::interception::Access;
+
+/// What the next `KVM_RUN` completes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Pending {
+    /// Nothing.
+    #[default]
+    None,
+    /// IN.
+    PortIn {
+        /// Bytes.
+        size: u8,
+    },
+    /// OUT at this RIP.
+    PortOut {
+        /// Where.
+        rip: u64,
+    },
+    /// An instruction that waits for an answer.
+    Emulation(Waiting),
+    /// Writes of a completed instruction that the client has not seen yet.
+    Sends(Vec<Sent>),
+    /// RDMSR or WRMSR.
+    Msr(MsrExit),
+    /// A hypercall.
+    Hypercall,
+}
+
+/// An emulated instruction, up to what it asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Waiting {
+    devices: Vec<GuestPhysical>,
+    answers: Vec<u64>,
+    need: Need,
+}
+
+/// Whether the guest goes on or the client is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    Guest,
+    Client,
+}
+
+/// Attempts at one instruction: every page and every answer costs one.
+const ATTEMPTS: u32 = 64;
+/// Bytes of a page for port data.
+const PORT_DATA: u64 = 4096;
+/// `-KVM_ENOSYS`, `-KVM_EPERM`.
+const NO_SUCH_HYPERCALL: u64 = -1000_i64 as u64;
+const NOT_PERMITTED: u64 = -1_i64 as u64;
+/// `KVM_HC_MAP_GPA_RANGE`.
+const MAP_GPA_RANGE: u64 = 12;
+
+impl Vcpu {
+    /// Runs until the client is needed: [`Vcpu::exit`] then says why.
+    pub(super) async fn run(&mut self, shared: &Shared, tasks: &Tasks) -> Result<(), Failure> {
+        if self.is_uninitialized() {
+            return Err(Errno::Eagain.into());
+        }
+        if self.complete(shared, tasks).await? == Flow::Client {
+            return Ok(());
+        }
+        if self.immediate_exit {
+            return Err(Errno::Eintr.into());
+        }
+        loop {
+            tasks.point(Point::Reschedule).await;
+            let processor = usize::from(self.processor);
+            if shared.with(self.processor, |_, rooms| std::mem::take(&mut rooms.kicked[processor])) {
+                self.exit = ClientExit::Intr;
+                return Err(Errno::Eintr.into());
+            }
+            if self.request_interrupt_window && self.events.interrupt.is_none() && self.backend.accepts()?.0 {
+                self.exit = ClientExit::IrqWindowOpen;
+                return Ok(());
+            }
+            let entry = self.entry(shared)?;
+            tasks.point(Point::BeforeEntry).await;
+            self.backend.enter(&entry)?;
+            tasks.wait(Wait::Gate(self.processor)).await;
+            let exit = self.backend.leave()?;
+            tasks.point(Point::AfterExit).await;
+            if self.handle(&exit, shared, tasks).await? == Flow::Client {
+                return Ok(());
+            }
+        }
+    }
+
+    fn entry(&mut self, shared: &Shared) -> Result<Entry, Failure> {
+        let accepts = self.backend.accepts()?;
+        let injection = self.events.take(accepts);
+        let generation = shared.with(self.processor, |_, rooms| rooms.memory.generation);
+        let flush = generation != self.generation;
+        self.generation = generation;
+        Ok(Entry {
+            injection,
+            interrupt_window: self.events.interrupt.is_some() || self.request_interrupt_window,
+            nmi_window: self.events.nmi,
+            flush,
+        })
+    }
+
+    async fn handle(&mut self, exit: &Exit, shared: &Shared, tasks: &Tasks) -> Result<Flow, Failure> {
+        // An event whose delivery was interrupted is delivered again, whatever comes of the exit.
+        self.events.injected = exit.interrupted;
+        match exit.cause {
+            Cause::SecondStage(touched) => {
+                tasks.point(Point::GuestMemory).await;
+                if self.fault_in(shared, touched)? == Fault::Mapped {
+                    return Ok(Flow::Guest);
+                }
+                if exit.interrupted.is_some() {
+                    let data = vec![u64::from(touched.write), touched.address.0];
+                    return Ok(self.ask(ClientExit::InternalError { suberror: ERROR_DELIVERY, data }));
+                }
+                let devices = vec![touched.address.page_base()];
+                self.emulate(devices, Vec::new(), shared, tasks).await
+            }
+            Cause::WriteCr => self.emulate(Vec::new(), Vec::new(), shared, tasks).await,
+            Cause::Port { string: true, .. } => self.emulate(Vec::new(), Vec::new(), shared, tasks).await,
+            Cause::Port { port, size, input, .. } => self.port(port, size, input, shared),
+            Cause::Rdmsr => self.msr(Access::Read, shared),
+            Cause::Wrmsr => self.msr(Access::Write, shared),
+            Cause::Hypercall => self.hypercall(shared),
+            _ => self.handle_simple(exit.cause, shared),
+        }
+    }
+
+    fn handle_simple(&mut self, cause: Cause, shared: &Shared) -> Result<Flow, Failure> {
+        match cause {
+            Cause::Cpuid => self.emulate_cpuid()?,
+            Cause::Hlt => {
+                self.backend.skip()?;
+                return Ok(self.ask(ClientExit::Hlt));
+            }
+            Cause::Shutdown => return Ok(self.ask(ClientExit::Shutdown)),
+            Cause::HostInterrupt | Cause::HostNmi | Cause::InterruptWindow | Cause::NmiWindow => {}
+            Cause::WriteCr8 { value } => {
+                if value > 15 {
+                    self.events.exception = Some(exception(vector::GP, Some(0)));
+                    return Ok(Flow::Guest);
+                }
+                let lowered = value < self.cr8;
+                self.cr8 = value;
+                self.backend.skip()?;
+                if lowered {
+                    return Ok(self.ask(ClientExit::SetTpr));
+                }
+            }
+            Cause::ReadCr8 { gpr } => {
+                self.backend.set_gpr(gpr, self.cr8)?;
+                self.backend.skip()?;
+            }
+            Cause::Xsetbv => {
+                let [rax, rcx, rdx] = self.gprs([Gpr::Rax, Gpr::Rcx, Gpr::Rdx])?;
+                let (index, value) = (rcx as u32, rax & 0xffff_ffff | rdx << 32);
+                let privileged = self.backend.save()?.cpl == 0;
+                let xsetbv = Instruction::Xsetbv { index, value };
+                let done =
+                    privileged && shared.with(self.processor, |machine, _| machine.execute(xsetbv).is_ok());
+                if done {
+                    self.backend.skip()?;
+                } else {
+                    self.events.exception = Some(exception(vector::GP, Some(0)));
+                }
+            }
+            Cause::CacheFlush | Cause::Idle => self.backend.skip()?,
+            Cause::Undefined => self.events.exception = Some(exception(vector::UD, None)),
+            Cause::Exception { vector, code } => self.events.exception = Some(exception(vector, code)),
+            Cause::Refused { reason } => {
+                let cpu = self.processor.into();
+                return Ok(self.ask(ClientExit::FailEntry { reason, cpu }));
+            }
+            Cause::Unmodelled { reason } => {
+                let data = vec![reason, self.processor.into()];
+                return Ok(self.ask(ClientExit::InternalError { suberror: ERROR_UNEXPECTED, data }));
+            }
+            Cause::SecondStage(_)
+            | Cause::WriteCr
+            | Cause::Port { .. }
+            | Cause::Rdmsr
+            | Cause::Wrmsr
+            | Cause::Hypercall => {}
+        }
+        Ok(Flow::Guest)
+    }
+
+    fn ask(&mut self, exit: ClientExit) -> Flow {
+        self.exit = exit;
+        Flow::Client
+    }
+
+    fn gprs<const N: usize>(&self, gprs: [Gpr; N]) -> Result<[u64; N], Failure> {
+        let mut values = [0; N];
+        for (value, gpr) in values.iter_mut().zip(gprs) {
+            *value = self.backend.gpr(gpr)?;
+        }
+        Ok(values)
+    }
+
+    fn fault_in(&self, shared: &Shared, touched: Touched) -> Result<Fault, Failure> {
+        shared.with(self.processor, |machine, rooms| {
+            rooms.memory.fault_in(machine, touched.address, touched.write)
+        })
+    }
+
+    fn emulate_cpuid(&mut self) -> Result<(), Failure> {
+        let [rax, rcx] = self.gprs([Gpr::Rax, Gpr::Rcx])?;
+        let cr4 = Cr4(self.backend.save()?.cr4);
+        let values = self.model.cpuid(rax as u32, rcx as u32, cr4, self.id as u8);
+        for (gpr, value) in [Gpr::Rax, Gpr::Rbx, Gpr::Rcx, Gpr::Rdx].into_iter().zip(values) {
+            self.backend.set_gpr(gpr, value.into())?;
+        }
+        Ok(self.backend.skip()?)
+    }
+
+    fn port(&mut self, port: u16, size: u8, input: bool, shared: &Shared) -> Result<Flow, Failure> {
+        if input {
+            self.pending = Pending::PortIn { size };
+            let data = vec![0; size.into()];
+            return Ok(self.ask(ClientExit::Io { input, port, size, data }));
+        }
+        let value = self.backend.gpr(Gpr::Rax)? as u32;
+        if self.takes(&Sent::Port { port, size, value }, shared) {
+            self.backend.skip()?;
+            return Ok(Flow::Guest);
+        }
+        self.pending = Pending::PortOut { rip: self.backend.save()?.rip };
+        let data = value.to_le_bytes()[..usize::from(size)].to_vec();
+        Ok(self.ask(ClientExit::Io { input, port, size, data }))
+    }
+
+    fn msr(&mut self, access: Access, shared: &Shared) -> Result<Flow, Failure> {
+        let [rax, rcx, rdx] = self.gprs([Gpr::Rax, Gpr::Rcx, Gpr::Rdx])?;
+        let (index, value) = (rcx as u32, rax & 0xffff_ffff | rdx << 32);
+        let (filter, mask, bugs) = shared.with(self.processor, |_, rooms| {
+            (rooms.filter.clone(), rooms.exit_mask, rooms.configuration.regressions)
+        });
+        let outcome = self.guest_msrs(|file| {
+            filter::handle(access, index, value, Path::Normal, &filter, mask, false, file, bugs)
+        })?;
+        match outcome {
+            Outcome::Done(value) => self.finish_msr((access == Access::Read).then_some(value))?,
+            Outcome::Fault => self.events.exception = Some(exception(vector::GP, Some(0))),
+            Outcome::Exit(exit) => {
+                self.pending = Pending::Msr(exit);
+                let (error, reason, index, data) = (0, exit.reason as u32, exit.index, exit.data);
+                return Ok(self.ask(match access {
+                    Access::Read => ClientExit::Rdmsr { error, reason, index, data },
+                    Access::Write => ClientExit::Wrmsr { error, reason, index, data },
+                }));
+            }
+        }
+        Ok(Flow::Guest)
+    }
+
+    fn finish_msr(&mut self, read: Option<u64>) -> Result<(), Failure> {
+        if let Some(value) = read {
+            self.backend.set_gpr(Gpr::Rax, value & 0xffff_ffff)?;
+            self.backend.set_gpr(Gpr::Rdx, value >> 32)?;
+        }
+        Ok(self.backend.skip()?)
+    }
+
+    fn hypercall(&mut self, shared: &Shared) -> Result<Flow, Failure> {
+        let [nr, a0, a1, a2, a3] = self.gprs([Gpr::Rax, Gpr::Rbx, Gpr::Rcx, Gpr::Rdx, Gpr::Rsi])?;
+        let state = self.backend.save()?;
+        let long = state.efer >> 10 & 1 != 0 && state.segments[1].rights.0 >> 13 & 1 != 0;
+        let asked = shared.with(self.processor, |_, rooms| rooms.hypercall_exits >> MAP_GPA_RANGE & 1 != 0);
+        if state.cpl == 0 && nr == MAP_GPA_RANGE && asked {
+            self.pending = Pending::Hypercall;
+            let args = [a0, a1, a2, a3, 0, 0];
+            return Ok(self.ask(ClientExit::Hypercall { nr, args, ret: 0, flags: long.into() }));
+        }
+        let answer = if state.cpl == 0 { NO_SUCH_HYPERCALL } else { NOT_PERMITTED };
+        self.backend.set_gpr(Gpr::Rax, if long { answer } else { answer & 0xffff_ffff })?;
+        self.backend.skip()?;
+        Ok(Flow::Guest)
+    }
+
+    /// Emulates the instruction at RIP. `devices` are pages that it is known to touch and that no slot backs.
+    async fn emulate(
+        &mut self,
+        mut devices: Vec<GuestPhysical>,
+        answers: Vec<u64>,
+        shared: &Shared,
+        tasks: &Tasks,
+    ) -> Result<Flow, Failure> {
+        for _ in 0..ATTEMPTS {
+            tasks.point(Point::GuestMemory).await;
+            let state = self.backend.save()?;
+            let emulated = shared.with(self.processor, |machine, rooms| {
+                rooms.emulator(machine, &self.model)?.attempt(
+                    machine,
+                    &state,
+                    &self.model,
+                    &devices,
+                    &answers,
+                )
+            })?;
+            match emulated {
+                Emulated::Done(done, sent) => {
+                    self.backend.load(&done)?;
+                    if done.rflags & RFlags::TF.0 != 0 {
+                        self.events.exception = Some(exception(vector::DB, None));
+                    }
+                    return Ok(self.send(sent, shared));
+                }
+                Emulated::Page(touched) => {
+                    if self.fault_in(shared, touched)? == Fault::Device {
+                        devices.push(touched.address.page_base());
+                    }
+                }
+                Emulated::Needs(need) => {
+                    let exit = self.question(need, &state)?;
+                    self.pending = Pending::Emulation(Waiting { devices, answers, need });
+                    return Ok(self.ask(exit));
+                }
+                Emulated::Raised(raised) => {
+                    if raised.vector == vector::PF {
+                        let mut state = state;
+                        state.cr2 = raised.detail;
+                        self.backend.load(&state)?;
+                    }
+                    self.events.exception = Some(exception(raised.vector, raised.error_code));
+                    return Ok(Flow::Guest);
+                }
+                Emulated::Failed(bytes, length) => {
+                    return Ok(self.ask(ClientExit::emulation(bytes, length)));
+                }
+            }
+        }
+        Ok(self.ask(ClientExit::emulation([0; 15], 0)))
+    }
+
+    /// `KVM_TRANSLATE`.
+    pub(super) fn translate(&self, shared: &Shared, linear: u64) -> Result<Translation, Failure> {
+        let state = self.backend.save()?;
+        let mut answer = Translation { linear_address: linear, ..Translation::default() };
+        answer.physical_address = u64::MAX;
+        if state.cr0 & Cr0::PG.0 == 0 {
+            answer.physical_address = linear;
+        }
+        for _ in 0..ATTEMPTS {
+            if state.cr0 & Cr0::PG.0 == 0 {
+                break;
+            }
+            let led = shared.with(self.processor, |machine, rooms| {
+                let emulator = rooms.emulator(machine, &self.model)?;
+                Ok::<_, Failure>(emulator.translate(machine, &state, &self.model, Linear(linear)))
+            })?;
+            match led {
+                Ok(guest) => answer.physical_address = guest.0,
+                Err(Some(touched)) if self.fault_in(shared, touched)? == Fault::Mapped => continue,
+                Err(_) => {}
+            }
+            break;
+        }
+        answer.valid = u8::from(answer.physical_address != u64::MAX);
+        (answer.writeable, answer.usermode) = (1, 0);
+        Ok(answer)
+    }
+
+    /// How the client is asked for `need`. Repeated INS ask for as many items as fit into the page of their destination.
+    fn question(&self, need: Need, state: &crate::kvm::host::State) -> Result<ClientExit, Failure> {
+        Ok(match need {
+            Need::Mmio { address, size } => {
+                ClientExit::Mmio { address: address.0, data: [0; 8], len: size, write: false }
+            }
+            Need::Port { port, size } => {
+                let repeats = self.backend.repeats()?;
+                let rdi = state.gpr[Gpr::Rdi as usize];
+                let down = state.rflags & RFlags::DF.0 != 0;
+                let room = if down { 1 } else { (PORT_DATA - rdi % PORT_DATA) / u64::from(size) };
+                let wanted = if repeats { state.gpr[Gpr::Rcx as usize] & 0xffff_ffff } else { 1 };
+                let count = wanted.min(room).max(1) as usize;
+                ClientExit::Io { input: true, port, size, data: vec![0; count * usize::from(size)] }
+            }
+        })
+    }
+
+    /// Whether a write needs no client now: a zone in which writes are collected has it.
+    fn takes(&self, sent: &Sent, shared: &Shared) -> bool {
+        shared.with(self.processor, |_, rooms| rooms.coalesced.takes(sent))
+    }
+
+    /// Shows the client the first write that it has to see.
+    fn send(&mut self, sent: Vec<Sent>, shared: &Shared) -> Flow {
+        let mut rest = sent.into_iter();
+        while let Some(first) = rest.next() {
+            if self.takes(&first, shared) {
+                continue;
+            }
+            self.pending = Pending::Sends(rest.collect());
+            return self.ask(match first {
+                Sent::Mmio { address, size, value } => {
+                    ClientExit::Mmio { address: address.0, data: value.to_le_bytes(), len: size, write: true }
+                }
+                Sent::Port { port, size, value } => {
+                    let data = value.to_le_bytes()[..usize::from(size)].to_vec();
+                    ClientExit::Io { input: false, port, size, data }
+                }
+            });
+        }
+        Flow::Guest
+    }
+
+    /// Completes what the last exit left open, with what the client left in [`Vcpu::exit`].
+    async fn complete(&mut self, shared: &Shared, tasks: &Tasks) -> Result<Flow, Failure> {
+        let pending = std::mem::take(&mut self.pending);
+        let exit = std::mem::take(&mut self.exit);
+        match (pending, exit) {
+            (Pending::PortIn { size }, ClientExit::Io { data, .. }) => {
+                let value = number(&data);
+                let rax = self.backend.gpr(Gpr::Rax)?;
+                let rax = match size {
+                    1 => rax & !0xff | value & 0xff,
+                    2 => rax & !0xffff | value & 0xffff,
+                    _ => value & 0xffff_ffff,
+                };
+                self.backend.set_gpr(Gpr::Rax, rax)?;
+                self.backend.skip()?;
+            }
+            (Pending::PortOut { rip }, _) => self.skip_at(rip)?,
+            (Pending::Emulation(waiting), exit) => return self.answer(waiting, exit, shared, tasks).await,
+            (Pending::Sends(rest), _) => return Ok(self.send(rest, shared)),
+            (
+                Pending::Msr(asked),
+                ClientExit::Rdmsr { error, data, .. } | ClientExit::Wrmsr { error, data, .. },
+            ) => {
+                let mut record = asked.record();
+                record[0] = error;
+                record[16..].copy_from_slice(&data.to_le_bytes());
+                match filter::resume(&asked, &record) {
+                    Resumed::Advanced(read) => self.finish_msr(read)?,
+                    Resumed::Fault => self.events.exception = Some(exception(vector::GP, Some(0))),
+                }
+            }
+            (Pending::Hypercall, ClientExit::Hypercall { ret, flags, .. }) => {
+                self.backend.set_gpr(Gpr::Rax, if flags & 1 != 0 { ret } else { ret & 0xffff_ffff })?;
+                self.backend.skip()?;
+            }
+            _ => {}
+        }
+        Ok(Flow::Guest)
+    }
+
+    /// Completes the instruction at `rip`, unless the client has moved the guest elsewhere.
+    fn skip_at(&mut self, rip: u64) -> Result<(), Failure> {
+        if self.backend.save()?.rip == rip {
+            self.backend.skip()?;
+        }
+        Ok(())
+    }
+
+    async fn answer(
+        &mut self,
+        waiting: Waiting,
+        exit: ClientExit,
+        shared: &Shared,
+        tasks: &Tasks,
+    ) -> Result<Flow, Failure> {
+        let Waiting { devices, answers, need } = waiting;
+        match (need, exit) {
+            (Need::Mmio { size, .. }, ClientExit::Mmio { data, .. }) => {
+                let mut answers = answers;
+                answers.push(number(&data[..usize::from(size).min(8)]));
+                self.emulate(devices, answers, shared, tasks).await
+            }
+            (Need::Port { size, .. }, ClientExit::Io { data, .. }) => {
+                for item in data.chunks_exact(size.into()) {
+                    let flow = self.emulate(devices.clone(), vec![number(item)], shared, tasks).await?;
+                    if flow == Flow::Client || self.events.exception.is_some() {
+                        return Ok(flow);
+                    }
+                }
+                Ok(Flow::Guest)
+            }
+            _ => Ok(Flow::Guest),
+        }
+    }
+}
+
+/// The little-endian number that `bytes` are.
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().take(8).rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
+}

@@ -1,0 +1,345 @@
+//! [`Vcpu`]: a virtual processor outside of `KVM_RUN`: its registers, as the client reads and writes them.
+
+use std::sync::Arc;
+
+use rootmode_arch::{Cr0, Cr4, Efer, Feature};
+use rootmode_cpu::Model;
+
+use super::cpuid::model_of;
+use super::events::Events;
+use super::exit::ClientExit;
+use super::msrs::Own;
+use super::registers::{self, Beside};
+use super::run::Pending;
+use super::{Failure, Shared, cpuid, xsave};
+use crate::kvm::Errno;
+use crate::kvm::abi::{CpuidEntry2, DebugRegs, Fpu, MpState, Regs, Sregs, Sregs2, VcpuEvents, Xcr, Xcrs};
+use crate::kvm::host::{Backend, HostBug, State};
+
+/// `KVM_MP_STATE_RUNNABLE`, `KVM_MP_STATE_UNINITIALIZED`.
+const RUNNABLE: u32 = 0;
+const UNINITIALIZED: u32 = 1;
+/// `KVM_SREGS2_FLAGS_PDPTRS_VALID`.
+const PDPTRS_VALID: u64 = 1;
+
+/// A virtual processor.
+pub(super) struct Vcpu {
+    pub(super) backend: Box<dyn Backend>,
+    /// What the client calls it.
+    pub(super) id: u32,
+    /// The physical processor that it is on.
+    pub(super) processor: u8,
+    /// The processor that the guest sees.
+    pub(super) model: Arc<Model>,
+    cpuid: Vec<CpuidEntry2>,
+    pub(super) events: Events,
+    pub(super) pending: Pending,
+    pub(super) exit: ClientExit,
+    pub(super) cr8: u64,
+    pub(super) apic_base: u64,
+    mp_state: u32,
+    pub(super) own: Own,
+    /// The translations that its processor may hold.
+    pub(super) generation: u64,
+    /// `kvm_run.request_interrupt_window`, `kvm_run.immediate_exit`.
+    pub(super) request_interrupt_window: bool,
+    pub(super) immediate_exit: bool,
+}
+
+impl Vcpu {
+    pub(super) fn new(
+        backend: Box<dyn Backend>,
+        id: u32,
+        processor: u8,
+        model: Arc<Model>,
+    ) -> Result<Self, HostBug> {
+        let mut vcpu = Self {
+            backend,
+            id,
+            processor,
+            cpuid: Vec::new(),
+            events: Events::default(),
+            pending: Pending::None,
+            exit: ClientExit::Unknown,
+            cr8: 0,
+            apic_base: 0xfee0_0800 | if id == 0 { 0x100 } else { 0 },
+            mp_state: RUNNABLE,
+            own: Own::default(),
+            generation: 0,
+            request_interrupt_window: false,
+            immediate_exit: false,
+            model,
+        };
+        vcpu.backend.load(&State::reset(vcpu.model.signature()))?;
+        Ok(vcpu)
+    }
+
+    /// Bits of a linear address.
+    pub(super) fn model_width(&self) -> u32 {
+        if self.model.has(Feature::La57) { 57 } else { 48 }
+    }
+
+    /// `KVM_GET_REGS`.
+    pub(super) fn regs(&self) -> Result<Regs, HostBug> {
+        Ok(registers::regs(&self.backend.save()?))
+    }
+
+    /// `KVM_SET_REGS`. An exception that waited belongs to the old RIP.
+    pub(super) fn set_regs(&mut self, regs: &Regs) -> Result<(), HostBug> {
+        let mut state = self.backend.save()?;
+        registers::set_regs(&mut state, regs);
+        self.events.exception = None;
+        self.backend.load(&state)
+    }
+
+    /// `KVM_GET_SREGS`.
+    pub(super) fn sregs(&self) -> Result<Sregs, HostBug> {
+        let beside = Beside { cr8: self.cr8, apic_base: self.apic_base };
+        Ok(registers::sregs(&self.backend.save()?, beside, self.events.interrupt))
+    }
+
+    /// `KVM_SET_SREGS`.
+    pub(super) fn set_sregs(&mut self, shared: &Shared, sregs: &Sregs) -> Result<(), Failure> {
+        let state = self.state_with(sregs)?;
+        let pdptes = self.pdptes(shared, &state);
+        self.put_sregs(sregs, state, pdptes)?;
+        let words = sregs.interrupt_bitmap.iter().enumerate().rev();
+        let highest =
+            words.filter(|(_, word)| **word != 0).map(|(n, word)| n as u32 * 64 + word.ilog2()).next();
+        if let Some(vector) = highest {
+            self.events.interrupt = Some(vector as u8);
+        }
+        Ok(())
+    }
+
+    /// `KVM_GET_SREGS2`.
+    pub(super) fn sregs2(&self) -> Result<Sregs2, HostBug> {
+        let s = self.sregs()?;
+        let state = self.backend.save()?;
+        let valid = uses_pdptes(&state);
+        Ok(Sregs2 {
+            cs: s.cs,
+            ds: s.ds,
+            es: s.es,
+            fs: s.fs,
+            gs: s.gs,
+            ss: s.ss,
+            tr: s.tr,
+            ldt: s.ldt,
+            gdt: s.gdt,
+            idt: s.idt,
+            cr0: s.cr0,
+            cr2: s.cr2,
+            cr3: s.cr3,
+            cr4: s.cr4,
+            cr8: s.cr8,
+            efer: s.efer,
+            apic_base: s.apic_base,
+            flags: if valid { PDPTRS_VALID } else { 0 },
+            pdptrs: if valid { state.pdptes } else { [0; 4] },
+        })
+    }
+
+    /// `KVM_SET_SREGS2`.
+    pub(super) fn set_sregs2(&mut self, shared: &Shared, s: &Sregs2) -> Result<(), Failure> {
+        let sregs = Sregs {
+            cs: s.cs,
+            ds: s.ds,
+            es: s.es,
+            fs: s.fs,
+            gs: s.gs,
+            ss: s.ss,
+            tr: s.tr,
+            ldt: s.ldt,
+            gdt: s.gdt,
+            idt: s.idt,
+            cr0: s.cr0,
+            cr2: s.cr2,
+            cr3: s.cr3,
+            cr4: s.cr4,
+            cr8: s.cr8,
+            efer: s.efer,
+            apic_base: s.apic_base,
+            interrupt_bitmap: [0; 4],
+        };
+        let state = self.state_with(&sregs)?;
+        let valid = s.flags & PDPTRS_VALID != 0;
+        if s.flags & !PDPTRS_VALID != 0 || valid && !uses_pdptes(&state) {
+            return Err(Errno::Einval.into());
+        }
+        let pdptes = if valid { s.pdptrs } else { self.pdptes(shared, &state) };
+        self.put_sregs(&sregs, state, pdptes)
+    }
+
+    fn state_with(&self, sregs: &Sregs) -> Result<State, Failure> {
+        let mut state = self.backend.save()?;
+        registers::set_sregs(&mut state, sregs, self.model.cr4_bits())?;
+        if sregs.apic_base >> self.model.physical_width() != 0 || sregs.apic_base & 0x2ff != 0 {
+            return Err(Errno::Einval.into());
+        }
+        Ok(state)
+    }
+
+    fn put_sregs(&mut self, sregs: &Sregs, mut state: State, pdptes: [u64; 4]) -> Result<(), Failure> {
+        state.pdptes = pdptes;
+        self.backend.load(&state)?;
+        (self.cr8, self.apic_base) = (sregs.cr8, sregs.apic_base);
+        // Translations that the guest's old tables gave.
+        self.generation = 0;
+        Ok(())
+    }
+
+    /// The PDPTEs that CR3 leads to; the old ones where paging has none or they cannot be read.
+    fn pdptes(&self, shared: &Shared, state: &State) -> [u64; 4] {
+        if !uses_pdptes(state) {
+            return state.pdptes;
+        }
+        let mut bytes = [0; 32];
+        let from = state.cr3 & 0xffff_ffe0;
+        if !shared.with(self.processor, |machine, rooms| rooms.memory.read(machine, from, &mut bytes)) {
+            return state.pdptes;
+        }
+        core::array::from_fn(|n| {
+            let mut word = [0; 8];
+            word.copy_from_slice(&bytes[8 * n..8 * n + 8]);
+            u64::from_le_bytes(word)
+        })
+    }
+
+    /// `KVM_SET_CPUID2`.
+    pub(super) fn set_cpuid(&mut self, entries: &[CpuidEntry2]) -> Result<(), Errno> {
+        if entries.len() > cpuid::MOST_ENTRIES {
+            return Err(Errno::E2big);
+        }
+        let model = Arc::new(model_of(self.model.vendor(), entries));
+        self.cpuid = entries.to_vec();
+        self.backend.set_model(model.clone());
+        self.model = model;
+        Ok(())
+    }
+
+    /// `KVM_GET_CPUID2`.
+    pub(super) fn cpuid(&self) -> &[CpuidEntry2] {
+        &self.cpuid
+    }
+
+    /// `KVM_GET_VCPU_EVENTS`.
+    pub(super) fn vcpu_events(&self) -> Result<VcpuEvents, HostBug> {
+        let state = self.backend.save()?;
+        Ok(self.events.get((state.sti_shadow, state.mov_ss_shadow), state.nmi_blocked))
+    }
+
+    /// `KVM_SET_VCPU_EVENTS`.
+    pub(super) fn set_vcpu_events(&mut self, events: &VcpuEvents) -> Result<(), Failure> {
+        let shadows = self.events.set(events)?;
+        let mut state = self.backend.save()?;
+        if let Some((sti, mov_ss)) = shadows {
+            (state.sti_shadow, state.mov_ss_shadow) = (sti, mov_ss);
+        }
+        state.nmi_blocked = events.nmi.masked != 0;
+        Ok(self.backend.load(&state)?)
+    }
+
+    /// `KVM_GET_MP_STATE`.
+    pub(super) const fn mp_state(&self) -> MpState {
+        MpState { mp_state: self.mp_state }
+    }
+
+    /// `KVM_SET_MP_STATE`: without an interrupt controller in the kernel, only two states exist.
+    pub(super) const fn set_mp_state(&mut self, state: &MpState) -> Result<(), Errno> {
+        if state.mp_state != RUNNABLE {
+            return Err(Errno::Einval);
+        }
+        self.mp_state = state.mp_state;
+        Ok(())
+    }
+
+    /// Whether `KVM_RUN` would wait for a start-up IPI.
+    pub(super) const fn is_uninitialized(&self) -> bool {
+        self.mp_state == UNINITIALIZED
+    }
+
+    /// `KVM_GET_DEBUGREGS`.
+    pub(super) fn debug_regs(&self, shared: &Shared) -> Result<DebugRegs, HostBug> {
+        let state = self.backend.save()?;
+        let db = shared.with(self.processor, |machine, _| machine.cpu().dr);
+        Ok(DebugRegs { db, dr6: state.dr6, dr7: state.dr7, flags: 0, reserved: [0; 9] })
+    }
+
+    /// `KVM_SET_DEBUGREGS`.
+    pub(super) fn set_debug_regs(&mut self, shared: &Shared, regs: &DebugRegs) -> Result<(), Failure> {
+        if regs.flags != 0 || regs.dr6 >> 32 != 0 || regs.dr7 >> 32 != 0 {
+            return Err(Errno::Einval.into());
+        }
+        let mut state = self.backend.save()?;
+        (state.dr6, state.dr7) = (regs.dr6, regs.dr7 | 0x400);
+        shared.with(self.processor, |machine, _| machine.cpu_mut().dr = regs.db);
+        Ok(self.backend.load(&state)?)
+    }
+
+    /// `KVM_GET_FPU`.
+    pub(super) fn fpu(&self, shared: &Shared) -> Fpu {
+        shared.with(self.processor, |machine, _| xsave::fpu(&machine.cpu().vectors))
+    }
+
+    /// `KVM_SET_FPU`.
+    pub(super) fn set_fpu(&self, shared: &Shared, fpu: &Fpu) {
+        shared.with(self.processor, |machine, _| xsave::set_fpu(&mut machine.cpu_mut().vectors, fpu));
+    }
+
+    /// `KVM_GET_XSAVE`.
+    pub(super) fn xsave(&self, shared: &Shared) -> Vec<u8> {
+        shared.with(self.processor, |machine, _| xsave::save(machine.cpu()))
+    }
+
+    /// `KVM_SET_XSAVE`.
+    pub(super) fn set_xsave(&self, shared: &Shared, bytes: &[u8]) -> Result<(), Errno> {
+        let supported = supported_xcr0(&self.model);
+        shared.with(self.processor, |machine, _| xsave::restore(machine.cpu_mut(), bytes, supported))
+    }
+
+    /// `KVM_GET_XCRS`.
+    pub(super) fn xcrs(&self, shared: &Shared) -> Xcrs {
+        let mut xcrs = Xcrs { nr_xcrs: 1, ..Xcrs::default() };
+        xcrs.xcrs[0] =
+            Xcr { xcr: 0, reserved: 0, value: shared.with(self.processor, |machine, _| machine.cpu().xcr0) };
+        xcrs
+    }
+
+    /// `KVM_SET_XCRS`.
+    pub(super) fn set_xcrs(&self, shared: &Shared, xcrs: &Xcrs) -> Result<(), Errno> {
+        if xcrs.nr_xcrs > 16 || xcrs.flags != 0 {
+            return Err(Errno::Einval);
+        }
+        let given = xcrs.xcrs.iter().take(xcrs.nr_xcrs as usize).find(|xcr| xcr.xcr == 0);
+        if let Some(Xcr { value, .. }) = given {
+            if value & 1 == 0 || value & !supported_xcr0(&self.model) != 0 {
+                return Err(Errno::Einval);
+            }
+            shared.with(self.processor, |machine, _| {
+                let cpu = machine.cpu_mut();
+                cpu.xcr0 = *value;
+                cpu.refresh();
+            });
+        }
+        Ok(())
+    }
+
+    /// WRMSR of the time-stamp counter: the guest's, by its offset.
+    pub(super) fn write_tsc(&mut self, value: u64) -> Result<(), HostBug> {
+        let offset = self.backend.tsc_offset()?;
+        let now = self.backend.read_msr(rootmode_arch::msr::IA32_TSC)?.unwrap_or(0);
+        self.backend.set_tsc_offset(offset.wrapping_add(value.wrapping_sub(now)))
+    }
+}
+
+/// Bits that XCR0 may have.
+fn supported_xcr0(model: &Model) -> u64 {
+    let registers = model.leaves().get(&(0xd, 0)).copied().unwrap_or_default();
+    u64::from(registers[0]) | u64::from(registers[3]) << 32 | 3
+}
+
+/// Whether `state`'s paging goes by the PDPTE registers.
+const fn uses_pdptes(state: &State) -> bool {
+    state.cr0 & Cr0::PG.0 != 0 && state.cr4 & Cr4::PAE.0 != 0 && state.efer & Efer::LMA.0 == 0
+}
