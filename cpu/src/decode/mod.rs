@@ -124,7 +124,8 @@ pub(crate) struct CodeMode {
     pub(crate) amd: bool,
 }
 
-/// Decodes the first instruction of `bytes`. `None`: more bytes are needed.
+/// Decodes the first instruction of `bytes`. `None`: more bytes are needed; of 15 bytes or more, the instruction is longer
+/// than the architecture allows.
 pub(crate) fn decode(bytes: &[u8], mode: CodeMode) -> Option<Instruction> {
     let options = if mode.amd { iced_x86::DecoderOptions::AMD } else { iced_x86::DecoderOptions::NONE };
     let mut decoder = iced_x86::Decoder::with_ip(u32::from(mode.bits), bytes, 0, options);
@@ -135,7 +136,29 @@ pub(crate) fn decode(bytes: &[u8], mode: CodeMode) -> Option<Instruction> {
     {
         return Some(exchange_with_r8(bytes, instruction.len(), options));
     }
+    let invalid = instruction.code() == Code::INVALID;
+    if invalid && instruction.len() == MAX_LENGTH && is_too_long(bytes, mode, options) {
+        return None;
+    }
     (decoder.last_error() != iced_x86::DecoderError::NoMoreBytes).then_some(instruction)
+}
+
+/// The longest instruction.
+const MAX_LENGTH: usize = 15;
+
+/// Whether the instruction at `bytes`, of which iced says after 15 bytes that it is not valid, is only longer than that.
+#[cold]
+fn is_too_long(bytes: &[u8], mode: CodeMode, options: u32) -> bool {
+    let is_prefix = |byte: &u8| {
+        matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x64 | 0x65 | 0x66 | 0x67 | 0xf0 | 0xf2 | 0xf3)
+    };
+    let prefixes = bytes.iter().take_while(|byte| is_prefix(byte)).count();
+    // A prefix that comes again later says nothing; without it the instruction shows its length.
+    let Some(at) = (0..prefixes).find(|n| bytes[n + 1..prefixes].contains(&bytes[*n])) else { return true };
+    let shorter = [&bytes[..at], &bytes[at + 1..bytes.len().min(MAX_LENGTH + 1)]].concat();
+    let mut decoder = iced_x86::Decoder::with_ip(u32::from(mode.bits), &shorter, 0, options);
+    let length = decoder.decode().len();
+    decoder.last_error() == iced_x86::DecoderError::NoMoreBytes || length == MAX_LENGTH
 }
 
 /// `bytes` of `length` that iced takes for PAUSE: with REX.B they are XCHG with R8, and the F3 prefix means nothing.

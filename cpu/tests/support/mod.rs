@@ -1,6 +1,8 @@
 //! A small machine for tests: identity-mapped memory, a GDT, an IDT, a TSS, code from the iced-x86 assembler.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "every test file uses a part of it")]
 
+pub mod witness;
+
 use iced_x86::code_asm::CodeAssembler;
 use rootmode_arch::choices::{Choices, Tame};
 use rootmode_arch::{AccessRights, DescriptorTable, HostPhysical, Segment, SegmentName, Selector};
