@@ -153,12 +153,25 @@ fn is_too_long(bytes: &[u8], mode: CodeMode, options: u32) -> bool {
         matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x64 | 0x65 | 0x66 | 0x67 | 0xf0 | 0xf2 | 0xf3)
     };
     let prefixes = bytes.iter().take_while(|byte| is_prefix(byte)).count();
-    // A prefix that comes again later says nothing; without it the instruction shows its length.
-    let Some(at) = (0..prefixes).find(|n| bytes[n + 1..prefixes].contains(&bytes[*n])) else { return true };
-    let shorter = [&bytes[..at], &bytes[at + 1..bytes.len().min(MAX_LENGTH + 1)]].concat();
-    let mut decoder = iced_x86::Decoder::with_ip(u32::from(mode.bits), &shorter, 0, options);
-    let length = decoder.decode().len();
-    decoder.last_error() == iced_x86::DecoderError::NoMoreBytes || length == MAX_LENGTH
+    let rest = &bytes[prefixes..];
+    let opcode = match rest {
+        [0x0f, 0x38 | 0x3a, ..] => 3,
+        [0x0f, ..] => 2,
+        _ => 1,
+    };
+    if prefixes + opcode > MAX_LENGTH {
+        return true;
+    }
+    // Each prefix once: without the others, which say nothing, it fits, and shows whether it is defined.
+    let mut once: Vec<u8> = Vec::new();
+    for prefix in &bytes[..prefixes] {
+        if !once.contains(prefix) {
+            once.push(*prefix);
+        }
+    }
+    once.extend(rest.iter().take(MAX_LENGTH));
+    let mut decoder = iced_x86::Decoder::with_ip(u32::from(mode.bits), &once, 0, options);
+    decoder.decode().code() != Code::INVALID
 }
 
 /// `bytes` of `length` that iced takes for PAUSE: with REX.B they are XCHG with R8, and the F3 prefix means nothing.

@@ -237,12 +237,14 @@ fn init_waits_for_smm_and_precedes_everything_else() {
 
 #[test]
 fn an_instruction_that_is_too_long_is_told_from_one_that_is_not_defined() {
-    // Prefixes, then NOP, PUSH ES, which 64-bit mode does not have, or UD2.
-    let rows: [(usize, &[u8], Option<(u8, Option<u32>)>); 5] = [
+    // Prefixes, then NOP, PUSH ES, which 64-bit mode does not have, an opcode that nothing has, or UD2.
+    let rows: [(usize, &[u8], Option<(u8, Option<u32>)>); 7] = [
         (14, &[0x90], None),
         (15, &[0x90], Some((13, Some(0)))),
         (14, &[0x06], Some((6, None))),
         (15, &[0x06], Some((13, Some(0)))),
+        (13, &[0x0f, 0x04], Some((6, None))),
+        (14, &[0x0f, 0x04], Some((13, Some(0)))),
         (12, &[0x0f, 0x0b], Some((6, None))),
     ];
     for (prefixes, opcode, expected) in rows {
