@@ -4,7 +4,7 @@ use crate::Cpu;
 use rootmode_arch::choices::Choices;
 use rootmode_arch::record::{Observer, Payload, Record, Stop};
 use rootmode_arch::{HostPhysical, Site};
-use rootmode_mmu::{Digest, PhysicalMemory};
+use rootmode_mmu::{Digest, MemoryMap, PhysicalMemory};
 use std::any::Any;
 
 /// What a device may cause; the board applies it after the access. A device never calls back.
@@ -22,6 +22,8 @@ pub struct Effects {
     pub intr: Option<bool>,
     /// The new level of the platform's NMI line: LINT1 of every local APIC, and the NMI pin where the APIC is disabled.
     pub nmi: Option<bool>,
+    /// What the chipset makes of RAM from now on.
+    pub memory_map: Option<MemoryMap>,
     /// Stop the machine.
     pub stop: Option<Stop>,
 }
@@ -34,6 +36,7 @@ impl Effects {
             && self.interrupts.is_empty()
             && self.intr.is_none()
             && self.nmi.is_none()
+            && self.memory_map.is_none()
             && self.stop.is_none()
     }
 }

@@ -24,7 +24,7 @@ pub mod tlb;
 pub mod walk;
 
 pub use digest::Digest;
-pub use memory::{LayoutError, MemorySnapshot, PageKind, PhysicalMemory, Watch};
+pub use memory::{Decode, LayoutError, MemoryMap, MemorySnapshot, PageKind, PhysicalMemory, Shadow, Watch};
 pub use tlb::{Bank, Lookup, Tag, Tlb};
 pub use walk::{
     Access, AccessKind, EntryMemory, Ept, Npt, Paging, PagingMode, PdpteFault, SecondStage, Translation,

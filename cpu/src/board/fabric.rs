@@ -52,6 +52,13 @@ impl Board {
                 self.send(source, target as u8, message);
             }
         }
+        if let Some(map) = effects.memory_map {
+            self.memory.set_map(map);
+            // What they remember of a page may be wrong now.
+            for processor in &mut self.processors {
+                processor.cpu.tlb.flush_all();
+            }
+        }
         effects.stop
     }
 

@@ -215,7 +215,10 @@ impl Board {
             effects: &mut effects,
             gates: self.gates,
         };
-        let result = f(&mut self.processors[usize::from(index)], &mut context);
+        let processor = &mut self.processors[usize::from(index)];
+        context.memory.set_management(processor.cpu.smm);
+        let result = f(processor, &mut context);
+        context.memory.set_management(false);
         self.apply(Some(index), effects);
         result
     }

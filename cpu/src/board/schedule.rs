@@ -137,7 +137,9 @@ impl Board {
                 effects: &mut effects,
                 gates: self.gates,
             };
+            context.memory.set_management(processor.cpu.smm);
             let ended = processor.run(&mut context, end.min(limit));
+            context.memory.set_management(false);
             context.memory.set_writer(None);
             let tick = processor.cpu.tick;
             let source = index as u8;

@@ -105,7 +105,8 @@ const CROSSINGS: usize = 16;
 /// An instruction that begins in one page and ends in another.
 #[derive(Clone, Copy)]
 struct Crossing {
-    at: [HostPhysical; 2],
+    /// Where in RAM its two parts lie.
+    places: [Option<usize>; 2],
     versions: [u32; 2],
     bits: u8,
     decoded: Decoded,
@@ -236,7 +237,8 @@ impl Store {
         bits: u8,
     ) -> Option<Decoded> {
         let kept = self.crossings[crossing_slot(at[0])].as_ref()?;
-        let fresh = kept.at == at && kept.bits == bits && kept.versions == at.map(|a| memory.code_version(a));
+        let there = kept.places == at.map(|a| memory.offset(a));
+        let fresh = there && kept.bits == bits && kept.versions == at.map(|a| memory.code_version(a));
         fresh.then_some(kept.decoded)
     }
 
@@ -252,7 +254,8 @@ impl Store {
         memory.watch(at[0], below, Watch::CODE);
         memory.watch(at[1], u64::from(decoded.current.length).saturating_sub(below), Watch::CODE);
         let versions = at.map(|a| memory.code_version(a));
-        self.crossings[crossing_slot(at[0])] = Some(Crossing { at, versions, bits, decoded });
+        let places = at.map(|a| memory.offset(a));
+        self.crossings[crossing_slot(at[0])] = Some(Crossing { places, versions, bits, decoded });
     }
 
     /// The instructions of the block at `first`.

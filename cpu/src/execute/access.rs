@@ -38,7 +38,8 @@ impl Exec<'_, '_> {
     /// Lets the engine go straight to this page from now on, if nothing but RAM is there.
     #[inline]
     fn keep_shortcut(&mut self, linear: Linear, access: Access, at: Lookup) {
-        if at.kind != PageKind::Ram || self.cpu.published.is_apic(&at) {
+        let direct = at.kind == PageKind::Ram || at.kind == PageKind::Shadow && !access.kind.is_write();
+        if !direct || self.cpu.published.is_apic(&at) {
             return;
         }
         // An address of a system register may have bits that would be masked in a program's pointer.
@@ -105,7 +106,8 @@ impl Exec<'_, '_> {
     #[inline(never)]
     fn translate_slowly(&mut self, linear: Linear, access: Access) -> Result<Lookup> {
         match self.walk(linear, access)? {
-            Ok(translation) => {
+            Ok(mut translation) => {
+                translation.host = self.ctx.memory.on_lines(translation.host);
                 let cpu = &mut *self.cpu;
                 let is_apic = cpu.apic_page() == Some(translation.host.page_base());
                 let kind = if is_apic { PageKind::Apic } else { self.ctx.memory.kind(translation.host) };

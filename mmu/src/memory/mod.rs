@@ -4,17 +4,20 @@
 //! processor may keep with a cached translation. Every 128-byte line has a byte of marks: whether its page was written
 //! since the last snapshot, and who watches it. A store by anyone to a line with a watch takes the slow
 //! path. Addresses without RAM read as ones and ignore writes; MMIO windows are named so that the processor asks the
-//! bus instead.
+//! bus instead. What a chipset hides or moves of the RAM is a [`MemoryMap`].
 
+mod map;
 mod snapshot;
 mod watch;
 mod zeroes;
 
+pub use map::{Decode, MemoryMap, Shadow};
 pub use snapshot::MemorySnapshot;
 pub use watch::Watch;
 
 use crate::Digest;
 use crate::stale::Ledger;
+use map::View;
 use rootmode_arch::HostPhysical;
 use snapshot::SavedPages;
 use watch::{LINE, Monitored, WRITTEN};
@@ -33,6 +36,8 @@ pub enum PageKind {
     /// The registers of the accessing processor's local APIC. Not a matter of the layout: the processor decides it when it
     /// caches a translation.
     Apic,
+    /// RAM that the chipset shows to loads alone, or to stores alone, or a different one to each.
+    Shadow,
 }
 
 /// A layout that cannot be.
@@ -104,6 +109,11 @@ pub struct PhysicalMemory {
     /// One number a page: how often its code marks were hit.
     code_versions: Vec<u32>,
     windows: Vec<Window>,
+    map: MemoryMap,
+    /// Accesses are those of a processor in system-management mode.
+    management: bool,
+    /// The map and the mode at work on the regions.
+    view: View,
     epoch: u64,
     code_writes: u64,
     hits: Vec<(HostPhysical, Watch)>,
@@ -145,7 +155,7 @@ impl PhysicalMemory {
         self.code_versions.resize(self.bytes.len() / 4096, 0);
         let at = self.regions.partition_point(|r| r.base < base.0);
         self.regions.insert(at, Region { base: base.0, bytes, offset });
-        self.epoch += 1;
+        self.show();
         Ok(())
     }
 
@@ -178,35 +188,13 @@ impl PhysicalMemory {
         Ok(())
     }
 
-    /// What lies behind the page of `address`.
-    pub fn kind(&self, address: HostPhysical) -> PageKind {
-        if self.locate(address.0).is_some() {
-            PageKind::Ram
-        } else if self.windows.iter().any(|w| address.0.wrapping_sub(w.base) < w.bytes) {
-            PageKind::Mmio
-        } else {
-            PageKind::Absent
-        }
-    }
-
     /// Grows whenever a cached translation's page kind or a watch may have changed.
     pub const fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// The offset of `address`, and how many bytes of its region begin there.
-    #[inline]
-    fn locate(&self, address: u64) -> Option<(usize, usize)> {
-        for region in &self.regions {
-            let inside = address.wrapping_sub(region.base);
-            if inside < region.bytes {
-                return Some((region.offset + inside as usize, (region.bytes - inside) as usize));
-            }
-        }
-        None
-    }
-
-    /// The offset in RAM of `address`: what [`Self::load_at`] and [`Self::store_at`] take. Offsets of a page are contiguous.
+    /// The offset in RAM of what loads from `address` find: what [`Self::load_at`] takes, and [`Self::store_at`] where
+    /// [`Self::kind`] is [`PageKind::Ram`]. Offsets of a page are contiguous.
     pub fn offset(&self, address: HostPhysical) -> Option<usize> {
         self.locate(address.0).map(|(offset, _)| offset)
     }
@@ -243,7 +231,8 @@ impl PhysicalMemory {
             let lines = self.lines.get(offset / LINE..).and_then(<[u8]>::first_chunk::<{ 4096 / LINE }>);
             lines.is_some_and(|lines| *lines == [WRITTEN; 4096 / LINE])
         };
-        match self.offset(address.page_base()).filter(open) {
+        let plain = self.kind(address) == PageKind::Ram;
+        match self.offset(address.page_base()).filter(|offset| plain && open(offset)) {
             Some(offset) => {
                 let page = self.bytes[offset..].first_chunk_mut();
                 Ok(page.expect("there are marks of as many lines as there are bytes for"))
@@ -301,7 +290,7 @@ impl PhysicalMemory {
 
     #[inline]
     fn store<const N: usize>(&mut self, address: HostPhysical, value: [u8; N]) {
-        if let Some((offset, rest)) = self.locate(address.0)
+        if let Some((offset, rest)) = self.locate_store(address.0)
             && rest >= N
             && self.store_at(offset, value)
         {
@@ -334,7 +323,8 @@ impl PhysicalMemory {
         while done < bytes.len() {
             let at = address.0.wrapping_add(done as u64);
             let count = (bytes.len() - done).min(LINE - (at as usize & (LINE - 1)));
-            if let Some((offset, _)) = self.locate(at) {
+            let at = self.on_lines(HostPhysical(at)).0;
+            if let Some((offset, _)) = self.locate_store(at) {
                 if self.lines[offset / LINE] & Watch::TABLE.0 != 0 {
                     self.write_table(at, offset, &bytes[done..done + count]);
                 }

@@ -5,7 +5,7 @@
 //! slow path.
 
 use super::watch::{LINE, Monitored, WRITTEN};
-use super::{LayoutError, PhysicalMemory, Region, Window};
+use super::{LayoutError, MemoryMap, PhysicalMemory, Region, Window};
 use crate::stale::Ledger;
 use rootmode_arch::HostPhysical;
 use std::sync::Arc;
@@ -68,6 +68,7 @@ impl SavedPages {
 pub struct MemorySnapshot {
     regions: Vec<Region>,
     windows: Vec<Window>,
+    map: MemoryMap,
     saved: SavedPages,
     ledger: Option<Box<Ledger>>,
     monitored: Monitored,
@@ -111,6 +112,7 @@ impl PhysicalMemory {
         MemorySnapshot {
             regions: self.regions.clone(),
             windows: self.windows.clone(),
+            map: self.map.clone(),
             saved: self.saved.clone(),
             ledger: self.ledger.clone(),
             monitored: self.monitored.clone(),
@@ -145,7 +147,7 @@ impl PhysicalMemory {
         self.windows.clone_from(&snapshot.windows);
         self.ledger.clone_from(&snapshot.ledger);
         self.restore_monitored(&snapshot.monitored);
-        self.epoch += 1;
+        self.set_map(snapshot.map.clone());
         Ok(())
     }
 

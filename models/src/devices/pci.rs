@@ -4,10 +4,11 @@
 //! Intel 82441FX (PMC), 82371SB (PIIX3) and 82371AB (PIIX4) data sheets.
 
 mod function;
+mod host_bridge;
 pub mod test_device;
 
 use function::Function;
-use rootmode_mmu::Digest;
+use rootmode_mmu::{Digest, Shadow};
 
 /// The address port (32 bits wide).
 pub const ADDRESS: u16 = 0xcf8;
@@ -19,6 +20,8 @@ pub const TEST_MEMORY: u32 = 0xfebf_0000;
 /// The same for its port BAR.
 pub const TEST_PORTS: u16 = 0xc000;
 
+/// Index of the host bridge.
+const HOST: usize = 0;
 /// Index of the power-management function.
 const POWER: usize = 2;
 /// Index of the test device.
@@ -40,9 +43,6 @@ impl Default for PciBus {
 impl PciBus {
     /// Host bridge, ISA bridge, power management and the test device, configured as firmware leaves them.
     pub fn new() -> Self {
-        let host = Function::new(0x00, 0x8086, 0x1237, 0x06_0000, 2)
-            // Memory attributes and SMRAM: remembered, without effect.
-            .writable(0x50..0xa0, 0xff);
         let isa = Function::new(0x08, 0x8086, 0x7000, 0x06_0100, 0)
             .multifunction()
             .writable(0x4c..0xb0, 0xff)
@@ -61,7 +61,14 @@ impl PciBus {
             .bar(0, 0x1000, false, TEST_MEMORY)
             .bar(1, 0x100, true, u32::from(TEST_PORTS))
             .enabled();
-        Self { address: 0, functions: vec![host, isa, power, test] }
+        Self { address: 0, functions: vec![host_bridge::function_after_firmware(), isa, power, test] }
+    }
+
+    /// The same, but with a host bridge that no firmware has touched: the ROM is where its copy in RAM would be.
+    pub fn after_reset() -> Self {
+        let mut bus = Self::new();
+        bus.functions[HOST] = host_bridge::function();
+        bus
     }
 
     /// The function and register that the address register names.
@@ -98,9 +105,18 @@ impl PciBus {
         let first = port & 3;
         for i in 0..u16::from(size).min(4 - first) {
             let at = register + (first + i) as u8;
-            self.functions[index].write(at, (value >> (8 * i)) as u8);
+            let mut byte = (value >> (8 * i)) as u8;
+            if index == HOST {
+                byte = host_bridge::written(&self.functions[HOST], at, byte);
+            }
+            self.functions[index].write(at, byte);
         }
         true
+    }
+
+    /// What the host bridge makes of the RAM below 1 MiB.
+    pub fn shadows(&self) -> Vec<Shadow> {
+        host_bridge::shadows(&self.functions[HOST])
     }
 
     /// The first port of the power-management block, if it is decoded.

@@ -174,7 +174,7 @@ pub const fn exit_status(stop: Stop) -> u8 {
     }
 }
 
-/// The compatible SMM segment: RAM behind the video memory of a PC. Nothing hides it from code outside SMM here.
+/// The compatible SMM segment: RAM behind the video memory of a PC, which the chipset shows in SMM alone.
 const SMRAM: u32 = 0xa_0000;
 /// Distance of two processors' SMBASEs: the size of a state-save area, so that none overlaps another.
 const SMBASE_STRIDE: u32 = 0x200;
@@ -185,11 +185,13 @@ fn install_smm_handlers(board: &mut Board) {
     for index in 0..board.processors().len() {
         let base = SMRAM + SMBASE_STRIDE * index as u32;
         board.processors_mut()[index].cpu.smbase = base;
+        board.memory.set_management(true);
         board.memory.write(HostPhysical(u64::from(base) + 0x8000), &[0x0f, 0xaa]);
+        board.memory.set_management(false);
     }
 }
 
-/// Puts firmware right below 4 GiB, and its last 128 KiB below 1 MiB as well.
+/// Puts firmware right below 4 GiB. The chipset shows its last 128 KiB below 1 MiB as well.
 fn load_firmware(board: &mut Board, rom: &[u8]) -> Result<(), MachineError> {
     if rom.is_empty() || !rom.len().is_multiple_of(4096) || rom.len() > 16 << 20 {
         return Err(MachineError::Firmware(rom.len()));
@@ -197,7 +199,5 @@ fn load_firmware(board: &mut Board, rom: &[u8]) -> Result<(), MachineError> {
     let base = HostPhysical(ROM_END - rom.len() as u64);
     board.memory.add_ram(base, rom.len() as u64)?;
     board.memory.write(base, rom);
-    let low = rom.len().min(0x2_0000);
-    board.memory.write(HostPhysical(0x10_0000 - low as u64), &rom[rom.len() - low..]);
     Ok(())
 }

@@ -50,6 +50,7 @@ impl Exec<'_, '_> {
         let cpu = &mut *self.cpu;
         let values = Values::of(cpu);
         let base = u64::from(cpu.smbase);
+        self.ctx.memory.set_management(true);
         for (row, value) in values.iter() {
             let at = HostPhysical(base + u64::from(row.offset));
             self.ctx.memory.write(at, &value.to_le_bytes()[..usize::from(row.size)]);
@@ -105,6 +106,7 @@ impl Exec<'_, '_> {
         cpu.published = before.published;
         cpu.pending_debug = before.pending_debug;
         cpu.smm = false;
+        self.ctx.memory.set_management(false);
         values.load(cpu);
         cpu.tlb.flush_space(cpu.published.space);
         if cpu.reload_pdptes(self.ctx.memory).is_err() {

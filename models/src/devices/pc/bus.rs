@@ -71,15 +71,19 @@ impl Pc {
                 self.settle_rtc(tick, effects);
             }
             Port::Keyboard => {
+                let open = self.keyboard.a20();
                 if self.keyboard.write(port, value) {
                     self.reset_processors(effects);
                 }
+                self.follow_a20(open, effects);
                 self.lines.set(keyboard::IRQ, Driver::Device, self.keyboard.interrupt(), effects);
             }
             Port::SystemControl => {
                 let resets = value & !self.system_control & 1 != 0;
                 self.system_control = value;
+                let open = self.keyboard.a20();
                 self.keyboard.set_a20(value & 2 != 0);
+                self.follow_a20(open, effects);
                 if resets {
                     self.reset_processors(effects);
                 }
@@ -155,8 +159,12 @@ impl Pc {
             }
             Port::PciAddress if size == 4 => self.pci.set_address(value),
             Port::PciData => {
+                let shadows = self.pci.shadows();
                 if self.pci.write(port, size, value) {
                     self.relocate();
+                }
+                if self.pci.shadows() != shadows {
+                    effects.memory_map = Some(self.memory_map());
                 }
             }
             _ => {
@@ -164,6 +172,13 @@ impl Pc {
                     self.write_byte(port.wrapping_add(i), byte, tick, effects);
                 }
             }
+        }
+    }
+
+    /// After the gate of address line 20 may have moved; it was `open`.
+    fn follow_a20(&self, open: bool, effects: &mut Effects) {
+        if self.keyboard.a20() != open {
+            effects.memory_map = Some(self.memory_map());
         }
     }
 

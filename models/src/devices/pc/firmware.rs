@@ -51,11 +51,12 @@ impl Pc {
         self.timers = super::Timers::default();
     }
 
-    /// Deadlines that the chipset needs from the start: a machine calls this once, before its first run.
+    /// Deadlines that the chipset needs from the start, and the RAM as it shows it: a machine calls this once, before its first run.
     pub fn start(&mut self, tick: u64, effects: &mut Effects) {
         self.settle_pit(tick, effects);
         self.settle_rtc(tick, effects);
         self.settle_power(tick, effects);
+        effects.memory_map = Some(self.memory_map());
     }
 
     /// What firmware leaves in low memory: vectors, data area, handlers.

@@ -42,7 +42,7 @@ use rootmode_arch::HostPhysical;
 use rootmode_arch::record::Stop;
 use rootmode_cpu::board::Board;
 use rootmode_cpu::{Bus, Effects, Message};
-use rootmode_mmu::LayoutError;
+use rootmode_mmu::{LayoutError, MemoryMap};
 use std::any::Any;
 use timers::{Timer, Timers};
 
@@ -167,7 +167,7 @@ impl Pc {
             keyboard: Keyboard::new(),
             power: power::Power::new(),
             fw_cfg: FwCfg::new(configuration.fw_cfg()),
-            pci: PciBus::new(),
+            pci: if configuration.firmware { PciBus::after_reset() } else { PciBus::new() },
             pci_test: PciTestDevice::new(),
             test: TestDevice::new(),
             system_control: 0x02,
@@ -248,6 +248,11 @@ impl Pc {
     /// Whether address line 20 passes.
     pub fn a20(&self) -> bool {
         self.keyboard.a20()
+    }
+
+    /// What the chipset makes of the RAM.
+    pub fn memory_map(&self) -> MemoryMap {
+        MemoryMap { line_20_low: !self.a20(), shadows: self.pci.shadows() }
     }
 
     /// Brings IRQ 0 to where OUT of counter 0 is at `tick`, through every edge on the way: a pulse is shorter than a slice.
