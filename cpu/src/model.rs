@@ -79,6 +79,9 @@ const COMMON: &[Feature] = &[
     Feature::Ssse3,
     Feature::Sse41,
     Feature::Sse42,
+    Feature::Aes,
+    Feature::Pclmulqdq,
+    Feature::Sha,
     Feature::Fxsr,
     Feature::Xsave,
     Feature::XsaveOpt,
@@ -89,6 +92,10 @@ const COMMON: &[Feature] = &[
     Feature::Aperfmperf,
     Feature::Mtrr,
     Feature::FlushL1d,
+    // A promise about speed.
+    Feature::Fsrm,
+    Feature::Prefetchw,
+    Feature::Wbnoinvd,
 ];
 
 /// What only the Intel model has.
@@ -106,6 +113,12 @@ const INTEL: &[Feature] = &[
     Feature::Stibp,
     Feature::Ssbd,
     Feature::ArchCapabilities,
+    Feature::Serialize,
+    // There are no buffers for VERW to clear, and string instructions are as quick as they are.
+    Feature::MdClear,
+    Feature::FastZeroRepMovsb,
+    Feature::FastShortRepStosb,
+    Feature::FastShortRepCmpsb,
 ];
 
 /// What only the AMD model has.
@@ -138,6 +151,8 @@ const AMD: &[Feature] = &[
     Feature::AmdStibp,
     Feature::AmdSsbd,
     Feature::NullSelectorClearsBase,
+    Feature::MmxExtensions,
+    Feature::LfenceAlwaysSerializing,
 ];
 
 /// The C-bit of CPUID 0x8000001f EBX bits 5:0.

@@ -1,6 +1,6 @@
 //! Rows of what came after the 80386 and works on general registers and cache lines: BMI, ADX, CRC32, prefetches, RDPRU.
 
-use super::table::{Row, row, sized, variant};
+use super::table::{Row, end, row, sized, variant};
 use crate::execute::{bmi, control, data, line, system};
 use iced_x86::{Code, CpuidFeature as C, Instruction, Mnemonic as M, OpKind};
 use rootmode_arch::Feature;
@@ -30,6 +30,8 @@ pub(super) fn handler(i: &Instruction) -> Option<Row> {
         M::Movdir64b => sized(row(line::movdir64b), 8),
         M::Rdpru => row(system::rdpru),
         M::Clflush | M::Clflushopt | M::Clwb => row(line::flush),
+        // Everything is in order and complete here.
+        M::Serialize => end(control::nop),
         M::Cldemote
         | M::Prefetch
         | M::Prefetchnta
@@ -65,6 +67,7 @@ pub(super) const fn needs(feature: C) -> Option<Option<Feature>> {
         C::CLFLUSHOPT => Some(Feature::Clflushopt),
         C::CLWB => Some(Feature::Clwb),
         C::RDPRU => Some(Feature::Rdpru),
+        C::SERIALIZE => Some(Feature::Serialize),
         C::CLDEMOTE | C::PREFETCHW | C::PREFETCHWT1 | C::PREFETCHITI => None,
         _ => return None,
     })

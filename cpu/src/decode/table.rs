@@ -181,6 +181,9 @@ fn lacks(feature: CpuidFeature, features: &FeatureSet) -> bool {
         C::SSSE3 => Feature::Ssse3,
         C::SSE4_1 => Feature::Sse41,
         C::SSE4_2 => Feature::Sse42,
+        C::AES => Feature::Aes,
+        C::PCLMULQDQ => Feature::Pclmulqdq,
+        C::SHA => Feature::Sha,
         _ => return true,
     };
     !features.has(needs)

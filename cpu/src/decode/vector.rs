@@ -1,11 +1,11 @@
-//! From mnemonic to semantic function: MMX and SSE to SSE4.2. A row joins a shape (how operands move) to a pure function.
+//! From mnemonic to semantic function: MMX, SSE to SSE4.2, AES, SHA. A row joins a shape (how operands move) to a pure function.
 
 use super::Decoded;
 use super::table::{Row, end, row, sized};
 use crate::execute::save::{fxsave, xsave};
 use crate::execute::simd::conversion::{self, INTEGER};
 use crate::execute::simd::float::{self, ADD, DIV, MUL, SUB};
-use crate::execute::simd::{blend, control, dot, estimate, lanes, moves, shuffle, strings, transfer};
+use crate::execute::simd::{blend, control, crypto, dot, estimate, lanes, moves, shuffle, strings, transfer};
 use crate::execute::{Exec, Handler};
 use iced_x86::{Code, Instruction, Mnemonic as M};
 
@@ -48,6 +48,7 @@ const I32: u32 = 32 | INTEGER;
 pub(super) fn handler(i: &Instruction) -> Option<Row> {
     integers(i)
         .or_else(|| reordering(i))
+        .or_else(|| cryptography(i))
         .or_else(|| floats(i))
         .or_else(|| conversions(i))
         .or_else(|| moved(i))
@@ -187,6 +188,26 @@ fn reordering(i: &Instruction) -> Option<Row> {
         M::Pcmpestrm | M::Pcmpestrm64 => sized(row(strings::compare::<true, false>), length_size(i)),
         M::Pcmpistri => row(strings::compare::<false, true>),
         M::Pcmpistrm => row(strings::compare::<false, false>),
+        _ => return None,
+    })
+}
+
+fn cryptography(i: &Instruction) -> Option<Row> {
+    Some(match i.mnemonic() {
+        M::Aesenc => packed!(crypto::encrypt::<false>),
+        M::Aesenclast => packed!(crypto::encrypt::<true>),
+        M::Aesdec => packed!(crypto::decrypt::<false>),
+        M::Aesdeclast => packed!(crypto::decrypt::<true>),
+        M::Aesimc => packed!(crypto::unmix),
+        M::Aeskeygenassist => immediate!(crypto::assist_key),
+        M::Pclmulqdq => immediate!(crypto::multiply_carryless),
+        M::Sha1rnds4 => immediate!(crypto::sha1_rounds),
+        M::Sha1nexte => packed!(crypto::sha1_next),
+        M::Sha1msg1 => packed!(crypto::sha1_message_1),
+        M::Sha1msg2 => packed!(crypto::sha1_message_2),
+        M::Sha256rnds2 => row(crypto::sha256_rounds),
+        M::Sha256msg1 => packed!(crypto::sha256_message_1),
+        M::Sha256msg2 => packed!(crypto::sha256_message_2),
         _ => return None,
     })
 }

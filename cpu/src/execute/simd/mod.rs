@@ -1,4 +1,4 @@
-//! MMX and SSE to SSE4.2: gating, operands, and the shapes of handlers. Results are pure functions in the files beside this one;
+//! MMX, SSE to SSE4.2, AES and SHA: gating, operands, and the shapes of handlers. Results are pure functions in the files beside this one;
 //! the decoder's table joins a shape to a function.
 //!
 //! Sources: SDM Vol. 2A (325383-083, Mar 2024) "Exception Conditions of Legacy SIMD Instructions Operating on MMX Registers";
@@ -7,6 +7,7 @@
 pub(crate) mod blend;
 pub(crate) mod control;
 pub(crate) mod conversion;
+pub(crate) mod crypto;
 pub(crate) mod dot;
 pub(crate) mod estimate;
 pub(crate) mod float;
