@@ -146,8 +146,8 @@ impl PhysicalMemory {
         self.saved = snapshot.saved.clone();
         self.windows.clone_from(&snapshot.windows);
         self.ledger.clone_from(&snapshot.ledger);
-        self.restore_monitored(&snapshot.monitored);
         self.set_map(snapshot.map.clone());
+        self.restore_monitored(&snapshot.monitored);
         Ok(())
     }
 
