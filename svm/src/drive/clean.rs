@@ -132,11 +132,18 @@ impl Svm {
             self.kept = Some(Box::new(Kept { at, image: vmcb.clone(), reported: Vec::new() }));
             return;
         };
+        // The state of an SEV-ES guest is not in its VMCB.
+        let es = NestedControl::SEV_ENABLE | NestedControl::SEV_ES_ENABLE;
+        let asks = NestedControl(vmcb.get(Field::NestedControl).unwrap_or(0)).contains(es);
+        let encrypted = asks && self.processor.has(Feature::SevEs) && cpu.host_c_bit() != 0;
         for row in CLEAN_ROWS {
             if !clean.contains(row.bit) || ctx.choose(cpu, Site::CleanBit, 2) != 0 {
                 continue;
             }
             for field in row.fields {
+                if encrypted && field.row().area == Area::Save {
+                    continue;
+                }
                 let value = |vmcb: &Vmcb| vmcb.get(*field).unwrap_or(0);
                 let (held, written) = (value(&kept.image), value(vmcb));
                 if held == written {

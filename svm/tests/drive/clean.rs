@@ -7,7 +7,7 @@ use iced_x86::code_asm::*;
 use rootmode_arch::choices::{Choices, Seeded, Tame};
 use rootmode_arch::record::{Payload, TrustedField};
 use rootmode_arch::{Cr0, Cr4, DebugCtl, Dr7, Gpr, HostPhysical, msr};
-use rootmode_svm::vmcb::{CLEAN_ROWS, Clean, IntCtl, TlbControl, VirtExt};
+use rootmode_svm::vmcb::{CLEAN_ROWS, Clean, EventInfo, EventKind, IntCtl, TlbControl, VirtExt};
 use rootmode_svm::{Field, Intercept};
 
 /// Seeds that each corrected twin runs with.
@@ -233,6 +233,55 @@ fn every_clean_bit_has_a_case() {
     for row in CLEAN_ROWS {
         assert!(cases().iter().any(|case| case.bit == row.bit), "{:?}", row.bit);
     }
+}
+
+/// RIP, RSP, RAX, RFLAGS, EVENTINJ, the interrupt shadow and TLB_CONTROL are in no row: they are read by every VMRUN.
+#[test]
+fn what_no_clean_bit_covers_is_read_with_every_clean_bit_set() {
+    let (mut bench, found) = Bench::hostile(Box::new(Tame));
+    bench.nested_paging();
+    bench.intercept(Intercept::VINTR);
+    bench.int_ctl(IntCtl::V_IRQ | IntCtl::V_IGN_TPR);
+    bench.register(Gpr::Rbx, DATA);
+    bench.assemble(|a| {
+        a.mov(rcx, rax)?;
+        a.mov(rdx, rsp)?;
+        a.lahf()?;
+        a.mov(esi, dword_ptr(rbx))?;
+        a.vmmcall()
+    });
+    let clean = |bench: &mut Bench, fields: &[(Field, u64)]| {
+        for (field, value) in
+            [(Field::Rip, CODE), (Field::Rsp, STACK), (Field::Rflags, 2)].iter().chain(fields)
+        {
+            bench.set(*field, *value);
+        }
+        bench.set(Field::CleanBits, ALL.into());
+        let exit = bench.exit();
+        (exit.code, exit.rip - CODE)
+    };
+    bench.exit();
+    found.take();
+    bench.put(ZEROS, 7);
+    bench.host_writes(Bench::nested_entry(DATA), ZEROS | 7);
+    let changed = [
+        (Field::Rsp, STACK - 8),
+        (Field::Rax, 0x77),
+        (Field::Rflags, 3),
+        (Field::TlbControl, TlbControl::FlushAll as u64),
+    ];
+    assert_eq!(clean(&mut bench, &changed).0, 0x81);
+    let seen = [Gpr::Rcx, Gpr::Rdx, Gpr::Rsi].map(|gpr| bench.cpu().gpr[gpr as usize]);
+    assert_eq!(seen, [0x77, STACK - 8, 7]);
+    assert_eq!(bench.field(Field::Rax) & 0x100, 0x100, "LAHF saw CF");
+    // RIP, and the shadow that keeps the virtual interrupt away for one instruction.
+    let enabled = (Field::Rflags, 0x202);
+    assert_eq!(clean(&mut bench, &[enabled, (Field::Rip, CODE + 3)]), (0x64, 3));
+    assert_eq!(clean(&mut bench, &[enabled, (Field::InterruptState, 1)]), (0x64, 3));
+    bench.set(Field::InterruptState, 0);
+    let event = EventInfo::new(EventKind::Interrupt, 0x80, None).0;
+    assert_eq!(clean(&mut bench, &[(Field::EventInj, event)]), (0x81, HANDLER - CODE));
+    assert!(found.take().is_empty(), "none of it is a mistake");
 }
 
 /// One VMCB is kept; for another one clean bits count as 0.
