@@ -6,6 +6,7 @@
 
 mod amd;
 mod emit;
+pub mod encrypted;
 mod image;
 mod intel;
 mod l2;

@@ -82,6 +82,16 @@ pub fn start_state(image: &GuestImage, model: Model) -> Cpu {
 
 /// A board on which `image` is about to start, with its ports.
 pub fn bare_board(image: &GuestImage, hardware: Hardware, choices: Box<dyn Choices + Send>) -> Board {
+    board_of(image, model(image.vendor), hardware, choices)
+}
+
+/// The same with a processor of `model`.
+pub fn board_of(
+    image: &GuestImage,
+    model: Model,
+    hardware: Hardware,
+    choices: Box<dyn Choices + Send>,
+) -> Board {
     let mut board = Board::new();
     board
         .memory
@@ -93,7 +103,6 @@ pub fn bare_board(image: &GuestImage, hardware: Hardware, choices: Box<dyn Choic
     board.set_bus(Box::new(TestPorts));
     board.set_choices(choices);
     board.set_hardware(hardware);
-    let model = model(image.vendor);
     let extension = extension(&model, Level::L1);
     board.add_processor(start_state(image, model), Some(extension));
     board

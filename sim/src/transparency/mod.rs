@@ -5,7 +5,7 @@ mod compare;
 mod hosted;
 mod run;
 
-pub use bare::{bare_board, extension, model, run_bare, start_state};
+pub use bare::{bare_board, board_of, extension, model, run_bare, start_state};
 pub use compare::{Allowed, Comparison, Difference, compare, facts, is_fact};
 pub use hosted::run_hosted;
 pub use run::{Recorder, Run};
