@@ -3,20 +3,20 @@
 //! - Multiboot 1 kernels: entered as the specification says, in 32-bit protected mode.
 //! - ELF64 executables without a Multiboot header: entered in 64-bit mode at CPL 0, interrupts off, with the first 4 GiB
 //!   identity-mapped by 2-MByte pages, a flat GDT (code 0x08, data 0x10) and RDI = RSI = 0; the stack is the caller's to set.
+//! - Linux bzImages: entered by the 64-bit boot protocol if they have that entry, else by the 32-bit one.
+//! - ELF files with a PVH note: entered in 32-bit protected mode as Xen does it.
 //! - Anything else is a flat binary: loaded at 0x7c00 and entered there in real mode.
 
-use rootmode_arch::{DescriptorTable, Gpr, HostPhysical};
+use rootmode_arch::HostPhysical;
 use rootmode_cpu::board::Board;
 use rootmode_models::devices::pc::Configuration;
 
-use super::{elf, multiboot};
+use super::{elf, entry, linux, multiboot, pvh};
 
 /// Where a flat binary is loaded and entered.
 const FLAT_BASE: u64 = 0x7c00;
 /// Where a flat binary must end.
 const FLAT_END: u64 = 0xa_0000;
-/// Page tables and GDT of an ELF64 image, in low memory that firmware would own.
-const TABLES: u64 = 0x9_0000;
 
 /// What is wrong with an image.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +31,14 @@ pub enum ImageError {
         offset: usize,
         /// What is wrong.
         what: &'static str,
+    },
+    /// The header of a Linux kernel.
+    #[error("Linux boot header at offset {offset:#x}: {what}")]
+    Linux {
+        /// Offset in the file.
+        offset: usize,
+        /// What is wrong.
+        what: String,
     },
     /// A part does not fit into memory.
     #[error("{what} at {address:#x}, {bytes} bytes: does not lie in the machine's memory of {memory} bytes")]
@@ -51,6 +59,10 @@ pub enum ImageError {
 pub enum Image {
     /// A Multiboot 1 kernel.
     Multiboot(multiboot::Header),
+    /// A Linux bzImage.
+    Linux(linux::Header),
+    /// An ELF kernel with a PVH entry, at this physical address.
+    Pvh(u32),
     /// A 64-bit ELF executable.
     Elf64,
     /// A flat binary.
@@ -61,10 +73,16 @@ impl Image {
     /// Looks what `bytes` are.
     ///
     /// # Errors
-    /// [`ImageError`] if a Multiboot header is there and is wrong.
+    /// [`ImageError`] if a Multiboot or Linux header is there and is wrong.
     pub fn parse(bytes: &[u8]) -> Result<Self, ImageError> {
         if let Some(header) = multiboot::Header::find(bytes)? {
             return Ok(Self::Multiboot(header));
+        }
+        if let Some(header) = linux::Header::find(bytes)? {
+            return Ok(Self::Linux(header));
+        }
+        if let Some(entry) = pvh::entry_of(bytes) {
+            return Ok(Self::Pvh(entry));
         }
         Ok(if elf::is_64_bit(bytes) { Self::Elf64 } else { Self::Flat })
     }
@@ -82,9 +100,11 @@ impl Image {
     ) -> Result<(), ImageError> {
         match self {
             Self::Multiboot(header) => header.load(bytes, name, configuration, board),
+            Self::Linux(header) => header.load(bytes, configuration, board),
+            Self::Pvh(entry) => pvh::load(bytes, *entry, configuration, board),
             Self::Elf64 => {
                 let entry = elf::load(bytes, configuration.memory, board)?.entry;
-                enter_64_bit(board, entry);
+                entry::long_mode(board, entry, entry::USUAL);
                 Ok(())
             }
             Self::Flat => {
@@ -109,29 +129,4 @@ pub(super) fn place(what: &'static str, address: u64, bytes: u64, memory: u64) -
         Some(end) if end <= memory => Ok(()),
         _ => Err(ImageError::Place { what, address, bytes, memory }),
     }
-}
-
-/// The state in which an ELF64 image is entered.
-fn enter_64_bit(board: &mut Board, entry: u64) {
-    let write = |board: &mut Board, at: u64, value: u64| board.memory.write_u64(HostPhysical(at), value);
-    let (pml4, pdpt, directories, gdt) = (TABLES, TABLES + 0x1000, TABLES + 0x2000, TABLES + 0x6000);
-    write(board, pml4, pdpt | 3);
-    for gigabyte in 0..4 {
-        write(board, pdpt + gigabyte * 8, (directories + gigabyte * 0x1000) | 3);
-        for page in 0..512 {
-            let address = gigabyte << 30 | page << 21;
-            write(board, directories + gigabyte * 0x1000 + page * 8, address | 0x83);
-        }
-    }
-    write(board, gdt, 0);
-    write(board, gdt + 8, 0x00af_9b00_0000_ffff);
-    write(board, gdt + 16, 0x00cf_9300_0000_ffff);
-    let cpu = &mut board.processors_mut()[0].cpu;
-    cpu.enter_long_mode(pml4, entry, 0);
-    cpu.gpr[Gpr::Rdi as usize] = 0;
-    cpu.gpr[Gpr::Rsi as usize] = 0;
-    cpu.gpr[Gpr::Rdx as usize] = 0;
-    cpu.gdtr = DescriptorTable { base: gdt, limit: 23 };
-    cpu.idtr = DescriptorTable { base: 0, limit: 0 };
-    cpu.refresh();
 }

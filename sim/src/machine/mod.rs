@@ -1,9 +1,12 @@
 //! [`Machine`]: a PC as a product: board, processors, chipset and an image, ready to run.
 
 mod elf;
+mod entry;
 mod hostile;
 mod image;
+mod linux;
 mod multiboot;
+mod pvh;
 #[cfg(test)]
 mod tests;
 

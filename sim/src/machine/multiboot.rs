@@ -3,12 +3,12 @@
 
 use std::ops::Range;
 
-use rootmode_arch::{AccessRights, Cr0, Gpr, HostPhysical, Segment, SegmentName, Selector};
+use rootmode_arch::{Gpr, HostPhysical};
 use rootmode_cpu::board::Board;
 use rootmode_models::devices::pc::Configuration;
 
-use super::elf;
 use super::image::{ImageError, place};
+use super::{elf, entry};
 
 const MAGIC: u32 = 0x1bad_b002;
 const LOADED: u64 = 0x2bad_b002;
@@ -80,13 +80,13 @@ impl Header {
         board: &mut Board,
     ) -> Result<(), ImageError> {
         let memory = configuration.ram().0;
-        let elf::Loaded { entry, range } = match self.addresses {
+        let elf::Loaded { entry: start, range } = match self.addresses {
             None => elf::load(bytes, memory, board)?,
             Some(addresses) => self.load_flat(&addresses, bytes, memory, board)?,
         };
         let information = Information { name, configuration, kernel: range };
         let at = information.write(board)?;
-        enter(board, entry, at);
+        enter(board, start, at);
         Ok(())
     }
 
@@ -187,22 +187,10 @@ impl Information<'_> {
     }
 }
 
-/// "Machine state": 32-bit protected mode, flat segments, paging off, interrupts off.
-fn enter(board: &mut Board, entry: u64, information: u64) {
+/// "Machine state".
+fn enter(board: &mut Board, start: u64, information: u64) {
+    entry::protected(board, start, entry::USUAL);
     let cpu = &mut board.processors_mut()[0].cpu;
-    let segment = |selector, rights| Segment {
-        selector: Selector(selector),
-        rights: AccessRights(rights),
-        limit: u32::MAX,
-        base: 0,
-    };
-    for name in [SegmentName::Es, SegmentName::Ss, SegmentName::Ds, SegmentName::Fs, SegmentName::Gs] {
-        *cpu.segment_mut(name) = segment(0x10, 0xc093);
-    }
-    *cpu.segment_mut(SegmentName::Cs) = segment(8, 0xc09b);
-    cpu.cr0 = Cr0::PE | Cr0::ET;
     cpu.gpr[Gpr::Rax as usize] = LOADED;
     cpu.gpr[Gpr::Rbx as usize] = information;
-    cpu.rip = entry;
-    cpu.refresh();
 }
