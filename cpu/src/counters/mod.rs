@@ -17,7 +17,7 @@ pub(crate) use registers::Register;
 
 /// Most general-purpose counters, and most fixed-function ones.
 const GENERAL: usize = 8;
-const FIXED: usize = 2;
+const FIXED: usize = 3;
 
 /// Bits of a counter.
 const WIDTH: u32 = 48;
@@ -35,8 +35,8 @@ const HOST_ONLY: u64 = 1 << 41;
 
 /// Where the fixed-function counters are in the global registers.
 const FIXED_BIT: u32 = 32;
-/// What each fixed-function counter counts: instructions, clocks.
-const FIXED_EVENTS: [Counted; FIXED] = [Counted::Instructions, Counted::Clocks];
+/// What each fixed-function counter counts: instructions, clocks, clocks of the time-stamp counter.
+const FIXED_EVENTS: [Counted; FIXED] = [Counted::Instructions, Counted::Clocks, Counted::ReferenceClocks];
 
 /// Which counters a processor has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -188,12 +188,12 @@ impl Counters {
         interrupts
     }
 
-    /// In how many ticks a counter that interrupts can overflow at the earliest: nothing happens more than once a tick.
+    /// In how many ticks a counter that interrupts can overflow at the earliest.
     pub(crate) fn patience(&self) -> Option<u64> {
         let waits = |n| {
             let active = self.active(n)?;
             let value = if n < GENERAL { self.value[n] } else { self.fixed[n - GENERAL] };
-            active.interrupt.then_some(MASK + 1 - value)
+            active.interrupt.then(|| (MASK + 1 - value).div_ceil(active.counted.in_a_tick()))
         };
         if self.counts { (0..GENERAL + FIXED).filter_map(waits).min() } else { None }
     }

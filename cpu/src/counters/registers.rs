@@ -179,8 +179,8 @@ impl Counters {
     /// (SDM Vol. 2A "CPUID—CPU Identification", Architectural Performance Monitoring Leaf).
     pub(crate) const fn leaf() -> [u32; 4] {
         let (general, fixed) = (GENERAL as u32, FIXED as u32);
-        // Not available: reference clocks, references to the last-level cache, its misses, branch mispredictions.
-        const ABSENT: u32 = 1 << 2 | 1 << 3 | 1 << 4 | 1 << 6;
+        // Not available: references to the last-level cache, its misses, branch mispredictions.
+        const ABSENT: u32 = 1 << 3 | 1 << 4 | 1 << 6;
         [2 | general << 8 | WIDTH << 16 | 7 << 24, ABSENT, 0, fixed | WIDTH << 5]
     }
 }

@@ -193,6 +193,28 @@ mod intel {
     }
 
     #[test]
+    fn the_third_fixed_counter_counts_clocks_of_the_time_stamp_counter() {
+        let mut rig = rig();
+        rig.code(|a| {
+            wrmsr(a, FIXED_CONTROL, 3 << 8);
+            wrmsr(a, FIXED0 + 2, (1 << 48) - 6);
+            wrmsr(a, GLOBAL, 1 << 34);
+            a.nop().unwrap();
+            wrmsr(a, GLOBAL, 0);
+            a.mov(ecx, FIXED0 + 2).unwrap();
+            a.rdmsr().unwrap();
+            a.mov(ebx, eax).unwrap();
+            a.mov(ecx, STATUS).unwrap();
+            a.rdmsr().unwrap();
+            a.hlt().unwrap();
+        });
+        assert_eq!(rig.run(100), RunEnd::Asleep);
+        // The write that starts it, a NOP and three moves, each of four clocks.
+        let cpu = rig.cpu();
+        assert_eq!((cpu.gpr[3], cpu.gpr[2] >> 2 & 1), (5 * 4 - 6, 1));
+    }
+
+    #[test]
     fn an_exception_is_neither_an_instruction_nor_a_branch() {
         let faults = |a: &mut CodeAssembler| {
             a.ud2().unwrap();
@@ -334,12 +356,13 @@ mod intel {
             (FULL0, 1 << 48, false),
             (FULL0, (1 << 48) - 1, true),
             (FIXED0 + 1, (1 << 48) - 1, true),
-            (FIXED0 + 2, 0, false),
-            (FIXED_CONTROL, 0xbb, true),
+            (FIXED0 + 2, (1 << 48) - 1, true),
+            (FIXED0 + 3, 0, false),
+            (FIXED_CONTROL, 0xbbb, true),
             (FIXED_CONTROL, 4, false),
-            (FIXED_CONTROL, 0x100, false),
-            (GLOBAL, 3 << 32 | 0xff, true),
-            (GLOBAL, 1 << 34, false),
+            (FIXED_CONTROL, 0x1000, false),
+            (GLOBAL, 7 << 32 | 0xff, true),
+            (GLOBAL, 1 << 35, false),
             (STATUS, 0, false),
             (OVERFLOW_CONTROL, 1 << 63 | 3 << 32 | 0xff, true),
             (0x345, 0, false),
