@@ -2,7 +2,7 @@
 
 use super::ports::Port;
 use super::timers::Timer;
-use super::{DEBUG_CONSOLE, Driver, Pc, RESET_CONTROL, SHUTDOWN_TEXT, keyboard};
+use super::{DEBUG_CONSOLE, Driver, Pc, RESET_CONTROL, SHUTDOWN_TEXT};
 use crate::devices::acpi::power::Sleep;
 use crate::devices::pci::test_device::{MEMORY_SIZE as PCI_MEMORY_SIZE, Window};
 use crate::devices::{ioapic, test_device, uart};
@@ -33,7 +33,7 @@ impl Pc {
             }
             Port::Keyboard => {
                 let value = self.keyboard.read(port);
-                self.lines.set(keyboard::IRQ, Driver::Device, self.keyboard.interrupt(), effects);
+                self.settle_keyboard(effects);
                 value
             }
             Port::SystemControl => self.system_control & !3 | u8::from(self.keyboard.a20()) << 1,
@@ -76,7 +76,7 @@ impl Pc {
                     self.reset_processors(effects);
                 }
                 self.follow_a20(open, effects);
-                self.lines.set(keyboard::IRQ, Driver::Device, self.keyboard.interrupt(), effects);
+                self.settle_keyboard(effects);
             }
             Port::SystemControl => {
                 let resets = value & !self.system_control & 1 != 0;

@@ -298,6 +298,12 @@ impl Pc {
         self.timers.arm(Timer::Uart, self.uart.next_event(tick), effects);
     }
 
+    fn settle_keyboard(&mut self, effects: &mut Effects) {
+        for (irq, high) in keyboard::IRQ.into_iter().zip(self.keyboard.interrupts()) {
+            self.lines.set(irq, Driver::Device, high, effects);
+        }
+    }
+
     fn settle_power(&mut self, tick: u64, effects: &mut Effects) {
         let high = self.power.interrupt(tick);
         self.lines.set(power::SCI_IRQ, Driver::Device, high, effects);
