@@ -167,6 +167,7 @@ msrs! {
     PERF_LEGACY_CTR3 = 0xc001_0007;
     SYSCFG = 0xc001_0010;
     HWCR = 0xc001_0015;
+    NB_CFG = 0xc001_001f;
     SMBASE = 0xc001_0111;
     SMM_ADDR = 0xc001_0112;
     SMM_MASK = 0xc001_0113;

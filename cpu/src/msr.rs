@@ -46,6 +46,8 @@ pub struct MsrFile {
     pub syscfg: u64,
     /// HWCR (AMD).
     pub hwcr: u64,
+    /// NB_CFG (AMD).
+    pub nb_cfg: u64,
     /// Difference of IA32_MPERF from what it counts.
     pub mperf: u64,
     /// Difference of IA32_APERF from what it counts.
@@ -79,7 +81,7 @@ impl MsrFile {
     }
 
     /// Every value, in declaration order.
-    pub const fn values(&self) -> [u64; 21] {
+    pub const fn values(&self) -> [u64; 22] {
         [
             self.star,
             self.lstar,
@@ -98,6 +100,7 @@ impl MsrFile {
             self.misc_enable,
             self.syscfg,
             self.hwcr,
+            self.nb_cfg,
             self.mperf,
             self.aperf,
             self.spec_ctrl,
@@ -157,6 +160,7 @@ pub fn read(cpu: &Cpu, index: u32) -> Result<u64> {
         IA32_ARCH_CAPABILITIES if cpu.model.has(Feature::ArchCapabilities) => NOTHING_LEAKS,
         SYSCFG if !intel => m.syscfg,
         HWCR if !intel => m.hwcr,
+        NB_CFG if !intel => m.nb_cfg,
         _ => {
             if let Some(register) = cpu.counters.register(index) {
                 return Ok(cpu.settled_counters().read(register));
@@ -297,6 +301,7 @@ pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
             }
         }
         HWCR if !intel => cpu.msrs.hwcr = value,
+        NB_CFG if !intel => cpu.msrs.nb_cfg = value & ENABLE_CF8_EXT_CFG,
         _ => {
             if let Some(register) = cpu.counters.register(index) {
                 return cpu.write_counters(register, value);
@@ -320,6 +325,8 @@ pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
 
 /// SYSCFG.MemEncryptionModEn.
 pub(crate) const MEM_ENCRYPTION_MOD_EN: u64 = 1 << 23;
+/// NB_CFG.EnableCf8ExtCfg: bits 27:24 of port 0xCF8 select extended registers, which no function has here.
+const ENABLE_CF8_EXT_CFG: u64 = 1 << 46;
 /// SYSCFG.MtrrFixDramModEn.
 const MTRR_FIX_DRAM_MOD_EN: u64 = 1 << 19;
 

@@ -71,9 +71,10 @@ impl PciBus {
         bus
     }
 
-    /// The function and register that the address register names.
+    /// The function and register that the address register names. AMD's bridges take bits 27:24 as a register's upper bits;
+    /// there are no registers above 0xff.
     fn target(&self) -> Option<(usize, u8)> {
-        if self.address & 0x80ff_0000 != 0x8000_0000 {
+        if self.address & 0x8fff_0000 != 0x8000_0000 {
             return None;
         }
         let number = (self.address >> 8) as u8;
@@ -88,7 +89,7 @@ impl PciBus {
 
     /// Writes it.
     pub const fn set_address(&mut self, value: u32) {
-        self.address = value & 0x80ff_fffc;
+        self.address = value & 0x8fff_fffc;
     }
 
     /// Reads `size` bytes at data port 0xcfc to 0xcff; a function that is not there answers with ones.
