@@ -386,6 +386,10 @@ pub struct Cpu {
     pub(crate) slept: u64,
     /// The address-range monitor, and what ends the wait in progress.
     pub monitor: Monitor,
+    /// The latest tick that any processor of the board was told by a time-stamp counter or a device, as known when this one
+    /// began to run. Processors run one after another over the same interval; without this the later one could see time
+    /// before what it reads in memory that the earlier one saw.
+    pub(crate) told: u64,
     /// Machine-check registers.
     pub machine_check: MachineCheck,
     /// The memory type range registers.
@@ -486,6 +490,7 @@ impl Cpu {
             overflow_deadline: u64::MAX,
             slept: 0,
             monitor: Monitor::default(),
+            told: 0,
             machine_check: MachineCheck::default(),
             memory_types: MemoryTypes::default(),
             interrupts: Interrupts::default(),
@@ -556,13 +561,20 @@ impl Cpu {
 
     /// The time-stamp counter as the current level reads it.
     pub const fn tsc(&self) -> u64 {
-        self.scaled(self.host_tsc()).wrapping_add(self.published.tsc_offset)
+        let tick = if self.told > self.tick { self.told } else { self.tick };
+        self.scaled(self.clock_at(tick).tsc).wrapping_add(self.published.tsc_offset)
     }
 
     /// What the current level reads of a counter that is scaled as the TSC is.
     pub(crate) const fn scaled(&self, count: u64) -> u64 {
         let ratio = self.published.tsc_ratio;
         (count as u128 * ratio.multiplier as u128 >> ratio.shift) as u64
+    }
+
+    /// The tick that it is for everybody, when this processor asks what time it is: never before what another one was told.
+    pub(crate) fn tell_time(&mut self) -> u64 {
+        self.told = self.told.max(self.tick);
+        self.told
     }
 
     /// IA32_MPERF: counts at the rate of the time-stamp counter while the processor is not halted.
@@ -595,6 +607,7 @@ impl Cpu {
         fresh.happened = self.happened;
         fresh.overflow_deadline = self.overflow_deadline;
         fresh.slept = self.slept;
+        fresh.told = self.told;
         fresh.xcr0 = self.xcr0;
         fresh.xss = self.xss;
         fresh.vectors = self.vectors.clone();

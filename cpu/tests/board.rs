@@ -154,3 +154,40 @@ fn a_device_can_stop_the_machine_and_a_sleeping_processor_costs_nothing() {
     let stopped = board.run(100);
     assert_eq!((stopped.stop, stopped.processor, stopped.tick), (Stop::Requested(9), 0, 2));
 }
+
+/// Three processors that each compare what they are told with the latest that any of them was told before.
+fn no_warp(read: impl Fn(&mut iced_x86::code_asm::CodeAssembler)) -> Stop {
+    use iced_x86::code_asm::*;
+    let mut rig = Rig::new();
+    rig.code(|a| {
+        let (mut top, mut warp) = (a.create_label(), a.create_label());
+        a.mov(ecx, 2000).unwrap();
+        a.set_label(&mut top).unwrap();
+        a.mov(rsi, qword_ptr(DATA)).unwrap();
+        read(a);
+        a.cmp(rax, rsi).unwrap();
+        a.jb(warp).unwrap();
+        a.mov(qword_ptr(DATA), rax).unwrap();
+        a.dec(ecx).unwrap();
+        a.jne(top).unwrap();
+        a.hlt().unwrap();
+        a.set_label(&mut warp).unwrap();
+        a.out(0x20, eax).unwrap();
+    });
+    board(rig, 3).run(1_000_000).stop
+}
+
+#[test]
+fn no_processor_is_told_a_time_before_one_that_it_can_know_of() {
+    use iced_x86::code_asm::*;
+    let stop = no_warp(|a| {
+        a.rdtsc().unwrap();
+        a.shl(rdx, 32).unwrap();
+        a.or(rax, rdx).unwrap();
+    });
+    assert_eq!(stop, Stop::Idle, "RDTSC");
+    let stop = no_warp(|a| {
+        a.in_(eax, 0x20).unwrap();
+    });
+    assert_eq!(stop, Stop::Idle, "a device");
+}

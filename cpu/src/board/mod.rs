@@ -1,9 +1,10 @@
 //! The board: physical memory, processors, one clock, one queue of deadlines, the bus, and inputs from outside.
 //!
 //! One tick is one completed instruction, REP iteration or delivery. The scheduler runs every runnable processor over the
-//! same interval `[t, t + S)`; a deadline cuts the slice; a message from one processor to another is seen at the start of the
-//! receiver's next slice, a message that a processor's own access causes at once. With everything asleep the clock jumps to
-//! the next deadline, and with none the machine is idle.
+//! same interval `[t, t + S)`, one after another; none is told a time before what another was told, by a time-stamp counter or
+//! a device. A deadline cuts the slice; a message from one processor to another is seen at the start of the receiver's next
+//! slice, a message that a processor's own access causes at once. With everything asleep the clock jumps to the next
+//! deadline, and with none the machine is idle.
 //!
 //! ```
 //! use rootmode_arch::{HostPhysical, record::Stop};
@@ -252,6 +253,8 @@ impl Board {
         let mut digest = Digest::new();
         self.memory.digest(&mut digest);
         digest.u64(self.now);
+        // What was told in earlier slices can no longer be ahead of anybody.
+        digest.u64(self.told().saturating_sub(self.now));
         for processor in &self.processors {
             processor.cpu.digest(&mut digest);
             if let Some(extension) = &processor.extension {

@@ -122,12 +122,14 @@ impl Board {
                 break;
             }
             let index = (self.first + next) % count;
-            let processor = &mut self.processors[index];
+            let processor = &self.processors[index];
             let shut_down = processor.cpu.activity == Activity::Shutdown && !processor.cpu.published.guest;
             if !processor.may_run(&self.memory) || shut_down {
                 self.slice = Some(Slice { end, next: next + 1 });
                 continue;
             }
+            self.processors[index].cpu.told = self.told();
+            let processor = &mut self.processors[index];
             let mut effects = Effects::default();
             let mut context = Context {
                 memory: &mut self.memory,
@@ -162,6 +164,11 @@ impl Board {
             }
         }
         None
+    }
+
+    /// The latest tick that any processor was told.
+    pub(super) fn told(&self) -> u64 {
+        self.processors.iter().map(|processor| processor.cpu.told).max().unwrap_or(0)
     }
 
     /// When a complete slice ends: at `end`, or when the last processor fell asleep if nothing is left that could wake one

@@ -301,7 +301,7 @@ impl Exec<'_, '_> {
         let read = GuestPhysicalAccess { linear: Some(linear), read: true, write, ..Default::default() };
         let at = self.apic_access(at, read, size)?;
         if at.kind == PageKind::Mmio {
-            let tick = self.cpu.tick;
+            let tick = self.cpu.tell_time();
             let value = self.ctx.bus.read_mmio(at.host, size, tick, self.ctx.effects);
             self.note_effects();
             return Ok(value & mask(size));
@@ -319,7 +319,7 @@ impl Exec<'_, '_> {
         let write = GuestPhysicalAccess { linear: Some(linear), write: true, ..Default::default() };
         let at = self.apic_access(at, write, size)?;
         if at.kind == PageKind::Mmio {
-            let tick = self.cpu.tick;
+            let tick = self.cpu.tell_time();
             self.ctx.bus.write_mmio(at.host, size, value & mask(size), tick, self.ctx.effects);
             self.note_effects();
         } else if at.kind == PageKind::Apic {

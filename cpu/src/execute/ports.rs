@@ -63,7 +63,7 @@ impl Exec<'_, '_> {
     pub(crate) fn input(&mut self, access: &PortAccess) -> u64 {
         self.note_port(access);
         let (port, size) = (access.port, access.size);
-        let tick = self.cpu.tick;
+        let tick = self.cpu.tell_time();
         let value = self.ctx.bus.read_port(port, size, tick, self.ctx.effects) & mask(size) as u32;
         self.note_effects();
         self.ctx.emit(self.cpu, Payload::Port { port, size, write: false, value });
@@ -75,7 +75,7 @@ impl Exec<'_, '_> {
     pub(crate) fn output(&mut self, access: &PortAccess, value: u64) {
         self.note_port(access);
         let (port, size) = (access.port, access.size);
-        let (tick, value) = (self.cpu.tick, (value & mask(size)) as u32);
+        let (tick, value) = (self.cpu.tell_time(), (value & mask(size)) as u32);
         self.ctx.bus.write_port(port, size, value, tick, self.ctx.effects);
         self.note_effects();
         self.ctx.emit(self.cpu, Payload::Port { port, size, write: true, value });

@@ -35,6 +35,9 @@ impl Exec<'_, '_> {
     /// #GP(0) for an unknown MSR.
     pub(crate) fn read_msr(&mut self, index: u32) -> Result<u64> {
         let own = self.extension.as_deref_mut().and_then(|extension| extension.read_msr(self.cpu, index));
+        if index == rootmode_arch::msr::IA32_TSC {
+            self.cpu.tell_time();
+        }
         let value = own.unwrap_or_else(|| msr::read(self.cpu, index))?;
         self.ctx.emit(self.cpu, Payload::Msr { index, write: false, value });
         Ok(value)
@@ -135,7 +138,9 @@ fn read_time(x: &mut Exec<'_, '_>, event: Event, time: impl FnOnce(&Cpu) -> u64)
     if x.cpu.cr4.contains(Cr4::TSD) && x.cpu.cpl != 0 {
         return Err(Fault::GP0);
     }
-    Ok(x.offer_rest(event)?.unwrap_or_else(|| time(x.cpu)))
+    let value = x.offer_rest(event)?;
+    x.cpu.tell_time();
+    Ok(value.unwrap_or_else(|| time(x.cpu)))
 }
 
 /// RDTSC.

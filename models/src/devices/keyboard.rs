@@ -150,7 +150,12 @@ impl Keyboard {
         let option = |value: Option<u8>| value.map_or(u64::MAX, u64::from);
         digest.all(&[option(self.output.map(|(_, value)| value)), option(self.pending)]);
         let second = matches!(self.output, Some((Port::Second, _)));
-        digest.bytes(&[u8::from(second), self.configuration, self.output_port, u8::from(self.last_was_command)]);
+        digest.bytes(&[
+            u8::from(second),
+            self.configuration,
+            self.output_port,
+            u8::from(self.last_was_command),
+        ]);
     }
 }
 

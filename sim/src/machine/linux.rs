@@ -123,8 +123,7 @@ impl Header {
         let contents = &bytes[self.kernel..];
         let length = self.init_size.max(contents.len() as u64);
         let fits = |start: u64| start.checked_add(length).is_some_and(|end| end <= below);
-        let start =
-            if self.relocatable && !fits(self.preferred) { ONE_MEGABYTE } else { self.preferred };
+        let start = if self.relocatable && !fits(self.preferred) { ONE_MEGABYTE } else { self.preferred };
         place("kernel with the memory that it needs to start", start, length, below)?;
         let text = configuration.command_line.as_bytes();
         if text.len() as u64 > self.command_line_max.min(COMMAND_LINE_END - COMMAND_LINE - 1) {
@@ -177,7 +176,12 @@ impl Header {
 ///
 /// # Errors
 /// [`ImageError::Place`] if there is none.
-pub(super) fn initrd_address(initrd: &[u8], kernel_end: u64, max: u64, memory: u64) -> Result<u64, ImageError> {
+pub(super) fn initrd_address(
+    initrd: &[u8],
+    kernel_end: u64,
+    max: u64,
+    memory: u64,
+) -> Result<u64, ImageError> {
     let bytes = initrd.len() as u64;
     let end = memory.min(max.saturating_add(1));
     let address = end.saturating_sub(bytes) & !0xfff;
