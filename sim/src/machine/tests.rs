@@ -134,6 +134,135 @@ fn an_elf64_image_starts_in_64_bit_mode() {
     assert!(error.to_string().starts_with("image: not a usable ELF file: segment 0 lies at"), "{error}");
 }
 
+/// A bzImage of protocol 2.15 whose protected-mode part is `kernel`, that wants to lie at 2 MiB.
+fn bz_image(entry_64: bool, kernel: &[u8]) -> Vec<u8> {
+    let mut image = vec![0; 1024];
+    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0x1f1, &[1]);
+    put(0x1fe, &[0x55, 0xaa, 0xeb, 0x66]);
+    put(0x202, b"HdrS\x0f\x02");
+    put(0x211, &[1]);
+    put(0x22c, &0x7fff_ffff_u32.to_le_bytes());
+    put(0x234, &[1, 21]);
+    put(0x236, &u16::from(entry_64).to_le_bytes());
+    put(0x238, &255_u32.to_le_bytes());
+    put(0x258, &0x20_0000_u64.to_le_bytes());
+    put(0x260, &0x10_0000_u32.to_le_bytes());
+    image.extend(kernel);
+    image
+}
+
+/// Prints the string at ESI and `count` bytes at EDI, and stops the machine with EBX.
+fn print_and_stop(a: &mut CodeAssembler, count: u32) {
+    let (mut next, mut done) = (a.create_label(), a.create_label());
+    a.mov(edx, 0x3f8).unwrap();
+    a.set_label(&mut next).unwrap();
+    a.lodsb().unwrap();
+    a.test(al, al).unwrap();
+    a.jz(done).unwrap();
+    a.out(dx, al).unwrap();
+    a.jmp(next).unwrap();
+    a.set_label(&mut done).unwrap();
+    a.mov(ecx, count).unwrap();
+    a.mov(esi, edi).unwrap();
+    a.rep().outsb().unwrap();
+    a.mov(eax, ebx).unwrap();
+    a.out(0xf4, eax).unwrap();
+    a.hlt().unwrap();
+}
+
+#[test]
+fn a_linux_kernel_is_entered_by_its_protocol_and_finds_its_parameters() {
+    for bits in [64, 32] {
+        let offset = if bits == 64 { 0x200 } else { 0 };
+        let code = assemble(bits, 0x20_0000 + offset, |a| {
+            // The number of ranges, the loader's type, the selectors of the flat segments.
+            let parameters = |offset: i32| if bits == 64 { rsi + offset } else { esi + offset };
+            a.movzx(ebx, byte_ptr(parameters(0x1e8))).unwrap();
+            a.mov(bh, byte_ptr(parameters(0x210))).unwrap();
+            a.mov(eax, cs).unwrap();
+            a.shl(eax, 16).unwrap();
+            a.or(ebx, eax).unwrap();
+            a.mov(eax, ds).unwrap();
+            a.shl(eax, 24).unwrap();
+            a.or(ebx, eax).unwrap();
+            a.mov(edi, dword_ptr(parameters(0x218))).unwrap();
+            a.mov(ecx, dword_ptr(parameters(0x21c))).unwrap();
+            a.add(ebx, ecx).unwrap();
+            a.mov(esi, dword_ptr(parameters(0x228))).unwrap();
+            print_and_stop(a, 2);
+        });
+        let kernel = [vec![0xcc; offset as usize], code].concat();
+        let mut parts = parts(bz_image(bits == 64, &kernel));
+        parts.configuration.initrd = b"!?".to_vec();
+        let stop = Stop::Requested(0x1810_ff04 + 2);
+        assert_eq!(run(&parts), ("a=1 b!?".into(), stop), "{bits}");
+    }
+}
+
+#[test]
+fn a_linux_kernel_that_cannot_be_loaded_is_refused_by_offset_or_place() {
+    let refused = |parts: &Parts| Machine::new(parts, Box::new(Tame)).err().unwrap().to_string();
+    let good = parts(bz_image(true, &[0xf4; 0x300]));
+    let mut old = good.clone();
+    old.image.as_mut().unwrap()[0x206] = 0x09;
+    assert!(refused(&old).contains("offset 0x206: boot protocol 2.09"), "{}", refused(&old));
+    let mut low = good.clone();
+    low.image.as_mut().unwrap()[0x211] = 0;
+    assert!(refused(&low).contains("offset 0x211"), "{}", refused(&low));
+    let mut cut = good.clone();
+    cut.image.as_mut().unwrap().truncate(1024);
+    assert!(refused(&cut).contains("offset 0x1f1"), "{}", refused(&cut));
+    let mut talkative = good.clone();
+    talkative.configuration.command_line = "x".repeat(256);
+    assert!(refused(&talkative).contains("at most 255 bytes; this one has 256"), "{}", refused(&talkative));
+    let mut large = good.clone();
+    large.configuration.memory = 0x30_0000;
+    large.configuration.initrd = vec![0; 1];
+    assert!(refused(&large).contains("initial RAM disk"), "{}", refused(&large));
+    large.configuration.memory = 0x10_0000;
+    assert!(refused(&large).contains("kernel with the memory"), "{}", refused(&large));
+}
+
+#[test]
+fn an_elf_kernel_with_a_pvh_note_gets_its_start_information() {
+    const START: u32 = 0x40_0100;
+    let code = assemble(32, START.into(), |a| {
+        a.mov(esi, dword_ptr(ebx + 24)).unwrap();
+        a.mov(edi, dword_ptr(ebx + 16)).unwrap();
+        a.mov(edi, dword_ptr(edi)).unwrap();
+        // Its magic number, the number of ranges of the map, and the kind of the first.
+        a.mov(eax, dword_ptr(ebx)).unwrap();
+        a.add(eax, dword_ptr(ebx + 48)).unwrap();
+        a.mov(ecx, dword_ptr(ebx + 40)).unwrap();
+        a.add(eax, dword_ptr(ecx + 16)).unwrap();
+        a.mov(ebx, eax).unwrap();
+        print_and_stop(a, 2);
+    });
+    let note =
+        [[4_u32, 4, 18].map(u32::to_le_bytes).concat(), b"Xen\0".to_vec(), START.to_le_bytes().to_vec()]
+            .concat();
+    let mut file = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let half = |file: &mut Vec<u8>, values: &[u16]| values.iter().for_each(|v| file.extend(v.to_le_bytes()));
+    let long = |file: &mut Vec<u8>, values: &[u64]| values.iter().for_each(|v| file.extend(v.to_le_bytes()));
+    half(&mut file, &[2, 62, 1, 0]);
+    long(&mut file, &[0xffff_ffff_8100_0000, 64, 0]);
+    half(&mut file, &[0, 0, 64, 56, 2, 0, 0, 0]);
+    let length = (0x100 + code.len()) as u64;
+    half(&mut file, &[1, 0, 5, 0]);
+    long(&mut file, &[0x200, 0xffff_ffff_8100_0000, 0x40_0000, length, length, 0x1000]);
+    half(&mut file, &[4, 0, 4, 0]);
+    long(&mut file, &[0x100, 0, 0, note.len() as u64, note.len() as u64, 4]);
+    file.resize(0x100, 0);
+    file.extend(note);
+    file.resize(0x300, 0);
+    file.extend(code);
+    let mut parts = parts(file);
+    parts.configuration.initrd = b"!?".to_vec();
+    let value = 0x336e_c578 + 4 + 1;
+    assert_eq!(run(&parts), ("a=1 b!?".into(), Stop::Requested(value)));
+}
+
 #[test]
 fn parts_that_do_not_fit_are_refused_by_name() {
     let refused = |parts: &Parts| Machine::new(parts, Box::new(Tame)).err().unwrap();

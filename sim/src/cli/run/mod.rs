@@ -31,7 +31,7 @@ use super::{read_text, write_text};
 /// Ticks between looks at the serial port. Where a run is cut never changes what happens.
 const CHUNK: u64 = 200_000;
 
-/// Run an image: a Multiboot kernel, an ELF64 executable, a flat binary, or firmware.
+/// Run an image: a Multiboot, Linux or PVH kernel, an ELF64 executable, a flat binary, or firmware.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The image.
