@@ -2,6 +2,7 @@
 
 use super::Cpu;
 use rootmode_arch::{AccessRights, Cr0, Cr4, Efer, Feature, Linear, RFlags, SegmentName, Vendor};
+use rootmode_mmu::{Access, PhysicalMemory, translate};
 
 impl Cpu {
     /// Whether the processor runs 64-bit code.
@@ -42,6 +43,25 @@ impl Cpu {
         }
         let limit = self.segments[SegmentName::Cs as usize].limit as u64;
         if self.rip > limit { None } else { Some(limit - self.rip + 1) }
+    }
+
+    /// The bytes at CS:RIP, and how many there are: 15, or fewer where a fetch of more would fault.
+    pub fn code_bytes(&self, memory: &mut PhysicalMemory) -> ([u8; 15], usize) {
+        let mut bytes = [0; 15];
+        let room = self.code_room().unwrap_or(0).min(15) as usize;
+        let first = self.code_address();
+        let second = self.published.second_stage;
+        let mut count = 0;
+        while count < room {
+            let at = Linear(first.0.wrapping_add(count as u64));
+            let Ok(found) = translate(memory, &self.paging, &second, at, Access::fetch(self.cpl)) else {
+                break;
+            };
+            let here = (4096 - at.page_offset() as usize).min(room - count);
+            memory.read(found.host, &mut bytes[count..count + here]);
+            count += here;
+        }
+        (bytes, count)
     }
 
     /// Moves RIP behind an instruction of `length` bytes; outside 64-bit mode it has 32 bits.

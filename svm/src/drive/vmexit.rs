@@ -19,22 +19,21 @@ pub(super) fn record(vmcb: &mut Page<'_>, exit: &Exit, interrupted: EventInfo) {
     vmcb.set(Field::NextRip, exit.next_rip);
 }
 
-/// With decode assists, page faults of data accesses report the instruction's bytes; every other exit reports none
-/// (APM Vol. 2 (24593 rev. 3.43) "Guest Instruction Bytes").
-fn record_instruction(cpu: &Cpu, vmcb: &mut Page<'_>, running: &Running, event: Option<&Event>) {
+/// With decode assists, page faults of data accesses report the 15 bytes at CS:RIP, or as many as can be fetched; every other
+/// exit, and one during the delivery of an event, reports none (APM Vol. 2 (24593 rev. 3.43) "Nested and Intercepted #PF").
+fn code_bytes(
+    cpu: &Cpu,
+    ctx: &mut Context<'_>,
+    running: &Running,
+    event: Option<&Event>,
+) -> ([u8; 15], usize) {
     let data = match event {
         Some(Event::SecondStage(access)) => !access.fetch,
         Some(Event::Exception(e)) => e.vector == vector::PF && e.error_code.unwrap_or(0) & 1 << 4 == 0,
         _ => false,
     };
     let may_show = running.controls.traits.decode_assists && running.encrypted.is_none();
-    let shown = data && may_show && cpu.delivering.is_none();
-    let length = if shown { cpu.current.length.min(15) } else { 0 };
-    vmcb.set(Field::BytesFetched, length.into());
-    let mut bytes = [0; 15];
-    let length = usize::from(length);
-    bytes[..length].copy_from_slice(&cpu.current.bytes[..length]);
-    vmcb.set_bytes(Field::InstructionBytes, bytes);
+    if data && may_show && cpu.delivering.is_none() { cpu.code_bytes(ctx.memory) } else { ([0; 15], 0) }
 }
 
 /// The event as EXITINTINFO has it.
@@ -60,12 +59,14 @@ impl Svm {
         // Shutdown, and an exception that the delivery itself caused to be a double fault, end the first delivery.
         let direct = matches!(event, Some(Event::TripleFault))
             || matches!(event, Some(Event::Exception(e)) if e.vector == vector::DF);
+        let (code, length) = code_bytes(cpu, ctx, &running, event);
         let delivering = cpu.delivering.take().filter(|_| !direct);
         let mut page = Page::new(ctx.memory, running.vmcb);
         let vmcb = &mut page;
         let known = if running.encrypted.is_some() { Exit { next_rip: 0, ..*exit } } else { *exit };
         record(vmcb, &known, delivering.as_ref().map_or(EventInfo::NONE, interrupted));
-        record_instruction(cpu, vmcb, &running, event);
+        vmcb.set(Field::BytesFetched, length as u64);
+        vmcb.set_bytes(Field::InstructionBytes, code);
         if let Some(Event::Exception(e)) = event
             && (e.vector, e.source) == (vector::DB, ExceptionSource::Hardware)
         {

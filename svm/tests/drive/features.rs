@@ -49,7 +49,7 @@ fn a_guest_gets_as_many_bus_locks_as_its_threshold_says_and_exits_before_the_nex
     assert_eq!(bench.field(Field::BusLockCounter), 6);
 }
 
-/// "Bus Lock Threshold", "Idle HLT Intercept": reserved bits of older processors.
+/// "Bus Lock Threshold", "Instruction Intercepts": reserved bits of older processors.
 #[test]
 fn processors_without_the_features_ignore_their_intercepts() {
     let features = features().without(Feature::BusLockThreshold).without(Feature::IdleHltIntercept);
@@ -65,7 +65,7 @@ fn processors_without_the_features_ignore_their_intercepts() {
     assert_eq!(bench.exit().code, 0x78);
 }
 
-/// "Idle HLT Intercept": HLT with a virtual interrupt or a virtual NMI pending does not exit, and is woken by it or goes on.
+/// "Instruction Intercepts": HLT with a virtual interrupt or a virtual NMI pending does not exit, and is woken by it or goes on.
 #[test]
 fn idle_hlt_exits_only_while_nothing_virtual_is_pending() {
     for (pending, nmi) in [(false, false), (true, false), (true, true)] {

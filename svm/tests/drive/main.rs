@@ -13,5 +13,6 @@ mod fuzz;
 mod gates;
 mod notes;
 mod scenarios;
+mod symmetry;
 mod trust;
 mod x2avic;

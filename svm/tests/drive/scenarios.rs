@@ -88,8 +88,10 @@ impl Scenario {
         self.expected.interrupted = event.0;
         self
     }
+    /// Guest instruction bytes: the first are these, and there are always 15; behind the code lie zeros.
     fn shows(mut self, bytes: &[u8]) -> Self {
-        self.expected.bytes = bytes.to_vec();
+        self.expected.bytes = [bytes, &[0; 15]].concat();
+        self.expected.bytes.truncate(15);
         self
     }
     fn with(mut self, step: impl Fn(&mut Bench) + 'static) -> Self {
@@ -302,7 +304,6 @@ fn events() -> Vec<Scenario> {
         // The interrupted event is in EXITINTINFO, with its error code.
         exception(14, 0, |a| a.mov(al, byte_ptr(rbx)))
             .info(2, STACK_BELOW)
-            .shows(&[])
             .interrupting(EventInfo::new(EventKind::Exception, 13, Some(0)))
             .with(|b| {
                 b.register(Gpr::Rbx, NOT_CANONICAL);
