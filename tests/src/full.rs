@@ -40,6 +40,8 @@ const PROOFS: &[Proof] = &[
     Proof { name: "judge-vmx-bochs", run: proofs::vmx_on_bochs },
     Proof { name: "judge-svm-bochs", run: proofs::svm_on_bochs },
     Proof { name: "judge-svm-qemu", run: proofs::svm_on_qemu },
+    Proof { name: "guests-svm-bochs", run: proofs::guests_on_bochs },
+    Proof { name: "guests-svm-qemu", run: proofs::guests_on_qemu },
     Proof { name: "dump-fuzz", run: dump_fuzz::proof },
     Proof { name: "msr-maps", run: msr_maps::rows },
     Proof { name: "decisions-vmx", run: decisions::of_vmx },

@@ -23,6 +23,8 @@ enum Command {
     Documents(documents::Arguments),
     /// Compare the entry rules with independent machines over nearly valid VMCSs and VMCBs.
     Judge(judges::command::JudgeArguments),
+    /// Compare generated SVM guests with Bochs and QEMU: exits, state, memory.
+    Guests(judges::guests::command::GuestArguments),
     /// Run random machines: no panic, no hang, and how much of the processor was reached.
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     Fuzz(rootmode_tests::fuzz::Arguments),
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Command::Full(arguments) => full::run(&arguments),
         Command::Documents(arguments) => documents::run(&arguments),
         Command::Judge(arguments) => arguments.run(),
+        Command::Guests(arguments) => arguments.run(),
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         Command::Fuzz(arguments) => rootmode_tests::fuzz::run(&arguments),
         #[cfg(target_os = "linux")]

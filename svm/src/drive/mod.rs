@@ -31,7 +31,7 @@ use crate::decide::{Controls, PauseFilter, Table, View};
 use crate::vmcb::IntCtl;
 use crate::{Processor, Vmcb};
 use rootmode_arch::record::Level;
-use rootmode_arch::{Efer, Event, EventClasses, Feature, HostPhysical, Reaction, Stage, Vendor, vector};
+use rootmode_arch::{Efer, Event, EventClasses, Feature, Gpr, HostPhysical, Reaction, Stage, Vendor, vector};
 use rootmode_cpu::{
     Context, Cpu, Fault, Instruction, Opcode, Outcome, Published, Result, Slot, Virtualization,
 };
@@ -215,7 +215,16 @@ impl Virtualization for Svm {
         if !permitted || matches!(opcode, Opcode::Vmmcall | Opcode::Vmgexit) {
             return Err(Fault::UD);
         }
-        if cpu.cpl != 0 { Err(Fault::GP0) } else { Ok(()) }
+        let addressed = matches!(opcode, Opcode::Vmrun | Opcode::Vmload | Opcode::Vmsave);
+        if cpu.cpl != 0 {
+            return Err(Fault::GP0);
+        }
+        if addressed && self.running.is_some() {
+            // The address is checked before the intercept (APM Vol. 3 "VMRUN", "VMLOAD", "VMSAVE").
+            let address = cpu.register(Gpr::Rax);
+            self.check_vmcb_address(cpu, if cpu.is_64_bit() { address } else { address & 0xffff_ffff })?;
+        }
+        Ok(())
     }
 
     fn execute(

@@ -13,6 +13,7 @@ pub mod batch;
 pub mod command;
 pub mod disagreements;
 pub mod emulator;
+pub mod guests;
 pub mod judge;
 pub mod layout;
 pub mod proofs;

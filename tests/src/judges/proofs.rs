@@ -1,10 +1,15 @@
 //! The judges at full size, as rows of `rootmode-tests full`.
 
+use super::guests::command::Peer;
+use super::guests::compare;
 use super::judge::{Extension, JUDGES, Judge};
 use crate::table::Row;
 
 /// Cases for each extension and peer.
 const CASES: u64 = 100_000;
+
+/// Generated guests for each peer.
+const GUESTS: u64 = 20_000;
 
 /// Machines that run at the same time.
 const JOBS: usize = 2;
@@ -38,6 +43,35 @@ pub fn svm_on_qemu() -> Result<Vec<Row>, String> {
     row("judge-svm-qemu", "nearly valid VMCBs on Debian's QEMU", |judge| {
         judge.extension == Extension::Svm && !judge.is_bochs()
     })
+}
+
+/// 20,000 generated SVM guests on Bochs and here.
+///
+/// # Errors
+///
+/// A machine that could not be run.
+pub fn guests_on_bochs() -> Result<Vec<Row>, String> {
+    guests(Peer::Bochs, "guests-svm-bochs", "generated SVM guests on Debian's Bochs")
+}
+
+/// 20,000 generated SVM guests on QEMU and here.
+///
+/// # Errors
+///
+/// A machine that could not be run.
+pub fn guests_on_qemu() -> Result<Vec<Row>, String> {
+    guests(Peer::Qemu, "guests-svm-qemu", "generated SVM guests on Debian's QEMU")
+}
+
+fn guests(peer: Peer, key: &str, what: &str) -> Result<Vec<Row>, String> {
+    let tally =
+        compare(peer.emulator(), peer.name(), 0, 0..GUESTS).map_err(|error| format!("{key}: {error}"))?;
+    let (explained, open) = (tally.explained.values().sum::<u64>(), tally.unexplained());
+    let value = format!(
+        "{} guests: {} agree, {explained} settled by the manual, {open} open",
+        tally.cases, tally.agreed
+    );
+    Ok(vec![Row::new(key, what, value, "20000 guests, 0 open", tally.cases >= GUESTS && open == 0)])
 }
 
 fn row(key: &str, what: &str, wanted: impl Fn(&Judge) -> bool) -> Result<Vec<Row>, String> {
