@@ -137,6 +137,12 @@ pub(crate) fn vmgexit(a: &mut CodeAssembler) -> Result<(), IcedError> {
     a.db(&VMGEXIT)
 }
 
+/// An exit that tells nothing beyond these; what was RIP's place in the VMCB is as [`seal`] left it.
+pub(crate) const fn nothing_but(code: u64, info1: u64) -> Exit {
+    let rip = 0xa5a5_a5a5_a5a5_a5a5;
+    Exit { code, info1, info2: 0, interrupted: 0, next_rip: 0, rip, bytes: Vec::new() }
+}
+
 /// The guest took #VC, whose handler executed VMGEXIT: the error code, and where the exception happened.
 pub(crate) fn communicated(bench: &Bench, end: &End) -> Option<(u64, u64)> {
     let End::Exit(exit) = end else { return None };

@@ -58,6 +58,23 @@ fn bench_without_sev() -> Bench {
     bench
 }
 
+/// The flip test of the enables that the default model does not have.
+#[test]
+fn the_enables_of_sev_and_sev_es_each_tell_when_they_alone_flip() {
+    let run = |flipped: Option<NestedControl>| {
+        let mut bench = guest(vmgexit);
+        bench.set(Field::Asid, 100);
+        if let Some(bit) = flipped {
+            bench.clear(Field::NestedControl, bit.0);
+        }
+        bench.exit()
+    };
+    assert_eq!(run(None), nothing_but(0x403, 0));
+    for bit in [NestedControl::SEV_ENABLE, NestedControl::SEV_ES_ENABLE, NestedControl::NP_ENABLE] {
+        assert_eq!(run(Some(bit)), nothing_but(u64::MAX, 0), "{bit:?}");
+    }
+}
+
 /// "Enabling SEV", "Enabling SEV-ES", "VMRUN": what VMRUN refuses, each with its twin that enters.
 #[test]
 fn vmrun_refuses_what_sev_es_forbids() {

@@ -118,6 +118,7 @@ fn write_traps_come_behind_the_write_and_report_the_new_value() {
             let seen = (exit.code, exit.info1, saved(&bench, Field::Rip));
             assert_eq!(seen, if trapped { trap } else { none }, "CR{register}");
             if trapped {
+                assert_eq!(exit, nothing_but(0x90 + u64::from(register), value));
                 // Nothing is left of it.
                 bench.set(Field::EventInj, 0);
                 let End::Exit(exit) = bench.resume() else { panic!("the guest goes on") };
