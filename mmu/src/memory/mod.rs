@@ -20,7 +20,7 @@ use crate::stale::Ledger;
 use map::View;
 use rootmode_arch::HostPhysical;
 use snapshot::SavedPages;
-use watch::{LINE, Monitored, WRITTEN};
+use watch::{LINE, LINES, Monitored, WRITTEN};
 use zeroes::Zeroes;
 
 /// What lies behind a host-physical page. The decision is made once, when a translation is cached.
@@ -104,8 +104,8 @@ pub struct PhysicalMemory {
     /// Ascending by base; their offsets are in the order in which they were added.
     regions: Vec<Region>,
     bytes: Zeroes,
-    /// One byte of marks a line.
-    lines: Vec<u8>,
+    /// One byte of marks a line, by page.
+    lines: Vec<[u8; LINES]>,
     /// One number a page: how often its code marks were hit.
     code_versions: Vec<u32>,
     windows: Vec<Window>,
@@ -146,9 +146,9 @@ impl PhysicalMemory {
             let range = page * 4096..(page + 1) * 4096;
             all[range.clone()].copy_from_slice(&self.bytes[range]);
         }
-        let mut lines = vec![0; all.len() / LINE];
-        for (line, marks) in self.lines.iter().enumerate().filter(|(_, marks)| **marks != 0) {
-            lines[line] = *marks;
+        let mut lines = vec![[0; LINES]; all.len() / 4096];
+        for (page, marks) in self.lines.iter().enumerate().filter(|(_, marks)| **marks != [0; LINES]) {
+            lines[page] = *marks;
         }
         self.bytes = all;
         self.lines = lines;
@@ -199,27 +199,53 @@ impl PhysicalMemory {
         self.locate(address.0).map(|(offset, _)| offset)
     }
 
-    /// Reads `N` bytes at `offset`. `None`: they do not lie in RAM.
+    /// Reads `N` bytes at `offset`. `None`: they do not lie in RAM, or in two pages.
     #[inline(always)]
     pub fn load_at<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        self.bytes.get(offset..)?.first_chunk().copied()
+        let (page, inside) = (self.bytes.as_chunks::<4096>().0.get(offset >> 12)?, offset & 0xfff);
+        page.get(inside..inside + N)?.first_chunk().copied()
     }
 
-    /// Stores `N` bytes at `offset`. False, and nothing happened: they do not lie in RAM, or a line is watched or its page
-    /// was not written since the last snapshot, so that [`Self::write`] must do it.
+    /// Stores `N` bytes at `offset`. False, and nothing happened: they do not lie in RAM, or in two pages, or a line is
+    /// watched or its page was not written since the last snapshot, so that [`Self::write`] must do it.
     #[inline(always)]
     pub fn store_at<const N: usize>(&mut self, offset: usize, value: [u8; N]) -> bool {
-        let plain = |line| self.lines.get(line).is_some_and(|marks| *marks == WRITTEN);
-        if !plain(offset / LINE) || !plain((offset + N - 1) / LINE) {
+        let (number, inside) = (offset >> 12, offset & 0xfff);
+        let pages = self.bytes.as_chunks_mut::<4096>().0;
+        let (Some(page), Some(lines)) = (pages.get_mut(number), self.lines.get(number)) else { return false };
+        let Some(bytes) = page.get_mut(inside..inside + N).and_then(<[u8]>::first_chunk_mut) else {
             return false;
+        };
+        let (first, last) = (inside / LINE, (inside + N - 1) / LINE);
+        let plain = lines[first] == WRITTEN && (first == last || lines[last] == WRITTEN);
+        if plain {
+            *bytes = value;
         }
-        match self.bytes.get_mut(offset..).and_then(<[u8]>::first_chunk_mut) {
-            Some(bytes) => {
-                *bytes = value;
-                true
-            }
-            None => false,
+        plain
+    }
+
+    /// The `bytes` bytes at `offset`, if they lie in RAM and nobody needs to notice stores to them.
+    fn plain(&mut self, offset: usize, bytes: usize) -> Option<&mut [u8]> {
+        let end = offset.checked_add(bytes)?;
+        let lines = self.lines.as_flattened().get(offset / LINE..end.div_ceil(LINE))?;
+        lines.iter().all(|marks| *marks == WRITTEN).then(|| self.bytes.get_mut(offset..end))?
+    }
+
+    /// Copies `bytes` bytes from one offset in RAM to another. False, and nothing happened: [`Self::write`] must do it.
+    pub fn copy_within(&mut self, from: usize, to: usize, bytes: usize) -> bool {
+        let readable = from.checked_add(bytes).is_some_and(|end| end <= self.bytes.len());
+        let open = readable && self.plain(to, bytes).is_some();
+        if open {
+            self.bytes.copy_within(from..from + bytes, to);
         }
+        open
+    }
+
+    /// Stores `value` `count` times from an offset in RAM on. False, and nothing happened: [`Self::write`] must do it.
+    pub fn fill(&mut self, offset: usize, value: &[u8], count: usize) -> bool {
+        let Some(bytes) = self.plain(offset, value.len() * count) else { return false };
+        bytes.chunks_exact_mut(value.len()).for_each(|element| element.copy_from_slice(value));
+        true
     }
 
     /// The page of `address`, if it lies in RAM and nobody needs to notice stores to any of its lines.
@@ -227,10 +253,8 @@ impl PhysicalMemory {
     /// # Errors
     /// The memory itself: the page is to be read and written through it.
     pub fn open_page(&mut self, address: HostPhysical) -> Result<&mut [u8; 4096], &mut Self> {
-        let open = |offset: &usize| {
-            let lines = self.lines.get(offset / LINE..).and_then(<[u8]>::first_chunk::<{ 4096 / LINE }>);
-            lines.is_some_and(|lines| *lines == [WRITTEN; 4096 / LINE])
-        };
+        let open =
+            |offset: &usize| self.lines.get(offset >> 12).is_some_and(|lines| *lines == [WRITTEN; LINES]);
         let plain = self.kind(address) == PageKind::Ram;
         match self.offset(address.page_base()).filter(|offset| plain && open(offset)) {
             Some(offset) => {
@@ -325,7 +349,7 @@ impl PhysicalMemory {
             let count = (bytes.len() - done).min(LINE - (at as usize & (LINE - 1)));
             let at = self.on_lines(HostPhysical(at)).0;
             if let Some((offset, _)) = self.locate_store(at) {
-                if self.lines[offset / LINE] & Watch::TABLE.0 != 0 {
+                if self.lines[offset / 4096][offset % 4096 / LINE] & Watch::TABLE.0 != 0 {
                     self.write_table(at, offset, &bytes[done..done + count]);
                 }
                 self.bytes[offset..offset + count].copy_from_slice(&bytes[done..done + count]);

@@ -4,14 +4,13 @@
 //! since the last one, and restoring costs what differs. Stores pay once a page: the first one after a snapshot takes the
 //! slow path.
 
-use super::watch::{LINE, Monitored, WRITTEN};
+use super::watch::{LINE, LINES, Monitored, WRITTEN};
 use super::{LayoutError, MemoryMap, PhysicalMemory, Region, Window};
 use crate::stale::Ledger;
 use rootmode_arch::HostPhysical;
 use std::sync::Arc;
 
 const PAGE: usize = 4096;
-const LINES: usize = PAGE / LINE;
 /// Pages a chunk: what is copied of the tree when one page of it changes.
 const CHUNK: usize = 64;
 
@@ -82,7 +81,7 @@ impl PhysicalMemory {
 
     /// Whether the page was written since its copy in `saved` was made.
     fn is_unsaved(&self, page: usize) -> bool {
-        self.lines[page * LINES] & WRITTEN != 0
+        self.lines[page][0] & WRITTEN != 0
     }
 
     /// Remembers that the page of line number `line` is written.
@@ -90,13 +89,13 @@ impl PhysicalMemory {
     pub(super) fn note_written(&mut self, line: usize) {
         let page = line / LINES;
         self.unsaved.push(page);
-        for marks in &mut self.lines[page * LINES..(page + 1) * LINES] {
+        for marks in &mut self.lines[page] {
             *marks |= WRITTEN;
         }
     }
 
     fn forget_written(&mut self, page: usize) {
-        for marks in &mut self.lines[page * LINES..(page + 1) * LINES] {
+        for marks in &mut self.lines[page] {
             *marks &= !WRITTEN;
         }
     }

@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 
 /// Bytes a mark covers.
 pub(super) const LINE: usize = 128;
+/// Lines of a page.
+pub(super) const LINES: usize = 4096 / LINE;
 /// The mark of a line whose page was written since the last snapshot and that nobody watches.
 pub(super) const WRITTEN: u8 = 0x80;
 
@@ -62,7 +64,7 @@ impl PhysicalMemory {
         let mut at = address.0 & !(LINE as u64 - 1);
         while at < address.0 + bytes {
             if let Some((offset, _)) = self.locate(at) {
-                let line = &mut self.lines[offset / LINE];
+                let line = &mut self.lines.as_flattened_mut()[offset / LINE];
                 if !Watch(*line).contains(kinds) {
                     *line |= kinds.0;
                     self.epoch += 1;
@@ -77,7 +79,7 @@ impl PhysicalMemory {
         let mut at = address.0 & !(LINE as u64 - 1);
         while at < address.0 + bytes {
             if let Some((offset, _)) = self.locate(at) {
-                self.lines[offset / LINE] &= !kinds.0;
+                self.lines.as_flattened_mut()[offset / LINE] &= !kinds.0;
             }
             at += LINE as u64;
         }
@@ -128,7 +130,7 @@ impl PhysicalMemory {
 
     /// After a store to line number `line`, which lies at `address`.
     pub(super) fn touch(&mut self, address: u64, line: usize) {
-        if self.lines[line] & WRITTEN == 0 {
+        if self.lines.as_flattened()[line] & WRITTEN == 0 {
             self.note_written(line);
         }
         self.notice(HostPhysical(address), line);
@@ -155,13 +157,12 @@ impl PhysicalMemory {
 
     /// Tells the watches of line number `line`, which lies at `address`, that its bytes may have changed.
     pub(super) fn notice(&mut self, address: HostPhysical, line: usize) {
-        let kinds = Watch(self.lines[line] & !WRITTEN);
+        let kinds = Watch(self.lines.as_flattened()[line] & !WRITTEN);
         if kinds.contains(Watch::CODE) {
             let page = line * LINE / 4096;
             self.code_versions[page] = self.code_versions[page].wrapping_add(1);
             self.code_writes += 1;
-            let first = page * (4096 / LINE);
-            for mark in &mut self.lines[first..first + 4096 / LINE] {
+            for mark in &mut self.lines[page] {
                 *mark &= !Watch::CODE.0;
             }
         }
@@ -173,7 +174,7 @@ impl PhysicalMemory {
         if reported.0 != 0 {
             self.hits.push((address, reported));
         }
-        self.lines[line] &= WRITTEN | Watch::TABLE.0;
+        self.lines.as_flattened_mut()[line] &= WRITTEN | Watch::TABLE.0;
     }
 }
 

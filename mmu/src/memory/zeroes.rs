@@ -7,8 +7,8 @@ use memmap2::MmapMut;
 const LARGE: usize = 64 << 20;
 
 /// An array of bytes, zero until written, of pages that the host gives when they are touched.
-#[derive(Debug, Default)]
-pub(super) struct Zeroes(Option<MmapMut>);
+#[derive(Debug)]
+pub(super) struct Zeroes(MmapMut);
 
 impl Zeroes {
     /// `bytes` zeroes. `None`: the host has no room for them.
@@ -19,7 +19,13 @@ impl Zeroes {
             // Only a hint: a host without large pages is slower, not wrong.
             let _ = map.advise(memmap2::Advice::HugePage);
         }
-        Some(Self(Some(map)))
+        Some(Self(map))
+    }
+}
+
+impl Default for Zeroes {
+    fn default() -> Self {
+        Self::new(0).expect("a host that runs this program has room for a page")
     }
 }
 
@@ -28,13 +34,13 @@ impl std::ops::Deref for Zeroes {
 
     #[inline(always)]
     fn deref(&self) -> &[u8] {
-        self.0.as_deref().unwrap_or(&[])
+        &self.0
     }
 }
 
 impl std::ops::DerefMut for Zeroes {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.0.as_deref_mut().unwrap_or(&mut [])
+        &mut self.0
     }
 }
