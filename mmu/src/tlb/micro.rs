@@ -5,13 +5,16 @@
 
 use rootmode_arch::Linear;
 
-const DATA_SLOTS: usize = 1024;
-const CODE_SLOTS: usize = 64;
+/// Slots for data of each kind of access: as many as the TLB has places. A power of two, like the next.
+const DATA_SLOTS: usize = 4096;
+const CODE_SLOTS: usize = 256;
 const PAGE: u64 = !0xfff;
+/// Generations are multiples of this, so that a bank fits below them.
+const STEP: u64 = 4;
 /// The last generation that fits below a page's base.
-const LAST: u64 = 0xfff;
+const LAST: u64 = 0xffc;
 
-/// Who accesses: each has its own tables, because the same translation allows them different things.
+/// Who accesses: each has its own slots, because the same translation allows them different things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Bank {
@@ -25,8 +28,8 @@ pub enum Bank {
 
 #[derive(Clone, Copy, Debug)]
 struct Slot {
-    /// The linear page's base, and below it the generation in which the slot was filled.
-    page: u64,
+    /// The linear page's base, and below it the generation in which the slot was filled, and the bank.
+    tag: u64,
     /// Where the page begins in RAM.
     offset: usize,
 }
@@ -39,14 +42,20 @@ struct Tables {
 }
 
 /// An empty slot: of generation 0, which never is the present one.
-const NONE: Slot = Slot { page: 0, offset: 0 };
+const NONE: Slot = Slot { tag: 0, offset: 0 };
 const NO_TABLES: Tables =
     Tables { read: [NONE; DATA_SLOTS], write: [NONE; DATA_SLOTS], code: [NONE; CODE_SLOTS] };
 
-/// The shortcut tables of all banks.
+/// The slot for the page numbered `page` among `slots`. One page has different slots in different banks.
+#[inline(always)]
+const fn number(slots: usize, bank: Bank, page: u64) -> usize {
+    (page as usize ^ (bank as usize) << 5) & (slots - 1)
+}
+
+/// The shortcut tables.
 #[derive(Debug)]
 pub(super) struct Micro {
-    banks: Box<[Tables; 3]>,
+    tables: Box<Tables>,
     /// Slots of other generations are empty: so all are cleared at once.
     generation: u64,
     /// A code slot was removed since [`super::Tlb::code_kept`].
@@ -55,7 +64,7 @@ pub(super) struct Micro {
 
 impl Default for Micro {
     fn default() -> Self {
-        Self { banks: Box::new([NO_TABLES; 3]), generation: 1, code_lost: true }
+        Self { tables: Box::new(NO_TABLES), generation: STEP, code_lost: true }
     }
 }
 
@@ -77,36 +86,39 @@ impl Eq for Micro {}
 impl Micro {
     pub(super) fn clear(&mut self) {
         if self.generation == LAST {
-            *self.banks = [NO_TABLES; 3];
+            *self.tables = NO_TABLES;
             self.generation = 0;
         }
-        self.generation += 1;
+        self.generation += STEP;
         self.code_lost = true;
     }
 
     /// Removes the slots of the page numbered `page`.
     pub(super) fn drop_page(&mut self, page: u64) {
-        let base = page << 12 | self.generation;
-        let (data, code) = (page as usize % DATA_SLOTS, page as usize % CODE_SLOTS);
-        for tables in self.banks.iter_mut() {
-            for slot in [&mut tables.read[data], &mut tables.write[data]] {
-                if slot.page == base {
+        let Tables { read, write, code } = &mut *self.tables;
+        for bank in [Bank::Supervisor, Bank::User, Bank::SupervisorOverride] {
+            let tag = page << 12 | self.generation | bank as u64;
+            let data = number(DATA_SLOTS, bank, page);
+            for slot in [&mut read[data], &mut write[data]] {
+                if slot.tag == tag {
                     *slot = NONE;
                 }
             }
-            if tables.code[code].page == base {
-                tables.code[code] = NONE;
+            let slot = &mut code[number(CODE_SLOTS, bank, page)];
+            if slot.tag == tag {
+                *slot = NONE;
                 self.code_lost = true;
             }
         }
     }
 
+    /// Where `bytes` bytes at `linear` are, if `slot`, the one for the page of `linear`, leads there.
     #[inline(always)]
-    fn find(&self, slots: &[Slot], linear: Linear, bytes: usize) -> Option<usize> {
-        let slot = &slots[(linear.0 >> 12) as usize % slots.len()];
-        let inside = linear.0 & !PAGE;
-        (slot.page == linear.0 & PAGE | self.generation && inside as usize + bytes <= 4096)
-            .then_some(slot.offset + inside as usize)
+    fn follow(&self, slot: &Slot, bank: Bank, linear: Linear, bytes: usize) -> Option<usize> {
+        // The last byte's page: of bytes that cross into the next page it is one that this slot never holds.
+        let last = linear.0.wrapping_add(bytes as u64 - 1);
+        let tag = last & PAGE | self.generation | bank as u64;
+        (slot.tag == tag).then_some(slot.offset + (linear.0 & !PAGE) as usize)
     }
 }
 
@@ -114,34 +126,41 @@ impl super::Tlb {
     /// Where in RAM `bytes` bytes at `linear` may be read by `bank`. `None`: ask [`Self::lookup`].
     #[inline(always)]
     pub fn quick_read(&self, bank: Bank, linear: Linear, bytes: usize) -> Option<usize> {
-        self.micro.find(&self.micro.banks[bank as usize].read, linear, bytes)
+        let slot = &self.micro.tables.read[number(DATA_SLOTS, bank, linear.page_number())];
+        self.micro.follow(slot, bank, linear, bytes)
     }
 
     /// Where in RAM `bytes` bytes at `linear` may be written by `bank`.
     #[inline(always)]
     pub fn quick_write(&self, bank: Bank, linear: Linear, bytes: usize) -> Option<usize> {
-        self.micro.find(&self.micro.banks[bank as usize].write, linear, bytes)
+        let slot = &self.micro.tables.write[number(DATA_SLOTS, bank, linear.page_number())];
+        self.micro.follow(slot, bank, linear, bytes)
     }
 
     /// Where in RAM the instruction at `linear` begins.
     #[inline(always)]
     pub fn quick_code(&self, bank: Bank, linear: Linear) -> Option<usize> {
-        self.micro.find(&self.micro.banks[bank as usize].code, linear, 1)
+        let slot = &self.micro.tables.code[number(CODE_SLOTS, bank, linear.page_number())];
+        self.micro.follow(slot, bank, linear, 1)
     }
 
     /// Keeps a shortcut for the page of `linear`, whose translation [`Self::lookup`] or [`Self::fill`] just answered;
     /// the page begins at `offset` in RAM.
     pub fn keep(&mut self, bank: Bank, kind: crate::AccessKind, linear: Linear, offset: usize) {
-        let tables = &mut self.micro.banks[bank as usize];
-        let page = (linear.0 >> 12) as usize;
-        let slot = match kind {
-            crate::AccessKind::Read => &mut tables.read[page % DATA_SLOTS],
-            crate::AccessKind::Write => &mut tables.write[page % DATA_SLOTS],
-            crate::AccessKind::Execute => &mut tables.code[page % CODE_SLOTS],
+        let page = linear.page_number();
+        let kept = Slot { tag: linear.0 & PAGE | self.micro.generation | bank as u64, offset };
+        let tables = &mut *self.micro.tables;
+        match kind {
+            crate::AccessKind::Read => tables.read[number(DATA_SLOTS, bank, page)] = kept,
+            crate::AccessKind::Write => {
+                tables.write[number(DATA_SLOTS, bank, page)] = kept;
+                // What may be written may be read by the same, in every table format and under every key.
+                tables.read[number(DATA_SLOTS, bank, page)] = kept;
+            }
+            crate::AccessKind::Execute => tables.code[number(CODE_SLOTS, bank, page)] = kept,
             // Shadow-stack accesses are rare enough for the TLB itself.
-            crate::AccessKind::ShadowStackRead | crate::AccessKind::ShadowStackWrite => return,
-        };
-        *slot = Slot { page: linear.0 & PAGE | self.micro.generation, offset };
+            crate::AccessKind::ShadowStackRead | crate::AccessKind::ShadowStackWrite => {}
+        }
     }
 
     /// Forgets every shortcut: what governs translation changed, though the TLB did not.
