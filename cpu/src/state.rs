@@ -26,7 +26,7 @@ use rootmode_arch::{
     AccessRights, Cr0, Cr3, Cr4, DescriptorTable, Efer, EventClasses, Gpr, GuestPhysical, HostPhysical,
     RFlags, Segment, SegmentName, Selector,
 };
-use rootmode_mmu::{Lookup, Paging, PhysicalMemory, SecondStage, Tag, Tlb};
+use rootmode_mmu::{Lookup, Paging, PhysicalMemory, SecondStage, Tag, Tlb, WalkMemo};
 use std::sync::Arc;
 
 /// What a processor is doing (SDM Vol. 3C "Guest Non-Register State", activity state).
@@ -422,6 +422,8 @@ pub struct Cpu {
     pub vectors: Vectors,
     /// Cached translations.
     pub tlb: Tlb,
+    /// Walks that may be met again: not state.
+    pub(crate) walks: WalkMemo,
 }
 
 impl Cpu {
@@ -507,6 +509,7 @@ impl Cpu {
             model,
             vectors: Vectors::RESET,
             tlb: Tlb::new(),
+            walks: WalkMemo::default(),
         };
         cpu.refresh();
         cpu

@@ -28,5 +28,5 @@ pub use memory::{Decode, LayoutError, MemoryMap, MemorySnapshot, PageKind, Physi
 pub use tlb::{Bank, Lookup, Tag, Tlb};
 pub use walk::{
     Access, AccessKind, EntryMemory, Ept, Npt, Paging, PagingMode, PdpteFault, SecondStage, Translation,
-    WalkFault, load_pdptes, look, translate, translate_guest_physical,
+    WalkFault, WalkMemo, load_pdptes, look, translate, translate_guest_physical,
 };

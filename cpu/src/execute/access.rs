@@ -150,7 +150,7 @@ impl Exec<'_, '_> {
         };
         let log = cpu.published.modification_log.as_mut();
         if apic.is_none() && log.is_none() {
-            return Ok(translate(self.ctx.memory, &cpu.paging, &second, linear, access));
+            return Ok(cpu.walks.translate(self.ctx.memory, &cpu.paging, &second, linear, access));
         }
         let mut watched = Watched { memory: self.ctx.memory, apic, log, met: false };
         let answer = translate(&mut watched, &cpu.paging, &second, linear, access);

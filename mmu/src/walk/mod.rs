@@ -9,6 +9,7 @@
 //! | `entries` | where entries are read and updated; a look that changes nothing |
 //! | `paging` | the registers, the paging modes, linear-address masking |
 //! | `tables` | x86 page tables of every shape: the way down, reserved bits, accessed and dirty flags |
+//! | `memo` | walks that were done before |
 //! | `guest`, `pdptes` | the first stage; the PDPTE registers |
 //! | `second`, `ept`, `npt` | the second stage |
 
@@ -16,6 +17,7 @@ mod access;
 mod entries;
 mod ept;
 mod guest;
+mod memo;
 mod npt;
 mod paging;
 mod pdptes;
@@ -25,6 +27,7 @@ mod tables;
 pub use access::{Access, AccessKind, error, refusal};
 pub use entries::{EntryMemory, Way, look};
 pub use guest::translate;
+pub use memo::WalkMemo;
 pub use paging::{Paging, PagingMode};
 pub use pdptes::{PdpteFault, are_pdptes_valid, load_pdptes};
 pub use second::{Ept, Npt, SecondStage, translate_guest_physical};
