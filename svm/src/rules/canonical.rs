@@ -17,46 +17,60 @@ pub struct Canonicalized {
 const SIGN: &str = "sign-extended from the most significant implemented linear-address bit";
 const LOW32: &str = "only the low 32 bits are implemented";
 
-/// Every such field. Segment bases of FS, GS, LDTR and TR are VMLOAD's.
-pub const CANONICALIZED: &[Canonicalized] = &[
-    Canonicalized { field: Field::EsBase, text: LOW32 },
-    Canonicalized { field: Field::CsBase, text: LOW32 },
-    Canonicalized { field: Field::SsBase, text: LOW32 },
-    Canonicalized { field: Field::DsBase, text: LOW32 },
-    Canonicalized { field: Field::GdtrBase, text: SIGN },
-    Canonicalized { field: Field::IdtrBase, text: SIGN },
-    Canonicalized { field: Field::Ssp, text: SIGN },
-    Canonicalized { field: Field::IsstAddr, text: SIGN },
-    Canonicalized { field: Field::GdtrLimit, text: "only the low 16 bits are implemented" },
-    Canonicalized { field: Field::IdtrLimit, text: "only the low 16 bits are implemented" },
-    Canonicalized { field: Field::Rflags, text: "reserved bits read as 0, bit 1 as 1" },
-    Canonicalized { field: Field::Efer, text: "LMA becomes LME AND CR0.PG" },
-    Canonicalized { field: Field::Cpl, text: "0 in real mode, 3 in virtual-8086 mode" },
-];
+/// One row yields the table's entry and the code for the field.
+macro_rules! fields {
+    ($($field:ident: $text:expr;)*) => {
+        /// Every such field. Segment bases of FS, GS, LDTR and TR are VMLOAD's.
+        pub const CANONICALIZED: &[Canonicalized] = &[
+            $(Canonicalized { field: Field::$field, text: $text },)*
+        ];
 
-/// The VMCB as the processor loads it. Fields that are not known stay so.
-pub fn canonicalize(vmcb: &mut Vmcb, processor: &Processor) {
-    let la57 = processor.has(Feature::La57) && vmcb.get(Field::Cr4).is_some_and(|cr4| cr4 & Cr4::LA57.0 != 0);
-    let shift = if la57 { 64 - 57 } else { 64 - 48 };
-    for row in CANONICALIZED {
-        let Some(value) = vmcb.get(row.field) else { continue };
-        let loaded = match row.field {
-            Field::EsBase | Field::CsBase | Field::SsBase | Field::DsBase => Some(value & 0xffff_ffff),
-            Field::GdtrBase | Field::IdtrBase | Field::Ssp | Field::IsstAddr => {
-                Some(((value << shift) as i64 >> shift) as u64)
-            }
-            Field::GdtrLimit | Field::IdtrLimit => Some(value & 0xffff),
-            Field::Rflags => Some(value & !RFlags::RESERVED_ZERO | RFlags::ONE.0),
-            Field::Efer => vmcb.get(Field::Cr0).map(|cr0| {
-                let active = value & Efer::LME.0 != 0 && cr0 & Cr0::PG.0 != 0;
-                Efer(value).set(Efer::LMA, active).0
-            }),
-            Field::Cpl => forced_cpl(vmcb).map(|forced| forced.unwrap_or(value)),
-            _ => None,
-        };
-        if let Some(loaded) = loaded {
-            vmcb.set(row.field, loaded);
+        /// The VMCB as the processor loads it. Fields that are not known stay so.
+        pub fn canonicalize(vmcb: &mut Vmcb, processor: &Processor) {
+            let la57 = processor.has(Feature::La57)
+                && vmcb.get(Field::Cr4).is_some_and(|cr4| cr4 & Cr4::LA57.0 != 0);
+            let shift = if la57 { 64 - 57 } else { 64 - 48 };
+            $(set_loaded(vmcb, Field::$field, shift);)*
         }
+    };
+}
+
+fields! {
+    EsBase: LOW32;
+    CsBase: LOW32;
+    SsBase: LOW32;
+    DsBase: LOW32;
+    GdtrBase: SIGN;
+    IdtrBase: SIGN;
+    Ssp: SIGN;
+    IsstAddr: SIGN;
+    GdtrLimit: "only the low 16 bits are implemented";
+    IdtrLimit: "only the low 16 bits are implemented";
+    Rflags: "reserved bits read as 0, bit 1 as 1";
+    Efer: "LMA becomes LME AND CR0.PG";
+    Cpl: "0 in real mode, 3 in virtual-8086 mode";
+}
+
+/// Replaces what `field` holds by what is loaded. Inlined, so that the field is known where it is used.
+#[inline(always)]
+fn set_loaded(vmcb: &mut Vmcb, field: Field, shift: u32) {
+    let Some(value) = vmcb.get(field) else { return };
+    let loaded = match field {
+        Field::EsBase | Field::CsBase | Field::SsBase | Field::DsBase => Some(value & 0xffff_ffff),
+        Field::GdtrBase | Field::IdtrBase | Field::Ssp | Field::IsstAddr => {
+            Some(((value << shift) as i64 >> shift) as u64)
+        }
+        Field::GdtrLimit | Field::IdtrLimit => Some(value & 0xffff),
+        Field::Rflags => Some(value & !RFlags::RESERVED_ZERO | RFlags::ONE.0),
+        Field::Efer => vmcb.get(Field::Cr0).map(|cr0| {
+            let active = value & Efer::LME.0 != 0 && cr0 & Cr0::PG.0 != 0;
+            Efer(value).set(Efer::LMA, active).0
+        }),
+        Field::Cpl => forced_cpl(vmcb).map(|forced| forced.unwrap_or(value)),
+        _ => None,
+    };
+    if let Some(loaded) = loaded.filter(|loaded| *loaded != value) {
+        vmcb.set(field, loaded);
     }
 }
 
