@@ -379,8 +379,11 @@ impl Field {
     }
     /// The field and half that `encoding` means; `None` for encodings that no processor has.
     pub fn from_encoding(encoding: u32) -> Option<(Field, Access)> {
-        let full = u16::try_from(encoding & !1).ok()?;
-        let field = Self::ALL[ENCODINGS.binary_search(&full).ok()?];
+        let number = BY_ENCODING[place_of(encoding)];
+        let field = *Self::ALL.get(usize::from(number))?;
+        if field.encoding() != encoding & !1 {
+            return None;
+        }
         match (encoding & 1, field.width()) {
             (0, _) => Some((field, Access::Full)),
             (_, Width::Bits64) => Some((field, Access::High)),
@@ -398,6 +401,24 @@ impl Field {
     }
 }
 
+/// Where [`BY_ENCODING`] has the field of `encoding`, if there is one: by width, kind and the low bits of the index.
+const fn place_of(encoding: u32) -> usize {
+    (encoding >> 13 & 3 | (encoding >> 10 & 3) << 2 | (encoding >> 1 & 63) << 4) as usize
+}
+
+/// The numbers of the fields, for a look-up that looks at one.
+static BY_ENCODING: [u8; 1024] = {
+    let mut numbers = [u8::MAX; 1024];
+    let mut number = 0;
+    while number < Field::COUNT {
+        let place = &mut numbers[place_of(ENCODINGS[number] as u32)];
+        assert!(*place == u8::MAX, "the indices of all fields are below 64");
+        *place = number as u8;
+        number += 1;
+    }
+    numbers
+};
+
 /// IA32_VMX_VMCS_ENUM for a processor on which `exists` holds: the highest index of any encoding, in bits 9:1
 /// (SDM Vol. 3D "VMCS Enumeration").
 pub fn vmcs_enum(exists: impl Fn(Field) -> bool) -> u64 {
@@ -409,7 +430,7 @@ pub fn vmcs_enum(exists: impl Fn(Field) -> bool) -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct FieldSet([u64; 4]);
 
-const _: () = assert!(Field::COUNT <= 256, "FieldSet is 256 bits wide");
+const _: () = assert!(Field::COUNT < 256, "FieldSet is 256 bits wide, and 255 is no field's number");
 
 impl FieldSet {
     /// No field.

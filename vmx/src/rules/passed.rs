@@ -8,6 +8,8 @@ use crate::definitions::field::FieldSet;
 /// A section that had to be asked again as often as this is not worth remembering.
 const RESTLESS: u8 = 4;
 
+const _: () = assert!(SECTIONS.len() < 32, "one bit of `asked` a section");
+
 /// What is known of a section.
 #[derive(Clone, Copy, Debug, Default)]
 struct Rest {
@@ -23,6 +25,10 @@ pub struct Passed {
     /// The processor as it was then.
     processor: Option<Processor>,
     sections: [Rest; SECTIONS.len()],
+    /// The fields that any of those rests on which are known to hold.
+    resting: FieldSet,
+    /// The others, one bit each.
+    asked: u32,
     /// Whether an entry was allowed before.
     entered: bool,
 }
@@ -43,30 +49,54 @@ impl Passed {
     }
 
     fn hold(&mut self, context: &EntryContext<'_>, changed: &FieldSet) -> bool {
-        if self.processor.as_ref() != Some(context.processor) {
+        let known = self.processor.as_ref() == Some(context.processor);
+        if !known {
             self.processor = Some(context.processor.clone());
             self.sections.iter_mut().for_each(|rest| rest.holds = None);
         }
         // A VMCS that is entered once is not worth more than the checks themselves.
         let learn = core::mem::replace(&mut self.entered, true);
         let view = View::new(context);
-        SECTIONS.iter().zip(&mut self.sections).all(|(section, rest)| {
+        let all = (1 << SECTIONS.len()) - 1;
+        let mut left = if known && learn && !self.resting.meets(changed) { self.asked } else { all };
+        let mut learnt = left == all;
+        while left != 0 {
+            let number = left.trailing_zeros() as usize;
+            left &= left - 1;
+            let (section, rest) = (&SECTIONS[number], &mut self.sections[number]);
             if let Some(fields) = &rest.holds {
                 if !fields.meets(changed) {
-                    return true;
+                    continue;
                 }
                 rest.holds = None;
                 rest.restless += 1;
             }
-            let holds = (section.all_hold)(&view);
-            if holds && learn && rest.restless < RESTLESS {
+            if !(section.all_hold)(&view) {
+                return false;
+            }
+            if learn && rest.restless < RESTLESS {
                 rest.holds = section.fields_read(context);
                 if rest.holds.is_none() {
                     rest.restless = RESTLESS;
                 }
+                learnt = true;
             }
-            holds
-        })
+        }
+        if learnt {
+            self.sum_up();
+        }
+        true
+    }
+
+    /// After [`Self::sections`] changed.
+    fn sum_up(&mut self) {
+        (self.resting, self.asked) = (FieldSet::none(), 0);
+        for (number, rest) in self.sections.iter().enumerate() {
+            match &rest.holds {
+                Some(fields) => self.resting = self.resting.union(fields),
+                None => self.asked |= 1 << number,
+            }
+        }
     }
 }
 
