@@ -196,9 +196,12 @@ impl Processor {
                 };
                 engine::chain(&mut x, first);
                 let branch = x.run.unlinked;
+                let links = std::mem::take(&mut x.run.links);
                 x.cpu.tick = until - x.run.left as u64;
-                if let Some(fault) = x.run.fault.take() {
-                    x.settle(fault)?;
+                let stop = x.run.stop;
+                self.store.note_links(links);
+                if let Some(stop) = stop {
+                    return Err(stop);
                 }
                 unlinked = branch.map(|branch| (branch, self.store.emptied()));
             }

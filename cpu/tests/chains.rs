@@ -9,6 +9,9 @@ use rootmode_cpu::{Activity, Bus, Effects, RunEnd};
 use rootmode_mmu::{Digest, PhysicalMemory};
 use support::*;
 
+/// Where in the code's page pointers into the program lie.
+const TABLE: usize = 0xe00;
+
 /// Appends one random instruction out of those that have quick forms. Registers 0 to 2 and 8 to 10 are results, 3 and 5 to 7
 /// point to data and are never written, so that most programs run on.
 fn instruction(random: &mut Seeded, code: &mut Vec<u8>) {
@@ -19,7 +22,7 @@ fn instruction(random: &mut Seeded, code: &mut Vec<u8>) {
     ];
     const EXTENDED: [u8; 8] = [0xaf, 0xb6, 0xb7, 0xbe, 0xbf, 0x40, 0x90, 0x40];
     const POINTERS: [u8; 4] = [3, 5, 6, 7];
-    let kind = draw(22);
+    let kind = draw(32);
     match kind {
         0 | 1 => return code.extend([0x70 + draw(16), draw(24)]),
         2 => return code.extend([0xeb, draw(8)]),
@@ -38,6 +41,31 @@ fn instruction(random: &mut Seeded, code: &mut Vec<u8>) {
             return;
         }
         21 => return code.extend([0x0f, 0x0b]),
+        // A string, mostly copied to where it overlaps itself: lea rdi, [rsi + n]; mov ecx, n; rep ...
+        30 => {
+            let kind = usize::from(draw(6));
+            if draw(3) != 0 {
+                code.extend([0x48, 0x8d, 0x7e, draw(256)]);
+            }
+            code.extend([0xb9, draw(64), 0, 0, 0, 0xf3]);
+            if kind > 3 {
+                code.push(0x48);
+            }
+            return code.push([0xa4, 0xaa, 0xa5, 0xab, 0xa5, 0xab][kind]);
+        }
+        // MOV to CR3, which drops translations.
+        31 if draw(4) == 0 => return code.extend([0x0f, 0x20, 0xd8, 0x0f, 0x22, 0xd8]),
+        // Without REX these registers are AH, CH and DH.
+        28 => return code.extend([0x80, 0xc4 + draw(3) | draw(8) << 3, draw(256)]),
+        29 => return code.extend([0x0f, 0xb6, 0xc4 + draw(3) | draw(3) << 3]),
+        // mov rbp, rsp; leave; mov rbp, rbx.
+        22 => return code.extend([0x48, 0x89, 0xe5, 0xc9, 0x48, 0x89, 0xdd]),
+        // CALL and JMP through a pointer of the table.
+        23 if draw(2) == 0 => {
+            let from_next = (TABLE + 8 * usize::from(draw(8)) - code.len() - 6) as u32;
+            code.extend([0xff, [0x15, 0x25][usize::from(draw(2))]]);
+            return code.extend(from_next.to_le_bytes());
+        }
         _ => {}
     }
     if draw(5) == 0 {
@@ -45,6 +73,17 @@ fn instruction(random: &mut Seeded, code: &mut Vec<u8>) {
     }
     let (wide, high) = (draw(2), draw(2));
     let register = draw(3);
+    if kind > 23 {
+        code.push(0x40 | wide << 3 | high << 2 | draw(2));
+        let test = draw(4) << 3;
+        return match kind {
+            // Bit tests; in memory they would lie anywhere.
+            24 => code.extend([0x0f, 0xa3 + test, 0xc0 | register << 3 | draw(3)]),
+            25 => code.extend([0x0f, 0xba, 0xe0 | test | draw(3), draw(256)]),
+            26 => code.extend([0xd2 + draw(2), [0xe0, 0xe8, 0xf8][usize::from(draw(3))] | draw(3)]),
+            _ => code.push(0x98 + draw(2)),
+        };
+    }
     // Unary operations name theirs in the register field.
     let in_memory = draw(3) == 0;
     let (form, base) = if in_memory { (0x40, POINTERS[usize::from(draw(4))]) } else { (0xc0, draw(3)) };
@@ -112,6 +151,10 @@ fn run(seed: u64, piece: u64, ticks: u64) -> u128 {
         rig.gate(vector, CODE + 0xf00, 0xe, 0, 0);
     }
     rig.memory.write(HostPhysical(CODE), &code);
+    for entry in 0..8 {
+        let target = CODE + random.choose(Site::Program, 0x300);
+        rig.memory.write_u64(HostPhysical(CODE + TABLE as u64 + 8 * entry), target);
+    }
     rig.memory.write(HostPhysical(CODE + 0xf00), &[0xf4]);
     // That of #UD returns behind UD2, with RFLAGS.RF: add qword [rsp], 2; iretq.
     rig.gate(6, CODE + 0xf10, 0xe, 0, 0);

@@ -8,7 +8,7 @@ use iced_x86::code_asm::*;
 use rootmode_arch::choices::{Choices, Seeded};
 use rootmode_arch::{Cr0, Cr4, HostPhysical, Site};
 use rootmode_cpu::board::Board;
-use rootmode_cpu::{Cpu, Model, RunEnd};
+use rootmode_cpu::{Activity, Cpu, Model, RunEnd};
 use std::sync::Arc;
 use support::*;
 
@@ -335,4 +335,32 @@ fn code_that_another_processor_wrote_runs_as_written_behind_a_serializing_instru
             }
         }
     }
+}
+
+#[test]
+fn code_that_runs_into_the_next_page_follows_its_translation_even_if_both_were_one_page() {
+    const FIRST: u64 = 0x20_0000;
+    let mut rig = Rig::new();
+    // Two pages of linear addresses lead to one page of RAM.
+    rig.memory.write_u64(HostPhysical(0x3008), 0x4000 | 7);
+    for n in 0..2 {
+        rig.memory.write_u64(HostPhysical(0x4000 + 8 * n), CODE | 7);
+    }
+    // At its end, inc ecx; at its start, dec edx; jz to the HLT; jmp rdi.
+    rig.memory.write(HostPhysical(CODE + 0xffe), &[0xff, 0xc1]);
+    rig.memory.write(HostPhysical(CODE), &[0xff, 0xca, 0x74, 0x02, 0xff, 0xe7, 0xf4]);
+    rig.memory.write(HostPhysical(CODE + 0x1000), &[0xb0, 0x07, 0xf4]);
+    let cpu = rig.cpu();
+    (cpu.gpr[0], cpu.gpr[1], cpu.gpr[2], cpu.gpr[7]) = (0, 0, 5, FIRST + 0xffe);
+    cpu.rip = FIRST + 0xffe;
+    assert_eq!(rig.run(100), RunEnd::Asleep);
+    assert_eq!((rig.cpu().gpr[1], rig.cpu().gpr[2]), (5, 0));
+    rig.memory.write_u64(HostPhysical(0x4008), (CODE + 0x1000) | 7);
+    let cpu = rig.cpu();
+    cpu.tlb.flush_all();
+    cpu.activity = Activity::Active;
+    cpu.rip = FIRST + 0xffe;
+    cpu.refresh();
+    assert_eq!(rig.run(100), RunEnd::Asleep);
+    assert_eq!(rig.cpu().gpr[0], 7, "the second page is another one now");
 }

@@ -1,6 +1,6 @@
 //! [`Quick`]: which instructions the engine may have a quick form for.
 
-use iced_x86::{Instruction, Mnemonic as M, OpKind};
+use iced_x86::{Code, Instruction, Mnemonic as M, OpKind};
 
 /// What a quick form would do. The operands decide whether there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,11 @@ pub(crate) enum Quick {
     Lea,
     Push,
     Pop,
+    Leave,
+    /// CBW, CWDE, CDQE.
+    ExtendAccumulator,
+    /// CWD, CDQ, CQO.
+    ExtendIntoRdx,
     Setcc,
     Cmov,
     Add,
@@ -37,6 +42,10 @@ pub(crate) enum Quick {
     Sar,
     Rol,
     Ror,
+    Bt,
+    Bts,
+    Btr,
+    Btc,
     Jmp,
     Jcc,
     Call,
@@ -45,6 +54,8 @@ pub(crate) enum Quick {
     Ret,
     In,
     Out,
+    Movs,
+    Stos,
     /// Another near branch.
     Near,
 }
@@ -64,6 +75,16 @@ pub(super) fn quick(instruction: &Instruction) -> Quick {
     if instruction.has_lock_prefix() {
         return Quick::None;
     }
+    // MOVSD is also an instruction of SSE2.
+    match instruction.code() {
+        Code::Movsb_m8_m8 | Code::Movsw_m16_m16 | Code::Movsd_m32_m32 | Code::Movsq_m64_m64 => {
+            return Quick::Movs;
+        }
+        Code::Stosb_m8_AL | Code::Stosw_m16_AX | Code::Stosd_m32_EAX | Code::Stosq_m64_RAX => {
+            return Quick::Stos;
+        }
+        _ => {}
+    }
     match instruction.mnemonic() {
         M::Nop => Quick::Nop,
         M::Mov | M::Movzx => Quick::Mov,
@@ -71,6 +92,9 @@ pub(super) fn quick(instruction: &Instruction) -> Quick {
         M::Lea => Quick::Lea,
         M::Push => Quick::Push,
         M::Pop => Quick::Pop,
+        M::Leave => Quick::Leave,
+        M::Cbw | M::Cwde | M::Cdqe => Quick::ExtendAccumulator,
+        M::Cwd | M::Cdq | M::Cqo => Quick::ExtendIntoRdx,
         M::Add => Quick::Add,
         M::Or => Quick::Or,
         M::Adc => Quick::Adc,
@@ -90,6 +114,10 @@ pub(super) fn quick(instruction: &Instruction) -> Quick {
         M::Sar => Quick::Sar,
         M::Rol => Quick::Rol,
         M::Ror => Quick::Ror,
+        M::Bt => Quick::Bt,
+        M::Bts => Quick::Bts,
+        M::Btr => Quick::Btr,
+        M::Btc => Quick::Btc,
         M::Jmp if relative => Quick::Jmp,
         M::Call if relative => Quick::Call,
         M::Jmp if instruction.is_jmp_near_indirect() => Quick::JmpIndirect,

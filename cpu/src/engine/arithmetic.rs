@@ -3,9 +3,11 @@
 //! The status flags are left to be computed when somebody asks: a result and its carries say everything. The formulas of the
 //! carries are those of [`crate::execute::flags`], over all bits at once.
 
-use super::{Op, general};
+use super::moves::ANY;
+use super::{Op, general, go_on};
 use crate::execute::Exec;
 use crate::execute::flags::sign_extend;
+use rootmode_arch::Gpr;
 
 pub(super) const ADD: u8 = 0;
 pub(super) const OR: u8 = 1;
@@ -46,68 +48,86 @@ fn compute<const K: u8, const N: usize, const F: bool>(x: &mut Exec<'_, '_>, a: 
 }
 
 /// register, register.
-pub(super) fn rr<const K: u8, const N: usize, const F: bool>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+pub(super) fn rr<const K: u8, const N: usize, const F: bool>(
+    x: &mut Exec<'_, '_>,
+    op: &Op,
+    behind: &[Op],
+) -> u32 {
     let (a, b) = (x.gpr(op.a), x.gpr(op.b));
     let result = compute::<K, N, F>(x, a, b);
     if K < CMP {
         x.set::<N>(op.a, result);
     }
-    at + 1
+    go_on(x, behind)
 }
 
 /// register, immediate.
-pub(super) fn ri<const K: u8, const N: usize, const F: bool>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+pub(super) fn ri<const K: u8, const N: usize, const F: bool>(
+    x: &mut Exec<'_, '_>,
+    op: &Op,
+    behind: &[Op],
+) -> u32 {
     let a = x.gpr(op.a);
     let result = compute::<K, N, F>(x, a, op.immediate);
     if K < CMP {
         x.set::<N>(op.a, result);
     }
-    at + 1
+    go_on(x, behind)
+}
+
+/// AH, CH, DH or BH, immediate.
+pub(super) fn hi<const K: u8, const F: bool>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
+    let register = x.gpr(op.a);
+    let result = compute::<K, 1, F>(x, register >> 8, op.immediate);
+    if K < CMP {
+        x.set::<2>(op.a, register & 0xff | (result & 0xff) << 8);
+    }
+    go_on(x, behind)
 }
 
 /// register, memory.
-pub(super) fn rm<const K: u8, const N: usize, const A: u8>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+pub(super) fn rm<const K: u8, const N: usize, const A: u8>(
+    x: &mut Exec<'_, '_>,
+    op: &Op,
+    behind: &[Op],
+) -> u32 {
     let linear = x.quick_address::<A>(op);
-    let Some(b) = x.quick_load::<N>(linear) else { return general(x, op, at) };
+    let Some(b) = x.quick_load::<N>(linear) else { return general(x, op, behind) };
     let a = x.gpr(op.a);
     let result = compute::<K, N, true>(x, a, b);
     if K < CMP {
         x.set::<N>(op.a, result);
     }
-    at + 1
+    go_on(x, behind)
 }
 
 /// memory, register (`I` false) or immediate.
 pub(super) fn mr<const K: u8, const N: usize, const A: u8, const I: bool>(
     x: &mut Exec<'_, '_>,
     op: &Op,
-    at: u32,
+    behind: &[Op],
 ) -> u32 {
     let linear = x.quick_address::<A>(op);
     let b = if I { op.immediate } else { x.gpr(op.b) };
     if K >= CMP {
-        let Some(a) = x.quick_load::<N>(linear) else { return general(x, op, at) };
+        let Some(a) = x.quick_load::<N>(linear) else { return general(x, op, behind) };
         compute::<K, N, true>(x, a, b);
-        return at + 1;
+        return go_on(x, behind);
     }
-    let Some(place) = x.quick_place::<N>(linear) else { return general(x, op, at) };
-    let Some(a) = x.load_place::<N>(place) else { return general(x, op, at) };
+    let Some(place) = x.quick_place::<N>(linear) else { return general(x, op, behind) };
+    let Some(a) = x.load_place::<N>(place) else { return general(x, op, behind) };
     // The store may hand over, so the flags come after it.
     let result = compute::<K, N, false>(x, a, b);
     if !x.store_place::<N>(place, result) {
-        return general(x, op, at);
+        return general(x, op, behind);
     }
     compute::<K, N, true>(x, a, b);
-    at + 1
+    go_on(x, behind)
 }
 
-/// INC (`D` false), DEC: CF stays.
-pub(super) fn step<const N: usize, const D: bool, const F: bool>(
-    x: &mut Exec<'_, '_>,
-    op: &Op,
-    at: u32,
-) -> u32 {
-    let a = x.gpr(op.a);
+/// Computes INC (`D` false) or DEC; with `F`, leaves its flags: CF stays.
+#[inline(always)]
+fn step_value<const N: usize, const D: bool, const F: bool>(x: &mut Exec<'_, '_>, a: u64) -> u64 {
     let result = if D { a.wrapping_sub(1) } else { a.wrapping_add(1) };
     if F {
         let all = if D { !a & (1 | result) | result & 1 } else { a & 1 | (a | 1) & !result };
@@ -117,37 +137,62 @@ pub(super) fn step<const N: usize, const D: bool, const F: bool>(
         x.cpu.set_pending_status(sign_extend(result, N as u8), carries);
         x.cpu.set_carry_overflow(carry, overflow);
     }
+    result
+}
+
+/// INC, DEC register.
+pub(super) fn step<const N: usize, const D: bool, const F: bool>(
+    x: &mut Exec<'_, '_>,
+    op: &Op,
+    behind: &[Op],
+) -> u32 {
+    let a = x.gpr(op.a);
+    let result = step_value::<N, D, F>(x, a);
     x.set::<N>(op.a, result);
-    at + 1
+    go_on(x, behind)
+}
+
+/// INC, DEC memory.
+pub(super) fn step_memory<const N: usize, const D: bool, const A: u8>(
+    x: &mut Exec<'_, '_>,
+    op: &Op,
+    behind: &[Op],
+) -> u32 {
+    let linear = x.quick_address::<A>(op);
+    let Some(place) = x.quick_place::<N>(linear) else { return general(x, op, behind) };
+    let Some(a) = x.load_place::<N>(place) else { return general(x, op, behind) };
+    // The store may hand over, so the flags come after it.
+    let result = step_value::<N, D, false>(x, a);
+    if !x.store_place::<N>(place, result) {
+        return general(x, op, behind);
+    }
+    step_value::<N, D, true>(x, a);
+    go_on(x, behind)
 }
 
 /// NEG register.
-pub(super) fn neg<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+pub(super) fn neg<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
     let a = x.gpr(op.a);
     let result = compute::<SUB, N, true>(x, 0, a);
     x.set::<N>(op.a, result);
-    at + 1
+    go_on(x, behind)
 }
 
 /// NOT register.
-pub(super) fn not<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+pub(super) fn not<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
     let a = x.gpr(op.a);
     x.set::<N>(op.a, !a);
-    at + 1
+    go_on(x, behind)
 }
 
 pub(super) const SHL: u8 = 0;
 pub(super) const SHR: u8 = 1;
 pub(super) const SAR: u8 = 2;
 
-/// SHL, SHR, SAR register by an immediate of 1 to the operand's width less 1. AF is left clear.
-pub(super) fn shift<const K: u8, const N: usize, const F: bool>(
-    x: &mut Exec<'_, '_>,
-    op: &Op,
-    at: u32,
-) -> u32 {
+/// Shifts register `a` by 1 to the operand's width less 1. AF is left clear.
+#[inline(always)]
+fn shift_by<const K: u8, const N: usize, const F: bool>(x: &mut Exec<'_, '_>, op: &Op, count: u32) {
     let bits = 8 * N as u32;
-    let count = op.immediate as u32;
     let a = x.gpr(op.a) & u64::MAX >> (64 - bits);
     let (result, carry, overflow) = match K {
         SHL => {
@@ -166,14 +211,38 @@ pub(super) fn shift<const K: u8, const N: usize, const F: bool>(
         x.cpu.set_pending_status(sign_extend(result, N as u8), carry << 63 | (carry ^ overflow & 1) << 62);
     }
     x.set::<N>(op.a, result);
-    at + 1
+}
+
+/// SHL, SHR, SAR register by an immediate of 1 to the operand's width less 1.
+pub(super) fn shift<const K: u8, const N: usize, const F: bool>(
+    x: &mut Exec<'_, '_>,
+    op: &Op,
+    behind: &[Op],
+) -> u32 {
+    shift_by::<K, N, F>(x, op, op.immediate as u32);
+    go_on(x, behind)
+}
+
+/// SHL, SHR, SAR register by CL.
+pub(super) fn shift_cl<const K: u8, const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
+    let count = x.gpr(Gpr::Rcx as u8) as u32 & if N == 8 { 63 } else { 31 };
+    if count == 0 {
+        // Nothing but the upper half of a 32-bit destination changes.
+        let value = x.gpr(op.a);
+        x.set::<N>(op.a, value);
+    } else if count < 8 * N as u32 {
+        shift_by::<K, N, true>(x, op, count);
+    } else {
+        return general(x, op, behind);
+    }
+    go_on(x, behind)
 }
 
 /// ROL (`R` false), ROR register of `N` bytes by an immediate of 1 to the width less 1.
 pub(super) fn rotate<const R: bool, const N: usize, const F: bool>(
     x: &mut Exec<'_, '_>,
     op: &Op,
-    at: u32,
+    behind: &[Op],
 ) -> u32 {
     let bits = 8 * N as u32;
     let mask = u64::MAX >> (64 - bits);
@@ -188,18 +257,61 @@ pub(super) fn rotate<const R: bool, const N: usize, const F: bool>(
         x.cpu.set_carry_overflow(carry != 0, carry != other);
     }
     x.set::<N>(op.a, result);
-    at + 1
+    go_on(x, behind)
 }
 
-/// IMUL register, register or (`I`) IMUL register, register, immediate. Flags as the semantic function leaves them.
-pub(super) fn imul<const N: usize, const I: bool>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
-    let b = sign_extend(x.gpr(op.b), N as u8) as i64;
-    let a = if I { op.immediate } else { x.gpr(op.a) };
-    let a = sign_extend(a, N as u8) as i64;
+/// IMUL of `a` and `b` into register `a`. Flags as the semantic function leaves them.
+#[inline(always)]
+fn multiply<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, a: u64, b: u64) {
+    let (a, b) = (sign_extend(a, N as u8) as i64, sign_extend(b, N as u8) as i64);
     let wide = i128::from(a) * i128::from(b);
     let result = sign_extend(wide as u64, N as u8);
     let lost = i128::from(result as i64) != wide;
     x.cpu.set_pending_status(result, u64::from(lost) << 63);
     x.set::<N>(op.a, result);
-    at + 1
+}
+
+/// IMUL register, register or (`I`) IMUL register, register, immediate.
+pub(super) fn imul<const N: usize, const I: bool>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
+    let b = x.gpr(op.b);
+    let a = if I { op.immediate } else { x.gpr(op.a) };
+    multiply::<N>(x, op, a, b);
+    go_on(x, behind)
+}
+
+/// IMUL register, memory or (`I`) IMUL register, memory, immediate.
+pub(super) fn imul_memory<const N: usize, const I: bool>(
+    x: &mut Exec<'_, '_>,
+    op: &Op,
+    behind: &[Op],
+) -> u32 {
+    let linear = x.quick_address::<ANY>(op);
+    let Some(b) = x.quick_load::<N>(linear) else { return general(x, op, behind) };
+    let a = if I { op.immediate } else { x.gpr(op.a) };
+    multiply::<N>(x, op, a, b);
+    go_on(x, behind)
+}
+
+pub(super) const BT: u8 = 0;
+pub(super) const BTS: u8 = 1;
+pub(super) const BTR: u8 = 2;
+pub(super) const BTC: u8 = 3;
+
+/// BT, BTS, BTR, BTC register by an immediate (`I`) or a register: CF alone changes.
+pub(super) fn bit<const K: u8, const N: usize, const I: bool>(
+    x: &mut Exec<'_, '_>,
+    op: &Op,
+    behind: &[Op],
+) -> u32 {
+    let number = if I { op.immediate } else { x.gpr(op.b) };
+    let bit = 1 << (number & (8 * N as u64 - 1));
+    let word = x.gpr(op.a);
+    x.cpu.set_carry(word & bit != 0);
+    match K {
+        BTS => x.set::<N>(op.a, word | bit),
+        BTR => x.set::<N>(op.a, word & !bit),
+        BTC => x.set::<N>(op.a, word ^ bit),
+        _ => {}
+    }
+    go_on(x, behind)
 }

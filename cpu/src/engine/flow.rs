@@ -1,107 +1,168 @@
 //! Quick forms of near branches. RIP moves to the target; within a page the next block is linked.
 
-use super::moves::narrow;
-use super::{LEAVE, Op, dispatch, enter, general};
+use super::moves::{ANY, narrow};
+use super::{LEAVE, Op, dispatch, enter, find, general};
 use crate::execute::Exec;
 use rootmode_arch::{Gpr, Linear};
 
 /// Goes to the branch's target.
 #[inline(always)]
-fn take(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
-    let target = x.cpu.rip.wrapping_add(op.immediate) & op.mask;
+fn take(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
     let to = op.taken.get();
-    if to == LEAVE && !x.is_plain_target(target) {
-        return general(x, op, at);
+    if to == LEAVE {
+        return take_unlinked(x, op, behind);
     }
-    x.cpu.rip = target;
-    if to != LEAVE { enter(x, to) } else { lead_out(x, at, true) }
+    x.cpu.rip = x.cpu.rip.wrapping_add(op.immediate) & op.mask;
+    enter(x, to)
+}
+
+#[inline(never)]
+fn take_unlinked(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
+    let target = x.cpu.rip.wrapping_add(op.immediate) & op.mask;
+    if !x.is_plain_target(target) {
+        return general(x, op, behind);
+    }
+    lead_out(x, behind, true, target)
 }
 
 /// Goes on behind the block.
 #[inline(always)]
-fn fall(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
-    x.cpu.rip = x.cpu.rip.wrapping_add(u64::from(op.end)) & op.mask;
+fn fall(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
+    let target = x.cpu.rip.wrapping_add(u64::from(op.end)) & op.mask;
     let to = op.next.get();
-    if to != LEAVE { enter(x, to) } else { lead_out(x, at, false) }
+    if to == LEAVE {
+        return lead_out(x, behind, false, target);
+    }
+    x.cpu.rip = target;
+    enter(x, to)
 }
 
-#[cold]
-fn lead_out(x: &mut Exec<'_, '_>, at: u32, taken: bool) -> u32 {
-    match dispatch(x) {
-        LEAVE => {
-            x.run.unlinked = Some((at, taken));
-            LEAVE
+/// Goes on at `target`, and links the branch before `behind` with the block there if it can.
+#[inline(never)]
+fn lead_out(x: &mut Exec<'_, '_>, behind: &[Op], taken: bool, target: u64) -> u32 {
+    let at = x.run.before(behind);
+    // A translation may lie between two linear pages, even if both lead to one page of RAM.
+    let same_page = (x.cpu.rip ^ target) >> 12 == 0;
+    x.cpu.rip = target;
+    let found = find(x);
+    if same_page {
+        match found {
+            Some(first) => x.run.link(at, taken, first),
+            None => x.run.unlinked = Some((at, taken)),
         }
-        first => first,
     }
+    found.map_or(LEAVE, |first| enter(x, first))
 }
 
 /// The end of a block without a jump.
-pub(super) fn end(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
-    fall(x, op, at)
+pub(super) fn end(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
+    fall(x, op, behind)
 }
 
 /// JMP rel.
-pub(super) fn jmp(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
-    take(x, op, at)
+pub(super) fn jmp(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
+    take(x, op, behind)
 }
 
 /// Jcc.
-pub(super) fn jcc<const C: u8>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
-    if x.cpu.holds(C) { take(x, op, at) } else { fall(x, op, at) }
+pub(super) fn jcc<const C: u8>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
+    if x.cpu.holds(C) { take(x, op, behind) } else { fall(x, op, behind) }
 }
 
 /// CALL rel: `N` bytes are pushed.
-pub(super) fn call<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+pub(super) fn call<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
     let target = x.cpu.rip.wrapping_add(op.immediate) & op.mask;
-    if !x.is_plain_target(target) || !push_return::<N>(x, op) {
-        return general(x, op, at);
+    let to = op.taken.get();
+    // The target of a call that was linked is in the same page.
+    if to == LEAVE && !x.is_plain_target(target) || !push_return::<N>(x, op, behind) {
+        return general(x, op, behind);
     }
-    take(x, op, at)
+    if to == LEAVE {
+        return lead_out(x, behind, true, target);
+    }
+    x.cpu.rip = target;
+    enter(x, to)
 }
 
 /// CALL register.
-pub(super) fn call_register<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+pub(super) fn call_register<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
     let target = x.gpr(op.b) & narrow::<N>();
-    go::<N, true>(x, op, at, target)
+    go::<N, true>(x, op, behind, target)
 }
 
 /// JMP register.
-pub(super) fn jmp_register<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+pub(super) fn jmp_register<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
     let target = x.gpr(op.b) & narrow::<N>();
-    go::<N, false>(x, op, at, target)
+    go::<N, false>(x, op, behind, target)
+}
+
+/// CALL memory.
+pub(super) fn call_memory<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
+    let linear = x.quick_address::<ANY>(op);
+    let Some(target) = x.quick_load::<N>(linear) else { return general(x, op, behind) };
+    go::<N, true>(x, op, behind, target)
+}
+
+/// JMP memory.
+pub(super) fn jmp_memory<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
+    let linear = x.quick_address::<ANY>(op);
+    let Some(target) = x.quick_load::<N>(linear) else { return general(x, op, behind) };
+    go::<N, false>(x, op, behind, target)
 }
 
 /// RET, RET imm16.
-pub(super) fn ret<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+pub(super) fn ret<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
     let pointer = x.gpr(Gpr::Rsp as u8) & narrow::<N>();
-    let Some(target) = x.quick_load::<N>(pointer) else { return general(x, op, at) };
-    if !x.is_plain_target(target) {
-        return general(x, op, at);
+    let Some(target) = x.quick_load::<N>(pointer) else { return general(x, op, behind) };
+    let above = pointer.wrapping_add(N as u64).wrapping_add(op.immediate) & narrow::<N>();
+    let call = x.run.returns.pop(target);
+    if let Some(call) = call
+        && let Some(caller) = x.run.ops.get(call as usize)
+        && caller.next.get() != LEAVE
+    {
+        // A block behind a call that was linked with it lies in the call's own page.
+        x.cpu.gpr[Gpr::Rsp as usize] = above;
+        x.cpu.rip = target;
+        return enter(x, caller.next.get());
     }
-    x.cpu.gpr[Gpr::Rsp as usize] = pointer.wrapping_add(N as u64).wrapping_add(op.immediate) & narrow::<N>();
+    if !x.is_plain_target(target) {
+        return general(x, op, behind);
+    }
+    x.cpu.gpr[Gpr::Rsp as usize] = above;
     x.cpu.rip = target;
-    dispatch(x)
+    come_back(x, call)
+}
+
+/// Goes on at RIP, behind the instruction `call` if that is known.
+#[inline(never)]
+fn come_back(x: &mut Exec<'_, '_>, call: Option<u32>) -> u32 {
+    let Some(first) = find(x) else { return LEAVE };
+    // The call itself ends before its page does.
+    if let Some(call) = call.filter(|_| x.cpu.rip & 0xfff != 0) {
+        x.run.link(call, false, first);
+    }
+    enter(x, first)
 }
 
 /// An indirect branch, with (`C`) or without a return address.
 #[inline(always)]
-fn go<const N: usize, const C: bool>(x: &mut Exec<'_, '_>, op: &Op, at: u32, target: u64) -> u32 {
-    if !x.is_plain_target(target) || C && !push_return::<N>(x, op) {
-        return general(x, op, at);
+fn go<const N: usize, const C: bool>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op], target: u64) -> u32 {
+    if !x.is_plain_target(target) || C && !push_return::<N>(x, op, behind) {
+        return general(x, op, behind);
     }
     x.cpu.rip = target;
     dispatch(x)
 }
 
 #[inline(always)]
-fn push_return<const N: usize>(x: &mut Exec<'_, '_>, op: &Op) -> bool {
+fn push_return<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> bool {
     let next = x.cpu.rip.wrapping_add(u64::from(op.end)) & op.mask;
     let pointer = x.gpr(Gpr::Rsp as u8).wrapping_sub(N as u64) & narrow::<N>();
     let Some(place) = x.quick_place::<N>(pointer) else { return false };
     let pushed = x.store_place::<N>(place, next);
     if pushed {
         x.cpu.gpr[Gpr::Rsp as usize] = pointer;
+        x.run.returns.push(next, x.run.before(behind));
     }
     pushed
 }

@@ -20,6 +20,8 @@ impl FlagUse {
     pub(super) const ALL: Self = Self { writes: STATUS, ..Self::NONE };
     /// Replaces all but CF (INC, DEC).
     pub(super) const BUT_CARRY: Self = Self { writes: STATUS & !CF, ..Self::NONE };
+    /// Replaces CF (BT).
+    pub(super) const CARRY: Self = Self { writes: CF, ..Self::NONE };
     /// Replaces CF and OF (rotates).
     pub(super) const ROTATE: Self = Self { writes: CF | OF, ..Self::NONE };
     /// Anything may happen.

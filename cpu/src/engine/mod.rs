@@ -21,17 +21,19 @@ pub(crate) use store::{Mode, Store};
 use crate::Cpu;
 use crate::decode::Decoded;
 use crate::execute::{Exec, Flow};
-use crate::fault::Fault;
+use crate::fault::{Fault, Result};
 use crate::state::Attention;
 use rootmode_arch::Linear;
+use rootmode_arch::record::Stop;
 use rootmode_mmu::Bank;
 use std::cell::Cell;
 use store::Jump;
 
-/// Runs an operation, the one at the given place, and answers the place of the next, or [`LEAVE`].
-pub(crate) type Run = fn(&mut Exec<'_, '_>, &Op, u32) -> u32;
+/// Runs an operation and, within its block, what lies behind it (the slice), and answers the place of the next block, or
+/// [`LEAVE`]. Calls nest no deeper than a block is long, also where the compiler does not make jumps of them.
+pub(crate) type Run = fn(&mut Exec<'_, '_>, &Op, &[Op]) -> u32;
 
-/// The chain ends: the processor is at an instruction boundary, or [`Running::fault`] says why not.
+/// The chain ends: the processor is at an instruction boundary.
 pub(crate) const LEAVE: u32 = u32::MAX;
 
 /// An operation: an instruction, or the end of a block that does not end with a jump. One cache line.
@@ -76,10 +78,14 @@ pub(crate) struct Running<'a> {
     pub(crate) left: i64,
     /// The tick at which the chain must end.
     pub(crate) until: u64,
-    /// Why an instruction did not complete; RIP is its address.
-    pub(crate) fault: Option<Fault>,
+    /// Why the machine must stop.
+    pub(crate) stop: Option<Stop>,
     /// The branch that led out of the chain and could be linked, and whether it was taken.
     pub(crate) unlinked: Option<(u32, bool)>,
+    /// Branches that were linked on the way.
+    pub(crate) links: Vec<u32>,
+    returns: Returns<'a>,
+    pages: &'a [usize],
     code_writes: u64,
     bank: Bank,
     code_bank: Bank,
@@ -94,8 +100,11 @@ impl Running<'_> {
         jumps: &[],
         left: 0,
         until: 0,
-        fault: None,
+        stop: None,
         unlinked: None,
+        links: Vec::new(),
+        returns: Returns::NONE,
+        pages: &[],
         code_writes: 0,
         bank: Bank::Supervisor,
         code_bank: Bank::Supervisor,
@@ -112,9 +121,71 @@ impl Running<'_> {
             && cpu.code_bank() == self.code_bank
     }
 
+    /// Whether data accesses of the chain need no segmentation.
+    pub(crate) const fn is_flat(&self) -> bool {
+        self.mode.is_flat()
+    }
+
+    /// Whose shortcuts data accesses use.
+    pub(crate) const fn bank(&self) -> Bank {
+        self.bank
+    }
+
+    /// The place of the operation before `behind`.
+    #[inline(always)]
+    const fn before(&self, behind: &[Op]) -> u32 {
+        (self.ops.len() - behind.len() - 1) as u32
+    }
+
+    /// Links the branch at `from` with the block `to`, if they lie in one page.
+    fn link(&mut self, from: u32, taken: bool, to: u32) {
+        if self.pages.get(from as usize) == self.pages.get(to as usize)
+            && let Some(op) = self.ops.get(from as usize)
+        {
+            (if taken { &op.taken } else { &op.next }).set(to);
+            self.links.push(from);
+        }
+    }
+
     /// Single instructions up to the tick `until`.
-    pub(crate) const fn singly(until: u64) -> Running<'static> {
+    pub(crate) fn singly(until: u64) -> Running<'static> {
         Running { until, ..Self::NONE }
+    }
+}
+
+/// Calls of a chain that have not returned: where each will return to, and which operation it is. What a return finds here is
+/// true because stores to code end the chain, and whatever drops the translation of code forgets all calls.
+pub(crate) struct Returns<'a> {
+    ring: &'a [Cell<(u64, u32)>],
+    depth: u32,
+}
+
+/// Returns that are remembered; a power of two.
+const RETURNS: usize = 16;
+
+impl Returns<'_> {
+    const NONE: Returns<'static> = Returns { ring: &[], depth: 0 };
+
+    /// The call at `call` will return to `rip`.
+    #[inline(always)]
+    fn push(&mut self, rip: u64, call: u32) {
+        if let Some(place) = self.ring.get(self.depth as usize % RETURNS) {
+            place.set((rip, call));
+            self.depth = self.depth.wrapping_add(1);
+        }
+    }
+
+    /// Nothing is known any more.
+    const fn forget(&mut self) {
+        self.depth = 0;
+    }
+
+    /// The call that returns to `rip` now, if it is known.
+    #[inline(always)]
+    fn pop(&mut self, rip: u64) -> Option<u32> {
+        self.depth = self.depth.checked_sub(1)?;
+        let (expected, call) = self.ring.get(self.depth as usize % RETURNS)?.get();
+        (expected == rip).then_some(call)
     }
 }
 
@@ -123,8 +194,17 @@ impl Running<'_> {
 pub(crate) fn chain(x: &mut Exec<'_, '_>, first: u32) {
     let ops = x.run.ops;
     let mut at = enter(x, first);
-    while let Some(op) = ops.get(at as usize) {
-        at = (op.run)(x, op, at);
+    while let Some((op, behind)) = ops.get(at as usize..).and_then(<[Op]>::split_first) {
+        at = (op.run)(x, op, behind);
+    }
+}
+
+/// Goes on with the first operation of `behind`.
+#[inline(always)]
+fn go_on(x: &mut Exec<'_, '_>, behind: &[Op]) -> u32 {
+    match behind.split_first() {
+        Some((op, behind)) => (op.run)(x, op, behind),
+        None => LEAVE,
     }
 }
 
@@ -141,35 +221,38 @@ fn enter(x: &mut Exec<'_, '_>, first: u32) -> u32 {
     first
 }
 
+/// The block at RIP, which a branch has just set, if it is known.
+#[inline(always)]
+fn find(x: &Exec<'_, '_>) -> Option<u32> {
+    let linear = if x.run.mode.is_64_bit() { Linear(x.cpu.rip) } else { x.cpu.code_address() };
+    let place = x.cpu.tlb.quick_code(x.run.code_bank, linear)?;
+    store::find_jump(x.run.jumps, linear, place, x.run.mode)
+}
+
 /// Goes on at RIP, which a branch has just set, if the block there is known.
 #[inline(always)]
 fn dispatch(x: &mut Exec<'_, '_>) -> u32 {
-    let linear = if x.run.mode.is_64_bit() { Linear(x.cpu.rip) } else { x.cpu.code_address() };
-    let Some(place) = x.cpu.tlb.quick_code(x.run.code_bank, linear) else { return LEAVE };
-    match store::find_jump(x.run.jumps, linear, place, x.run.mode) {
+    match find(x) {
         Some(first) => enter(x, first),
         None => LEAVE,
     }
 }
 
-/// Goes on at RIP with RFLAGS.RF set, as IRET left it: the flag lasts for the next instruction. Nothing but a breakpoint
-/// would look at it before, and none is enabled.
-fn resume(x: &mut Exec<'_, '_>) -> u32 {
-    let first = dispatch(x);
-    let ops = x.run.ops;
-    let Some(op) = ops.get(first as usize) else { return LEAVE };
-    x.cpu.current.length = 0;
-    x.cpu.trap_inhibited = false;
-    step(x, op, first, true)
+/// What [`step`] answers where the block goes on.
+const BEHIND: u32 = LEAVE - 1;
+
+/// Runs an instruction through its semantic function, and goes on behind it if nothing stands against it. Not inlined, so that
+/// quick forms end with a jump to it and need no registers of their own.
+#[inline(never)]
+pub(crate) fn general(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
+    match step(x, op, x.run.before(behind), false) {
+        BEHIND => go_on(x, behind),
+        at => at,
+    }
 }
 
-/// Runs an instruction through its semantic function, and goes on behind it if nothing stands against it.
-pub(crate) fn general(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
-    step(x, op, at, false)
-}
-
-/// [`general`]; an instruction that completes ends a `resuming` RFLAGS.RF.
-#[inline(always)]
+/// Runs the instruction `op`, the one at the given place, through its semantic function; one that completes ends a `resuming`
+/// RFLAGS.RF.
 fn step(x: &mut Exec<'_, '_>, op: &Op, at: u32, resuming: bool) -> u32 {
     let decoded = x.run.decoded;
     let decoded = &decoded[at as usize];
@@ -178,7 +261,10 @@ fn step(x: &mut Exec<'_, '_>, op: &Op, at: u32, resuming: bool) -> u32 {
     let rest = i64::from(op.rest);
     x.cpu.tick = x.run.until - (x.run.left + rest) as u64;
     x.cpu.current = decoded.current;
-    let flow = (decoded.handler)(x, decoded);
+    let mut flow = (decoded.handler)(x, decoded);
+    if flow == Ok(Flow::Repeat) {
+        flow = repeat(x, decoded);
+    }
     if resuming && matches!(flow, Ok(Flow::Next | Flow::Jumped)) {
         x.cpu.end_resume();
     }
@@ -187,36 +273,100 @@ fn step(x: &mut Exec<'_, '_>, op: &Op, at: u32, resuming: bool) -> u32 {
             let quiet = x.cpu.attention.0 == 0
                 && !x.cpu.tlb.code_lost()
                 && x.ctx.memory.code_writes() == x.run.code_writes
-                && !decoded.ends_block;
+                && !decoded.ends_block
+                && x.run.left >= 0;
             if quiet {
                 x.cpu.rip = start;
-                return at + 1;
+                return BEHIND;
             }
             x.cpu.advance_rip(u64::from(decoded.current.length));
             x.run.left += rest - 1;
+            go_elsewhere(x, decoded.keeps_mode)
         }
         Ok(Flow::Jumped) => {
             x.run.left += rest - 1;
-            if !x.cpu.tlb.code_lost()
-                && x.ctx.memory.code_writes() == x.run.code_writes
-                && (decoded.keeps_mode || x.run.fits(x.cpu))
-            {
-                match x.cpu.attention.0 {
-                    0 => return dispatch(x),
-                    Attention::RESUME => return resume(x),
-                    _ => {}
-                }
-            }
+            go_elsewhere(x, decoded.keeps_mode)
         }
-        Ok(Flow::Repeat) => {
-            x.run.left += rest - 1;
-            x.cpu.happened.iterations += 1;
-        }
-        Ok(Flow::Entered) => x.run.left += rest,
-        Err(fault) => {
+        Ok(Flow::Repeat | Flow::Entered) => {
             x.run.left += rest;
-            x.run.fault = Some(fault);
+            LEAVE
+        }
+        Err(fault) => settle(x, fault),
+    }
+}
+
+/// Goes on with a REP instruction that has done an iteration, which is not counted yet, as long as nothing stands against it.
+#[inline(never)]
+fn repeat(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let count = |x: &mut Exec<'_, '_>, iterations: u64| {
+        x.cpu.happened.iterations += iterations;
+        x.cpu.tick += iterations;
+        x.run.left -= iterations as i64;
+    };
+    count(x, 1);
+    while x.cpu.tick < x.run.until
+        && x.cpu.attention.0 == 0
+        && !x.cpu.tlb.code_lost()
+        && x.ctx.memory.code_writes() == x.run.code_writes
+    {
+        let done = x.iterate_in_ram(op, x.run.until - x.cpu.tick);
+        count(x, done);
+        if x.cpu.tick == x.run.until {
+            break;
+        }
+        match (op.handler)(x, op)? {
+            Flow::Repeat => count(x, 1),
+            flow => return Ok(flow),
         }
     }
-    LEAVE
+    Ok(Flow::Repeat)
+}
+
+/// Settles the fault of the instruction at RIP, and goes on in its handler, or behind the exit, if that took a tick.
+#[inline(never)]
+fn settle(x: &mut Exec<'_, '_>, fault: Fault) -> u32 {
+    let before = x.cpu.tick;
+    let settled = x.settle(fault);
+    x.run.left = x.run.until.wrapping_sub(x.cpu.tick) as i64;
+    match settled {
+        Ok(()) if x.cpu.tick != before => go_elsewhere(x, false),
+        Ok(()) => LEAVE,
+        Err(stop) => {
+            x.run.stop = Some(stop);
+            LEAVE
+        }
+    }
+}
+
+/// Goes on at RIP behind an instruction that has completed, if the chain may: nothing wants attention, code is what it was,
+/// it runs as before (which `keeps_mode` knows), and the block there is known.
+fn go_elsewhere(x: &mut Exec<'_, '_>, keeps_mode: bool) -> u32 {
+    let attention = x.cpu.attention.0;
+    if attention & !Attention::RESUME != 0
+        || x.ctx.memory.code_writes() != x.run.code_writes
+        || !keeps_mode && !x.run.fits(x.cpu)
+    {
+        return LEAVE;
+    }
+    let Some(first) = find(x) else { return LEAVE };
+    if x.cpu.tlb.code_lost() {
+        // This page is there, others may not be.
+        x.run.returns.forget();
+        x.cpu.tlb.code_kept();
+    }
+    let at = enter(x, first);
+    if attention == 0 { at } else { resume(x, at) }
+}
+
+/// Goes on with the instruction at `first` under RFLAGS.RF, as IRET left it: the flag lasts for this one. Nothing but a
+/// breakpoint would look at it before, and none is enabled.
+fn resume(x: &mut Exec<'_, '_>, first: u32) -> u32 {
+    let ops = x.run.ops;
+    let Some(op) = ops.get(first as usize) else { return LEAVE };
+    x.cpu.current.length = 0;
+    x.cpu.trap_inhibited = false;
+    match step(x, op, first, true) {
+        BEHIND => first + 1,
+        at => at,
+    }
 }

@@ -1,6 +1,6 @@
 //! Quick forms that move data: MOV, MOVZX, MOVSX, LEA, PUSH, POP, SETcc, CMOVcc.
 
-use super::{Op, Run, general};
+use super::{Op, Run, general, go_on};
 use crate::decode::{NO_REGISTER, RIP_BASE};
 use crate::execute::Exec;
 use crate::execute::flags::sign_extend;
@@ -93,93 +93,104 @@ fn widen<const N: usize>(bytes: [u8; N]) -> u64 {
 }
 
 /// MOV, MOVZX register, register: `S` bytes into `N`.
-pub(super) fn mov_rr<const N: usize, const S: u8>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+pub(super) fn mov_rr<const N: usize, const S: u8>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
     let value = x.gpr(op.b) & (u64::MAX >> (64 - 8 * S as u32));
     x.set::<N>(op.a, value);
-    at + 1
+    go_on(x, behind)
+}
+
+/// MOVZX register, AH (CH, DH, BH).
+pub(super) fn mov_rh<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
+    let value = x.gpr(op.b) >> 8 & 0xff;
+    x.set::<N>(op.a, value);
+    go_on(x, behind)
 }
 
 /// MOVSX, MOVSXD register, register.
-pub(super) fn movsx_rr<const N: usize, const S: u8>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+pub(super) fn movsx_rr<const N: usize, const S: u8>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
     let value = sign_extend(x.gpr(op.b), S);
     x.set::<N>(op.a, value);
-    at + 1
+    go_on(x, behind)
 }
 
 /// MOV register, immediate.
-pub(super) fn mov_ri<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+pub(super) fn mov_ri<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
     x.set::<N>(op.a, op.immediate);
-    at + 1
+    go_on(x, behind)
 }
 
 /// MOV, MOVZX, MOVSX register, memory: `S` bytes into `N`.
 pub(super) fn load<const N: usize, const S: usize, const SIGNED: bool, const A: u8>(
     x: &mut Exec<'_, '_>,
     op: &Op,
-    at: u32,
+    behind: &[Op],
 ) -> u32 {
     let linear = x.quick_address::<A>(op);
-    let Some(value) = x.quick_load::<S>(linear) else { return general(x, op, at) };
+    let Some(value) = x.quick_load::<S>(linear) else { return general(x, op, behind) };
     x.set::<N>(op.a, if SIGNED { sign_extend(value, S as u8) } else { value });
-    at + 1
+    go_on(x, behind)
 }
 
 /// MOV memory, register.
-pub(super) fn store<const N: usize, const A: u8>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+pub(super) fn store<const N: usize, const A: u8>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
     let linear = x.quick_address::<A>(op);
     let value = x.gpr(op.b);
     match x.quick_place::<N>(linear) {
-        Some(place) if x.store_place::<N>(place, value) => at + 1,
-        _ => general(x, op, at),
+        Some(place) if x.store_place::<N>(place, value) => go_on(x, behind),
+        _ => general(x, op, behind),
     }
 }
 
 /// MOV memory, immediate.
-pub(super) fn store_immediate<const N: usize, const A: u8>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+pub(super) fn store_immediate<const N: usize, const A: u8>(
+    x: &mut Exec<'_, '_>,
+    op: &Op,
+    behind: &[Op],
+) -> u32 {
     let linear = x.quick_address::<A>(op);
     match x.quick_place::<N>(linear) {
-        Some(place) if x.store_place::<N>(place, op.immediate) => at + 1,
-        _ => general(x, op, at),
+        Some(place) if x.store_place::<N>(place, op.immediate) => go_on(x, behind),
+        _ => general(x, op, behind),
     }
 }
 
 /// LEA.
-pub(super) fn lea<const N: usize, const A: u8>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+pub(super) fn lea<const N: usize, const A: u8>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
     let address = x.quick_address::<A>(op);
     x.set::<N>(op.a, address);
-    at + 1
+    go_on(x, behind)
 }
 
 /// PUSH register; `N` is also the stack's width.
-pub(super) fn push<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+pub(super) fn push<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
     let value = x.gpr(op.b);
-    push_value::<N>(x, op, at, value)
+    push_value::<N>(x, op, behind, value)
 }
 
 /// PUSH immediate.
-pub(super) fn push_immediate<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
-    push_value::<N>(x, op, at, op.immediate)
+pub(super) fn push_immediate<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
+    push_value::<N>(x, op, behind, op.immediate)
 }
 
 #[inline(always)]
-fn push_value<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, at: u32, value: u64) -> u32 {
+fn push_value<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op], value: u64) -> u32 {
     let pointer = x.gpr(Gpr::Rsp as u8).wrapping_sub(N as u64) & narrow::<N>();
     match x.quick_place::<N>(pointer) {
         Some(place) if x.store_place::<N>(place, value) => {
             x.cpu.gpr[Gpr::Rsp as usize] = pointer;
-            at + 1
+            go_on(x, behind)
         }
-        _ => general(x, op, at),
+        _ => general(x, op, behind),
     }
 }
 
 /// POP register.
-pub(super) fn pop<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+pub(super) fn pop<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
     let pointer = x.gpr(Gpr::Rsp as u8) & narrow::<N>();
-    let Some(value) = x.quick_load::<N>(pointer) else { return general(x, op, at) };
+    let Some(value) = x.quick_load::<N>(pointer) else { return general(x, op, behind) };
     x.cpu.gpr[Gpr::Rsp as usize] = pointer.wrapping_add(N as u64) & narrow::<N>();
     x.set::<N>(op.a, value);
-    at + 1
+    go_on(x, behind)
 }
 
 /// Addresses of `N` bytes.
@@ -189,22 +200,54 @@ pub(super) const fn narrow<const N: usize>() -> u64 {
 }
 
 /// SETcc register.
-pub(super) fn setcc<const C: u8>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+pub(super) fn setcc<const C: u8>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
     let value = u64::from(x.cpu.holds(C));
     x.set::<1>(op.a, value);
-    at + 1
+    go_on(x, behind)
 }
 
 /// CMOVcc register, register.
-pub(super) fn cmov<const C: u8, const N: usize>(x: &mut Exec<'_, '_>, op: &Op, at: u32) -> u32 {
+pub(super) fn cmov<const C: u8, const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
     let value = if x.cpu.holds(C) { x.gpr(op.b) } else { x.gpr(op.a) };
     x.set::<N>(op.a, value);
-    at + 1
+    go_on(x, behind)
+}
+
+/// CMOVcc register, memory: the operand is read whatever the condition says.
+pub(super) fn cmov_memory<const C: u8, const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
+    let linear = x.quick_address::<ANY>(op);
+    let Some(value) = x.quick_load::<N>(linear) else { return general(x, op, behind) };
+    let value = if x.cpu.holds(C) { value } else { x.gpr(op.a) };
+    x.set::<N>(op.a, value);
+    go_on(x, behind)
+}
+
+/// CBW, CWDE, CDQE: the lower half of the accumulator, `N` bytes then, is sign-extended.
+pub(super) fn extend_accumulator<const N: usize>(x: &mut Exec<'_, '_>, _: &Op, behind: &[Op]) -> u32 {
+    let value = sign_extend(x.gpr(Gpr::Rax as u8), N as u8 / 2);
+    x.set::<N>(Gpr::Rax as u8, value);
+    go_on(x, behind)
+}
+
+/// CWD, CDQ, CQO: RDX becomes the sign of the accumulator of `N` bytes.
+pub(super) fn extend_into_rdx<const N: usize>(x: &mut Exec<'_, '_>, _: &Op, behind: &[Op]) -> u32 {
+    let value = sign_extend(x.gpr(Gpr::Rax as u8), N as u8);
+    x.set::<N>(Gpr::Rdx as u8, (value as i64 >> 63) as u64);
+    go_on(x, behind)
+}
+
+/// LEAVE; `N` is also the stack's width.
+pub(super) fn leave<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
+    let pointer = x.gpr(Gpr::Rbp as u8) & narrow::<N>();
+    let Some(value) = x.quick_load::<N>(pointer) else { return general(x, op, behind) };
+    x.cpu.gpr[Gpr::Rsp as usize] = pointer.wrapping_add(N as u64) & narrow::<N>();
+    x.set::<N>(Gpr::Rbp as u8, value);
+    go_on(x, behind)
 }
 
 /// NOP and its relatives.
-pub(super) fn nop(_: &mut Exec<'_, '_>, _: &Op, at: u32) -> u32 {
-    at + 1
+pub(super) fn nop(x: &mut Exec<'_, '_>, _: &Op, behind: &[Op]) -> u32 {
+    go_on(x, behind)
 }
 
 /// Chooses the code for an address.

@@ -1,6 +1,6 @@
 //! Quick forms of IN and OUT: of programs that may use every port, while no extension asks for port accesses.
 
-use super::{LEAVE, Op, general};
+use super::{LEAVE, Op, general, go_on};
 use crate::execute::Exec;
 use rootmode_arch::event::PortAccess;
 use rootmode_arch::{EventClass, Gpr, Linear, SegmentName};
@@ -9,10 +9,10 @@ use rootmode_arch::{EventClass, Gpr, Linear, SegmentName};
 pub(super) fn port<const N: usize, const INPUT: bool, const IMMEDIATE: bool>(
     x: &mut Exec<'_, '_>,
     op: &Op,
-    at: u32,
+    behind: &[Op],
 ) -> u32 {
     if x.cpu.published.intercepts.contains(EventClass::PortIo) || !x.may_use_ports() {
-        return general(x, op, at);
+        return general(x, op, behind);
     }
     let start = x.cpu.rip;
     // Devices see the time, and an SMI the address, of this instruction.
@@ -40,7 +40,7 @@ pub(super) fn port<const N: usize, const INPUT: bool, const IMMEDIATE: bool>(
     // No breakpoint is enabled in a chain, so only effects can end it.
     x.cpu.rip = start;
     if x.cpu.attention.0 == 0 {
-        return at + 1;
+        return go_on(x, behind);
     }
     x.cpu.advance_rip(u64::from(op.end));
     x.run.left += rest - 1;

@@ -1,6 +1,8 @@
 //! Chooses the quick form of each instruction of a block, if it has one.
 
-use super::arithmetic::{self, ADC, ADD, AND, CMP, OR, SAR, SBB, SHL, SHR, SUB, TEST, XOR};
+use super::arithmetic::{
+    self, ADC, ADD, AND, BT, BTC, BTR, BTS, CMP, OR, SAR, SBB, SHL, SHR, SUB, TEST, XOR,
+};
 use super::liveness::{FlagUse, needed};
 use super::moves::{self, ANY, BASE, INDEXED, by_address};
 use super::{LEAVE, Mode, Op, Run, flow, general, ports};
@@ -48,7 +50,7 @@ fn operation(decoded: &Decoded, run: Run, offset: u16, rest: usize, mode: Mode) 
     let narrow = |bytes: u8| u64::MAX >> (64 - 8 * u32::from(bytes));
     let relative = |value: u64| value.wrapping_add(u64::from(offset));
     let number = |operand: Operand| match operand {
-        Operand::Register(n) => n,
+        Operand::Register(n) | Operand::High(n) => n,
         _ => NO_REGISTER,
     };
     let has_base = matches!(memory.segment, SegmentName::Fs | SegmentName::Gs);
@@ -68,7 +70,7 @@ fn operation(decoded: &Decoded, run: Run, offset: u16, rest: usize, mode: Mode) 
         end: offset + u16::from(decoded.current.length),
         rest: rest as u16,
         a: number(decoded.operands[0]),
-        b: number(if matches!(decoded.operands[1], Operand::Register(_)) {
+        b: number(if matches!(decoded.operands[1], Operand::Register(_) | Operand::High(_)) {
             decoded.operands[1]
         } else {
             decoded.operands[0]
@@ -131,6 +133,10 @@ const fn kind_of(quick: Quick) -> u8 {
         Quick::Xor => XOR,
         Quick::Cmp => CMP,
         Quick::Test => TEST,
+        Quick::Bt => BT,
+        Quick::Bts => BTS,
+        Quick::Btr => BTR,
+        Quick::Btc => BTC,
         Quick::Shl | Quick::Rol => SHL,
         Quick::Shr | Quick::Ror => SHR,
         _ => SAR,
@@ -176,11 +182,12 @@ const TOUCHES_MEMORY: FlagUse = FlagUse { observable: true, ..FlagUse::ALL };
 const MOVES_MEMORY: FlagUse = FlagUse { observable: true, ..FlagUse::NONE };
 
 fn form(decoded: &Decoded, mode: Mode) -> Option<Form> {
-    use Operand::{Immediate, Memory, Register};
+    use Operand::{High, Immediate, Memory, Register};
     let size = decoded.size;
     let operands = (decoded.operands[0], decoded.operands[1]);
     match decoded.quick {
-        Quick::None => None,
+        // String instructions have no quick form of their own: only their repetition is quick.
+        Quick::None | Quick::Movs | Quick::Stos => None,
         Quick::Nop => plain(moves::nop, FlagUse::NONE),
         Quick::Mov | Quick::MovSigned => mov(decoded, mode),
         Quick::Lea => {
@@ -202,16 +209,52 @@ fn form(decoded: &Decoded, mode: Mode) -> Option<Form> {
             ));
             plain(run, FlagUse::NONE)
         }
-        Quick::Push | Quick::Pop => stack(decoded, mode),
+        Quick::Push | Quick::Pop | Quick::Leave => stack(decoded, mode),
+        Quick::ExtendAccumulator => plain(sized!(size, |N| moves::extend_accumulator::<N>), FlagUse::NONE),
+        Quick::ExtendIntoRdx => plain(sized!(size, |N| moves::extend_into_rdx::<N>), FlagUse::NONE),
         Quick::Setcc => {
             let Register(_) = operands.0 else { return None };
             let run: Run = by_condition!(decoded.condition, |C| moves::setcc::<C>);
             plain(run, FlagUse { reads: STATUS, ..FlagUse::NONE })
         }
         Quick::Cmov => {
-            let (Register(_), Register(_)) = operands else { return None };
-            let run: Run = by_condition!(decoded.condition, |C| sized!(size, |N| moves::cmov::<C, N>));
-            plain(run, FlagUse { reads: STATUS, ..FlagUse::NONE })
+            let (run, flags): (Run, _) = match operands.1 {
+                Register(_) => (
+                    by_condition!(decoded.condition, |C| sized!(size, |N| moves::cmov::<C, N>)),
+                    FlagUse::NONE,
+                ),
+                Memory => {
+                    address(decoded, mode)?;
+                    let run =
+                        by_condition!(decoded.condition, |C| sized!(size, |N| moves::cmov_memory::<C, N>));
+                    (run, MOVES_MEMORY)
+                }
+                _ => return None,
+            };
+            plain(run, FlagUse { reads: STATUS, ..flags })
+        }
+        Quick::Inc | Quick::Dec if operands.0 == Memory => {
+            let way = address(decoded, mode)?;
+            let run: Run = if decoded.quick == Quick::Dec {
+                sized!(size, |N| by_address(
+                    [
+                        arithmetic::step_memory::<N, true, BASE>,
+                        arithmetic::step_memory::<N, true, INDEXED>,
+                        arithmetic::step_memory::<N, true, ANY>
+                    ],
+                    way
+                ))
+            } else {
+                sized!(size, |N| by_address(
+                    [
+                        arithmetic::step_memory::<N, false, BASE>,
+                        arithmetic::step_memory::<N, false, INDEXED>,
+                        arithmetic::step_memory::<N, false, ANY>
+                    ],
+                    way
+                ))
+            };
+            plain(run, FlagUse { observable: true, ..FlagUse::BUT_CARRY })
         }
         Quick::Inc | Quick::Dec => {
             let Register(_) = operands.0 else { return None };
@@ -231,20 +274,35 @@ fn form(decoded: &Decoded, mode: Mode) -> Option<Form> {
             plain(sized!(size, |N| arithmetic::not::<N>), FlagUse::NONE)
         }
         Quick::Imul => {
-            let (Register(_), Register(_)) = operands else { return None };
             let with_immediate = match decoded.operands[2] {
                 Immediate => true,
                 Operand::None => false,
                 _ => return None,
             };
-            let run: Run = if with_immediate {
-                sized!(size, |N| arithmetic::imul::<N, true>)
-            } else {
-                sized!(size, |N| arithmetic::imul::<N, false>)
-            };
-            plain(run, FlagUse::ALL)
+            let Register(_) = operands.0 else { return None };
+            match operands.1 {
+                Register(_) => {
+                    let run: Run = if with_immediate {
+                        sized!(size, |N| arithmetic::imul::<N, true>)
+                    } else {
+                        sized!(size, |N| arithmetic::imul::<N, false>)
+                    };
+                    plain(run, FlagUse::ALL)
+                }
+                Memory => {
+                    address(decoded, mode)?;
+                    let run: Run = if with_immediate {
+                        sized!(size, |N| arithmetic::imul_memory::<N, true>)
+                    } else {
+                        sized!(size, |N| arithmetic::imul_memory::<N, false>)
+                    };
+                    plain(run, TOUCHES_MEMORY)
+                }
+                _ => None,
+            }
         }
         Quick::Shl | Quick::Shr | Quick::Sar | Quick::Rol | Quick::Ror => shift(decoded),
+        Quick::Bt | Quick::Bts | Quick::Btr | Quick::Btc => bit(decoded),
         Quick::Jmp | Quick::Jcc | Quick::Call | Quick::JmpIndirect | Quick::CallIndirect | Quick::Ret => {
             branch(decoded, mode)
         }
@@ -275,6 +333,11 @@ fn form(decoded: &Decoded, mode: Mode) -> Option<Form> {
                         arithmetic::ri::<K, N, true>,
                         arithmetic::ri::<K, N, false>
                     )));
+                    return Some(Form { run, without_flags, flags: arithmetic_use(kind) });
+                }
+                (High(_), Immediate) => {
+                    let (run, without_flags): (Run, Run) =
+                        alu!(kind, |K| (arithmetic::hi::<K, true>, arithmetic::hi::<K, false>));
                     return Some(Form { run, without_flags, flags: arithmetic_use(kind) });
                 }
                 (Register(_), Memory) => alu!(kind, |K| sized!(size, |N| by_address(
@@ -344,6 +407,9 @@ fn mov(decoded: &Decoded, mode: Mode) -> Option<Form> {
             plain(from!(|N, S| moves::movsx_rr::<N, { S as u8 }>), FlagUse::NONE)
         }
         (Register(_), Register(_)) => plain(from!(|N, S| moves::mov_rr::<N, { S as u8 }>), FlagUse::NONE),
+        (Register(_), Operand::High(_)) if !signed => {
+            plain(sized!(size, |N| moves::mov_rh::<N>), FlagUse::NONE)
+        }
         (Register(_), Immediate) => plain(sized!(size, |N| moves::mov_ri::<N>), FlagUse::NONE),
         (Register(_), Memory) => {
             let way = address(decoded, mode)?;
@@ -392,31 +458,41 @@ fn mov(decoded: &Decoded, mode: Mode) -> Option<Form> {
     }
 }
 
-/// PUSH and POP as wide as the stack is.
+/// PUSH, POP and LEAVE as wide as the stack is.
 fn stack(decoded: &Decoded, mode: Mode) -> Option<Form> {
     let width = if mode.is_64_bit() { 8 } else { 4 };
     if !mode.is_flat() || decoded.size != width {
         return None;
     }
-    let (push, immediate, pop): (Run, Run, Run) = if width == 8 {
-        (moves::push::<8>, moves::push_immediate::<8>, moves::pop::<8>)
+    let (push, immediate, pop, leave): (Run, Run, Run, Run) = if width == 8 {
+        (moves::push::<8>, moves::push_immediate::<8>, moves::pop::<8>, moves::leave::<8>)
     } else {
-        (moves::push::<4>, moves::push_immediate::<4>, moves::pop::<4>)
+        (moves::push::<4>, moves::push_immediate::<4>, moves::pop::<4>, moves::leave::<4>)
     };
     let run = match (decoded.quick, decoded.operands[0]) {
         (Quick::Push, Operand::Register(_)) => push,
         (Quick::Push, Operand::Immediate) => immediate,
         (Quick::Pop, Operand::Register(_)) => pop,
+        (Quick::Leave, _) => leave,
         _ => return None,
     };
     plain(run, MOVES_MEMORY)
 }
 
-/// Shifts and rotates of registers by an immediate that leaves something of the operand.
+/// Shifts of registers by CL; shifts and rotates by an immediate that leaves something of the operand.
 fn shift(decoded: &Decoded) -> Option<Form> {
-    let (Operand::Register(_), Operand::Immediate) = (decoded.operands[0], decoded.operands[1]) else {
-        return None;
-    };
+    let Operand::Register(_) = decoded.operands[0] else { return None };
+    match decoded.operands[1] {
+        Operand::Immediate => {}
+        Operand::Register(_) => {
+            let run: Run = by_kind!(decoded.quick, |K| sized!(
+                decoded.size,
+                |N| arithmetic::shift_cl::<K, N>
+            ); Shl Shr Sar);
+            return plain(run, FlagUse::ANY);
+        }
+        _ => return None,
+    }
     if decoded.immediate == 0 || decoded.immediate >= 8 * u64::from(decoded.size) {
         return None;
     }
@@ -437,6 +513,21 @@ fn shift(decoded: &Decoded) -> Option<Form> {
     Some(Form { run, without_flags, flags: if rotates { FlagUse::ROTATE } else { FlagUse::ALL } })
 }
 
+/// Bit tests of registers. Of memory they address bit strings.
+fn bit(decoded: &Decoded) -> Option<Form> {
+    let immediate = match (decoded.operands[0], decoded.operands[1]) {
+        (Operand::Register(_), Operand::Immediate) => true,
+        (Operand::Register(_), Operand::Register(_)) => false,
+        _ => return None,
+    };
+    let run: Run = by_kind!(decoded.quick, |K| sized!(decoded.size, |N| if immediate {
+        arithmetic::bit::<K, N, true>
+    } else {
+        arithmetic::bit::<K, N, false>
+    }); Bt Bts Btr Btc);
+    plain(run, FlagUse::CARRY)
+}
+
 /// Near branches as wide as RIP is.
 fn branch(decoded: &Decoded, mode: Mode) -> Option<Form> {
     let wide = mode.is_64_bit();
@@ -444,6 +535,10 @@ fn branch(decoded: &Decoded, mode: Mode) -> Option<Form> {
         return None;
     }
     let register = matches!(decoded.operands[0], Operand::Register(_));
+    // The mask of addresses is then RIP's.
+    let memory = decoded.is_memory()
+        && decoded.memory.address_size == decoded.size
+        && address(decoded, mode).is_some();
     let run: Run = match (decoded.quick, wide) {
         (Quick::Jmp, _) => flow::jmp,
         (Quick::Jcc, _) => by_condition!(decoded.condition, |C| flow::jcc::<C>),
@@ -455,6 +550,10 @@ fn branch(decoded: &Decoded, mode: Mode) -> Option<Form> {
         (Quick::JmpIndirect, false) if register => flow::jmp_register::<4>,
         (Quick::CallIndirect, true) if register => flow::call_register::<8>,
         (Quick::CallIndirect, false) if register => flow::call_register::<4>,
+        (Quick::JmpIndirect, true) if memory => flow::jmp_memory::<8>,
+        (Quick::JmpIndirect, false) if memory => flow::jmp_memory::<4>,
+        (Quick::CallIndirect, true) if memory => flow::call_memory::<8>,
+        (Quick::CallIndirect, false) if memory => flow::call_memory::<4>,
         _ => return None,
     };
     plain(run, FlagUse { observable: true, reads: STATUS, ..FlagUse::NONE })

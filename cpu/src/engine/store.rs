@@ -4,11 +4,12 @@
 //! page's code version, and a block of another version is never entered: the store's look-ups compare versions, and links
 //! between blocks (within one page only, so that no translation lies between them) are cut whenever any code was written.
 
-use super::{LEAVE, Op, select};
+use super::{LEAVE, Op, RETURNS, select};
 use crate::Cpu;
 use crate::decode::{CodeMode, Decoded, decode, resolve};
 use rootmode_arch::{AccessRights, HostPhysical, Linear, SegmentName};
 use rootmode_mmu::{PhysicalMemory, Watch};
+use std::cell::Cell;
 
 const SLOTS: usize = 1 << 13;
 const JUMPS: usize = 1 << 11;
@@ -126,6 +127,8 @@ pub(crate) struct Store {
     /// Which of them are filled.
     jumped: Vec<u16>,
     linked: Vec<u32>,
+    /// Room for a chain's open calls.
+    returns: [Cell<(u64, u32)>; RETURNS],
     crossings: [Option<Crossing>; CROSSINGS],
     code_writes: u64,
     /// How often the store was emptied: numbers of operations mean something until then.
@@ -147,8 +150,11 @@ impl Store {
             jumps: &self.jumps,
             left: left as i64,
             until: cpu.tick + left,
-            fault: None,
+            stop: None,
             unlinked: None,
+            links: Vec::new(),
+            returns: super::Returns { ring: &self.returns, depth: 0 },
+            pages: &self.pages,
             code_writes: self.code_writes,
             bank: cpu.bank(),
             code_bank: cpu.code_bank(),
@@ -216,6 +222,14 @@ impl Store {
         let first = self.build(memory, host, place, mode, cpu)?;
         self.slots[number] = Slot { place, version, first, mode };
         Some(first)
+    }
+
+    /// Takes note of branches that a chain has linked, so that they can be cut.
+    #[inline]
+    pub(crate) fn note_links(&mut self, mut links: Vec<u32>) {
+        if !links.is_empty() {
+            self.linked.append(&mut links);
+        }
     }
 
     /// Links the branch at `from`, met when the store had been emptied `emptied` times, with the block `to`, if both are

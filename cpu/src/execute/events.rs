@@ -32,10 +32,8 @@ impl Exec<'_, '_> {
         let mut fault = fault;
         loop {
             match fault {
-                Fault::Left => {
-                    self.cpu.refresh();
-                    return Ok(());
-                }
+                // The extension has refreshed what is derived.
+                Fault::Left => return Ok(()),
                 Fault::Stop(stop) => return Err(stop),
                 Fault::LogFull => match self.raise(&Event::PageModificationLogFull, Stage::AfterOperands) {
                     Err(next) => fault = next,

@@ -52,9 +52,10 @@ impl Exec<'_, '_> {
         self.extension.as_deref().ok_or(Fault::UD)?.permit(self.cpu, opcode)
     }
 
-    /// Executes and continues: a result, if there is one, goes to operand `result`.
+    /// Has the extension execute its own instruction, and continues: a result, if there is one, goes to operand `result`.
     fn finish(&mut self, op: &Decoded, instruction: &Instruction) -> Result<Flow> {
-        match self.execute(instruction)? {
+        let extension = self.extension.as_deref_mut().ok_or(Fault::UD)?;
+        match extension.execute(self.cpu, self.ctx, instruction)? {
             Outcome::Entered => Ok(Flow::Entered),
             Outcome::Value(value) => {
                 self.put(op, 0, 8, value)?;

@@ -70,7 +70,7 @@ pub(crate) struct Exec<'a, 'c> {
 impl Exec<'_, '_> {
     /// Offers the event that `make` builds at `stage`, if its class is published.
     /// `Some` is the value of [`Reaction::Done`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn offer(
         &mut self,
         class: EventClass,
@@ -78,12 +78,22 @@ impl Exec<'_, '_> {
         make: impl FnOnce(&mut Self) -> Event,
     ) -> Result<Option<u64>> {
         if self.cpu.published.intercepts.contains(class) {
-            let event = make(self);
-            debug_assert_eq!(event.class(), class);
-            self.raise(&event, stage)
+            self.offer_made(class, stage, make)
         } else {
             Ok(None)
         }
+    }
+
+    #[inline(never)]
+    fn offer_made(
+        &mut self,
+        class: EventClass,
+        stage: Stage,
+        make: impl FnOnce(&mut Self) -> Event,
+    ) -> Result<Option<u64>> {
+        let event = make(self);
+        debug_assert_eq!(event.class(), class);
+        self.raise(&event, stage)
     }
 
     /// Calls the extension.

@@ -3,7 +3,7 @@
 
 use super::flags::{self, STATUS, ZF, mask};
 use super::{Exec, Flow};
-use crate::decode::{Decoded, Repeat};
+use crate::decode::{Decoded, Quick, Repeat};
 use crate::fault::Result;
 use rootmode_arch::{Gpr, Linear, RFlags, SegmentName};
 use rootmode_mmu::AccessKind;
@@ -34,6 +34,55 @@ impl Exec<'_, '_> {
         let old = self.cpu.gpr[register as usize];
         let new = if backwards { old.wrapping_sub(size) } else { old.wrapping_add(size) };
         self.put_register(register as u8, op.memory.address_size, new);
+    }
+
+    /// Of a REP MOVS or REP STOS that has begun, does iterations at once, `most` at most and never the last, as long as they
+    /// touch nothing but two pages of RAM that were accessed in the same way before. Answers how many.
+    pub(crate) fn iterate_in_ram(&mut self, op: &Decoded, most: u64) -> u64 {
+        let (moves, size) = (op.quick == Quick::Movs, u64::from(op.size));
+        let based =
+            moves && !matches!(op.memory.segment, SegmentName::Ds | SegmentName::Es | SegmentName::Ss);
+        let plain = self.run.is_flat() && (!based || self.cpu.is_64_bit());
+        if !(moves || op.quick == Quick::Stos) || !plain || self.cpu.control_flags().contains(RFlags::DF) {
+            return 0;
+        }
+        let registers = mask(op.memory.address_size);
+        let left = self.cpu.gpr[Gpr::Rcx as usize] & registers;
+        let Ok(to) = self.string_address(op, Gpr::Rdi, SegmentName::Es, AccessKind::Write) else { return 0 };
+        let inside = |linear: Linear| (4096 - linear.page_offset()) / size;
+        let mut count = most.min(left.saturating_sub(1)).min(inside(to));
+        let bank = self.run.bank();
+        let Some(to) = self.cpu.tlb.quick_write(bank, to, op.size.into()).filter(|_| count != 0) else {
+            return 0;
+        };
+        let done = if moves {
+            let Ok(from) = self.string_address(op, Gpr::Rsi, op.memory.segment, AccessKind::Read) else {
+                return 0;
+            };
+            count = count.min(inside(from));
+            let Some(from) = self.cpu.tlb.quick_read(bank, from, op.size.into()) else { return 0 };
+            // Elements that were just written may be read again: not before they are.
+            if let Some(ahead) = to.checked_sub(from).filter(|ahead| *ahead != 0) {
+                count = count.min(ahead as u64 / size);
+            }
+            self.ctx.memory.copy_within(from, to, (count * size) as usize)
+        } else {
+            let value = self.cpu.gpr[Gpr::Rax as usize].to_le_bytes();
+            self.ctx.memory.fill(to, &value[..usize::from(op.size)], count as usize)
+        };
+        if !done {
+            return 0;
+        }
+        let mut move_on = |register: Gpr, by: u64| {
+            let value = self.cpu.gpr[register as usize].wrapping_add(by);
+            self.put_register(register as u8, op.memory.address_size, value);
+        };
+        move_on(Gpr::Rdi, count * size);
+        if moves {
+            move_on(Gpr::Rsi, count * size);
+        }
+        move_on(Gpr::Rcx, count.wrapping_neg());
+        count
     }
 
     /// Counts an iteration down; `compare` is ZF's say in REPE and REPNE.

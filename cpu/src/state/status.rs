@@ -81,6 +81,18 @@ impl Cpu {
         }
     }
 
+    /// Replaces CF alone.
+    #[inline(always)]
+    pub(crate) const fn set_carry(&mut self, carry: bool) {
+        if self.pending {
+            // Bit 62 keeps what it says of OF.
+            let flip = (self.carries >> 63) ^ carry as u64;
+            self.carries ^= flip << 63 | flip << 62;
+        } else {
+            self.flags = self.flags & !flags::CF | carry as u64 * flags::CF;
+        }
+    }
+
     /// CF.
     #[inline(always)]
     pub(crate) const fn carry(&self) -> bool {
