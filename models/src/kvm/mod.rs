@@ -15,5 +15,5 @@ pub mod vm;
 pub use disabled_exits::{DisabledExits, ExitHost};
 pub use errno::Errno;
 pub use filter::Filter;
-pub use regression::{Origin, Regression, Regressions, Row as RegressionRow};
+pub use regression::{Origin, Regression, Regressions, Row as RegressionRow, Version as KernelVersion};
 pub use tables::Tables;

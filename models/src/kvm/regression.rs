@@ -10,8 +10,10 @@
 //! assert!(on.has(Regression::from_id("msr-m03").unwrap()));
 //! ```
 
+mod kernel;
 mod table;
 
+pub use kernel::Version;
 pub use table::Regression;
 
 use super::Tables;

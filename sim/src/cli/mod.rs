@@ -1,5 +1,6 @@
 //! The command line: arguments, dispatch, exit status (0 fine, 1 something was found, 2 bad input).
 
+mod bugs;
 mod campaign;
 mod cpu;
 mod demo;
@@ -37,6 +38,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// List KVM's known bugs: what each leads to, which kernels have it, the command that shows it.
+    Bugs(bugs::Arguments),
     /// Check properties over generated cases; hunt known bugs; run a counterexample again.
     Campaign(campaign::Arguments),
     /// Show processor models: what CPUID and the MSRs of each say, and what its real part has beyond it.
@@ -72,6 +75,7 @@ pub(crate) fn main() -> ExitCode {
                 ExitCode::from(2)
             });
         }
+        Some(Command::Bugs(arguments)) => bugs::run(&arguments),
         Some(Command::Campaign(arguments)) => campaign::run(&arguments),
         Some(Command::Cpu(arguments)) => cpu::run(&arguments),
         Some(Command::Explain(arguments)) => explain::run(&arguments),
