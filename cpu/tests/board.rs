@@ -1,5 +1,7 @@
 //! The board: gates, deadlines, sleep, several processors in the same interval, and runs cut into pieces.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests assemble code as tests do")]
+
 mod support;
 
 use rootmode_arch::HostPhysical;
