@@ -6,7 +6,7 @@ use crate::components;
 use crate::decode::{Decoded, Operand};
 use crate::fault::{Fault, Result};
 use rootmode_arch::{
-    AccessRights, Cr0, Cr3, Cr4, Dr6, Dr7, Efer, Event, EventClass, Feature, Gpr, SegmentName, Stage,
+    AccessRights, Cr0, Cr3, Cr4, Dr6, Dr7, Efer, Event, EventClass, Feature, Gpr, SegmentName, Stage, Vendor,
 };
 use rootmode_mmu::{PagingMode, PdpteFault, load_pdptes};
 
@@ -56,7 +56,21 @@ impl Exec<'_, '_> {
         Ok(())
     }
 
-    fn write_cr0(&mut self, value: u64) -> Result {
+    /// The checks of MOV to CR that need no memory.
+    ///
+    /// # Errors
+    /// #GP(0) for an illegal value.
+    fn check_cr(&self, cr: u8, value: u64) -> Result {
+        match cr {
+            0 => self.check_cr0(value).map(drop),
+            3 => self.check_cr3(value).map(drop),
+            4 => self.check_cr4(value),
+            8 if value > 15 => Err(Fault::GP0),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_cr0(&self, value: u64) -> Result<Cr0> {
         let cpu = &*self.cpu;
         let new = Cr0(value & Cr0::NAMED.0) | Cr0::ET;
         let old = cpu.cr0;
@@ -84,6 +98,13 @@ impl Exec<'_, '_> {
         if turns_on && cpu.efer.contains(Efer::LME) && refused {
             return Err(Fault::GP0);
         }
+        Ok(new)
+    }
+
+    fn write_cr0(&mut self, value: u64) -> Result {
+        let new = self.check_cr0(value)?;
+        let cpu = &*self.cpu;
+        let old = cpu.cr0;
         let long = cpu.efer.contains(Efer::LME) && new.contains(Cr0::PG);
         let (efer, cr3, cr4) = (cpu.efer.set(Efer::LMA, long), cpu.cr3, cpu.cr4);
         if (new.0 ^ old.0) & (Cr0::PG | Cr0::CD | Cr0::NW).0 != 0 {
@@ -97,16 +118,23 @@ impl Exec<'_, '_> {
         Ok(())
     }
 
-    fn write_cr3(&mut self, value: u64) -> Result {
+    /// CR3 as it is written: without the bit that keeps translations.
+    fn check_cr3(&self, value: u64) -> Result<u64> {
         let cpu = &*self.cpu;
         let pcide = cpu.cr4.contains(Cr4::PCIDE);
-        let keep = pcide && value >> 63 != 0;
         let value = if pcide { value & !(1 << 63) } else { value };
         let lam = if cpu.model.has(Feature::Lam) { Cr3::LAM_U48 | Cr3::LAM_U57 } else { Cr3(0) };
         let ignored = lam.0 | cpu.c_bit();
         if cpu.efer.contains(Efer::LMA) && (value & !ignored) >> cpu.model.physical_width() != 0 {
             return Err(Fault::GP0);
         }
+        Ok(value)
+    }
+
+    fn write_cr3(&mut self, value: u64) -> Result {
+        let cpu = &*self.cpu;
+        let keep = cpu.cr4.contains(Cr4::PCIDE) && value >> 63 != 0;
+        let value = self.check_cr3(value)?;
         self.load_pdptes(PagingMode::of(cpu.cr0, cpu.cr4, cpu.efer), Cr3(value))?;
         self.set_cr3(value, keep);
         Ok(())
@@ -132,7 +160,7 @@ impl Exec<'_, '_> {
         }
     }
 
-    fn write_cr4(&mut self, value: u64) -> Result {
+    fn check_cr4(&self, value: u64) -> Result {
         let cpu = &*self.cpu;
         let (new, old) = (Cr4(value), cpu.cr4);
         if value & !cpu.model.cr4_bits().0 != 0 {
@@ -153,6 +181,14 @@ impl Exec<'_, '_> {
         if pcide_on && (!long || cpu.cr3.0 & 0xfff != 0) {
             return Err(Fault::GP0);
         }
+        Ok(())
+    }
+
+    fn write_cr4(&mut self, value: u64) -> Result {
+        self.check_cr4(value)?;
+        let cpu = &*self.cpu;
+        let (new, old) = (Cr4(value), cpu.cr4);
+        let changed = Cr4(new.0 ^ old.0);
         let (mode, cr3) = (PagingMode::of(cpu.cr0, new, cpu.efer), cpu.cr3);
         if changed.intersects(Cr4::PAE | Cr4::PGE | Cr4::PSE | Cr4::SMEP) {
             self.load_pdptes(mode, cr3)?;
@@ -276,6 +312,10 @@ pub(crate) fn mov_to_cr(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let (cr, gpr) = (special(op.operands[0])?, register(op.operands[1])?);
     x.read_cr(cr)?;
     let value = x.cpu.register(gpr) & x.register_mask();
+    // AMD's parts look at the value before they ask for the intercept (APM Vol. 2 "Instruction Intercepts").
+    if x.cpu.published.guest && x.cpu.model.vendor() == Vendor::Amd && x.cpu.cpl == 0 {
+        x.check_cr(cr, value)?;
+    }
     let done = x.privileged(Event::CrWrite { cr, gpr, value })?;
     // A virtual CR8 has taken the value already.
     if cr != 8 || done.is_none() {

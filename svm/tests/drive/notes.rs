@@ -330,3 +330,39 @@ fn no_default_model_tells_of_memory_encryption() {
     }
     assert_eq!(model.cpuid(0x8000_001f, 0, Cr4(0), 0), [0; 4]);
 }
+
+/// "Instruction Intercepts": illegal values of MOV to CR are #GP before the intercept is asked, also before the selective one.
+#[test]
+fn what_a_control_register_cannot_hold_is_gp_before_its_intercept() {
+    for (cr, value, legal) in [
+        // NW without CD; both.
+        (0, 0xa001_0031_u64, false),
+        (0, 0xe001_0031, true),
+        (0, 1 << 32 | 0x8001_0031, false),
+        (3, 1 << 51, false),
+        (4, 1 << 13 | 0x620, false),
+        (4, 0x6a0, true),
+        (8, 16, false),
+        (8, 15, true),
+    ] {
+        let intercepts: &[Intercept] = if cr == 0 {
+            &[Intercept::cr_write(0), Intercept::CR0_SEL_WRITE]
+        } else {
+            &[Intercept::cr_write(cr)]
+        };
+        for intercept in intercepts {
+            let mut bench = Bench::new();
+            bench.intercept(*intercept);
+            bench.intercept(Intercept::EXCP_GP);
+            bench.register(Gpr::Rbx, value);
+            bench.assemble(|a| match cr {
+                0 => a.mov(cr0, rbx),
+                3 => a.mov(cr3, rbx),
+                4 => a.mov(cr4, rbx),
+                _ => a.mov(cr8, rbx),
+            });
+            let code = if legal { u64::from(intercept.0) } else { 0x4d };
+            assert_eq!(bench.exit().code, code, "CR{cr} {value:#x}");
+        }
+    }
+}
