@@ -43,6 +43,7 @@ impl Virtualization for Witness {
         }
         cpu.delivering = None;
         cpu.activity = Activity::Halted;
+        cpu.refresh();
         Reaction::Exit
     }
     fn permit(&self, _: &Cpu, _: Opcode) -> Result {
