@@ -28,6 +28,11 @@ pub fn is_undefined(case: &Case, i: &Instruction, host: &Outcome) -> bool {
         // Linux has descriptors of its own there.
         return true;
     }
+    if selector(case, i).is_some_and(|selector| selector & !3 == 0) && keeps_bases(case, host) {
+        // AMD's parts before Zen 2 keep the base where a null selector is loaded; later ones say that they clear it
+        // (APM Vol. 3 "Function 8000_0021h", NullSelectorClearsBase).
+        return true;
+    }
     match i.mnemonic() {
         // Shifts of 16-bit operands by more than 16.
         Mnemonic::Shld | Mnemonic::Shrd => count & 31 > 16,
@@ -48,6 +53,20 @@ pub fn is_undefined(case: &Case, i: &Instruction, host: &Outcome) -> bool {
         Mnemonic::Maskmovq | Mnemonic::Maskmovdqu => faulted,
         // AMD's parts read four bytes, as the other forms do.
         Mnemonic::Movsxd => i.code() == Code::Movsxd_r16_rm16 && faulted,
+        // AMD's parts take operands that are not aligned to 16 bytes; the SDM's do not.
+        Mnemonic::Sha1rnds4
+        | Mnemonic::Sha1nexte
+        | Mnemonic::Sha1msg1
+        | Mnemonic::Sha1msg2
+        | Mnemonic::Sha256rnds2
+        | Mnemonic::Sha256msg1
+        | Mnemonic::Sha256msg2 => host.vector != 13 && is_unaligned(case, i),
+        // #AC for what is not aligned to 16 bytes may take the place of #GP (SDM Vol. 2A "FXRSTOR", "FXSAVE").
+        Mnemonic::Fxsave | Mnemonic::Fxsave64 | Mnemonic::Fxrstor | Mnemonic::Fxrstor64
+            if host.vector == 17 =>
+        {
+            true
+        }
         // AMD's misaligned-SSE mode, bit 17 of MXCSR, is not modelled.
         Mnemonic::Ldmxcsr => has_misaligned_mode(case, i, 0),
         Mnemonic::Fxrstor | Mnemonic::Fxrstor64 | Mnemonic::Xrstor | Mnemonic::Xrstor64 => {
@@ -57,6 +76,12 @@ pub fn is_undefined(case: &Case, i: &Instruction, host: &Outcome) -> bool {
         Mnemonic::Ud0 | Mnemonic::Ud1 => case.registers.rip + i.len() as u64 > CODE_END,
         _ => false,
     }
+}
+
+/// Whether the host's FS and GS have the bases that they had, one of which is not 0.
+const fn keeps_bases(case: &Case, host: &Outcome) -> bool {
+    let (before, after) = (&case.registers, &host.registers);
+    before.fs_base == after.fs_base && before.gs_base == after.gs_base && before.fs_base | before.gs_base != 0
 }
 
 /// The selector that `i` loads or asks about from a register or from [`Case::memory`].
@@ -116,9 +141,18 @@ pub(super) fn operand(case: &Case, i: &Instruction, n: u32) -> Option<u64> {
 
 /// An operand that has to be aligned, is not, and is not canonical either: #GP or #SS.
 fn is_wrong_twice(case: &Case, i: &Instruction) -> bool {
-    let at = (0..i.op_count()).find(|n| i.op_kind(*n) == OpKind::Memory).and_then(|n| operand(case, i, n));
     let canonical = |at: u64| (at as i64) << 16 >> 16 == at as i64;
-    i.memory_size().size() >= 16 && at.is_some_and(|at| at % 16 != 0 && !canonical(at))
+    is_unaligned(case, i) && memory(case, i).is_some_and(|at| !canonical(at))
+}
+
+/// Whether the operand in memory has 16 bytes or more and is not aligned to 16.
+fn is_unaligned(case: &Case, i: &Instruction) -> bool {
+    i.memory_size().size() >= 16 && memory(case, i).is_some_and(|at| at % 16 != 0)
+}
+
+/// The linear address of the operand in memory, if there is one.
+fn memory(case: &Case, i: &Instruction) -> Option<u64> {
+    (0..i.op_count()).find(|n| i.op_kind(*n) == OpKind::Memory).and_then(|n| operand(case, i, n))
 }
 
 fn is_extended_save(i: &Instruction) -> bool {
