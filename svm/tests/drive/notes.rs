@@ -312,13 +312,14 @@ fn intercepts_come_behind_privilege_checks_and_before_the_instructions_own() {
     let in_al_dx = [0xec];
     assert_eq!(end(&[Intercept::IOIO_PROT], true, &in_al_dx, &[]), 0x4d, "IOPL 0, and no I/O bit map");
     assert_eq!(end(&[Intercept::IOIO_PROT], false, &in_al_dx, &[]), 0x7b);
-    // MOV to CR0 with a reserved upper half is #GP; both intercepts come first, and the plain one of them.
+    // MOV to CR0 with a reserved upper half is #GP before both intercepts; of these the plain one comes first.
     let mov_cr0_rbx = [0x0f, 0x22, 0xc3];
-    let illegal = [(Gpr::Rbx, 1 << 40 | 0x8000_0031)];
+    let (illegal, legal) = ([(Gpr::Rbx, 1 << 40 | 0x8000_0031)], [(Gpr::Rbx, 0xe000_0031)]);
     let (plain, selective) = (Intercept::CR0_WRITE, Intercept::CR0_SEL_WRITE);
     assert_eq!(end(&[], false, &mov_cr0_rbx, &illegal), 0x4d);
-    assert_eq!(end(&[selective], false, &mov_cr0_rbx, &illegal), 0x65);
-    assert_eq!(end(&[plain, selective], false, &mov_cr0_rbx, &illegal), 0x10);
+    assert_eq!(end(&[plain, selective], false, &mov_cr0_rbx, &illegal), 0x4d);
+    assert_eq!(end(&[selective], false, &mov_cr0_rbx, &legal), 0x65);
+    assert_eq!(end(&[plain, selective], false, &mov_cr0_rbx, &legal), 0x10);
 }
 
 /// Linux looks for a security processor where CPUID tells of SEV.
