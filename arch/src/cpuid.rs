@@ -408,6 +408,15 @@ impl FeatureSet {
         }
         self
     }
+    /// The set with all of `features` removed.
+    pub const fn without_all(mut self, features: &[Feature]) -> Self {
+        let mut i = 0;
+        while i < features.len() {
+            self = self.without(features[i]);
+            i += 1;
+        }
+        self
+    }
     /// The features that the set has, in table order.
     pub fn iter(&self) -> impl Iterator<Item = Feature> + '_ {
         TABLE.iter().map(|row| row.feature).filter(|f| self.has(*f))

@@ -162,6 +162,14 @@ fn c_bit(features: &FeatureSet, leaves: &BTreeMap<(u32, u32), [u32; 4]>) -> u64 
 }
 
 impl Model {
+    /// The model of `vendor` with everything that works.
+    pub fn max(vendor: Vendor) -> Self {
+        match vendor {
+            Vendor::Intel => Self::max_intel(),
+            Vendor::Amd => Self::max_amd(),
+        }
+    }
+
     /// The Intel model with everything that works.
     pub fn max_intel() -> Self {
         Self::new(Vendor::Intel, FeatureSet::none().with_all(COMMON).with_all(INTEL))

@@ -52,11 +52,7 @@ pub(super) const OPT_IN: &[Feature] = &[Feature::Sme, Feature::Sev, Feature::Sev
 
 /// What models of `vendor` have at most, flags of [`OPT_IN`] aside.
 pub(super) fn most(vendor: Vendor) -> FeatureSet {
-    let model = match vendor {
-        Vendor::Intel => Model::max_intel(),
-        Vendor::Amd => Model::max_amd(),
-    };
-    *model.features()
+    *Model::max(vendor).features()
 }
 
 /// The model called `name`, one of [`NAMES`].

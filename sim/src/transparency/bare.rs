@@ -10,51 +10,19 @@ use rootmode_arch::{
 use rootmode_cpu::board::Board;
 use rootmode_cpu::{Cpu, Model, Virtualization};
 use rootmode_models::devices::TestPorts;
+use rootmode_models::kvm::vm::host_model;
 use rootmode_vmx::drive::offered::Offer;
 
 use super::run::{Recorder, Run};
 use crate::guests::GuestImage;
 use crate::guests::layout::TSS_SELECTOR;
 
-/// What the model of KVM does not give to its VMs.
-const NOT_HOSTED: &[Feature] = &[
-    Feature::Monitor,
-    Feature::Waitpkg,
-    Feature::BusLockDetect,
-    Feature::Pks,
-    Feature::Lam,
-    Feature::Shstk,
-    Feature::Ibt,
-    Feature::Gmet,
-    Feature::Avic,
-    Feature::X2Avic,
-    Feature::VirtualSpecCtrl,
-    Feature::BusLockThreshold,
-    Feature::IdleHltIntercept,
-    Feature::Pdcm,
-    Feature::PerfCtrExtCore,
-    Feature::PerfMonV2,
-    Feature::Aperfmperf,
-    Feature::Mtrr,
-    Feature::Rdpru,
-    Feature::SpecCtrl,
-    Feature::Stibp,
-    Feature::Ssbd,
-    Feature::FlushL1d,
-    Feature::ArchCapabilities,
-    Feature::AmdIbrs,
-    Feature::AmdStibp,
-    Feature::AmdSsbd,
-];
+/// What the processors of [`host_model`] have and L1 is not shown: its MSRs are not switched for nested guests.
+const NOT_NESTED: &[Feature] = &[Feature::Mtrr, Feature::ArchCapabilities];
 
 /// The processor model on which both ways run L1: what this simulator has and the model of KVM virtualizes.
 pub fn model(vendor: Vendor) -> Model {
-    let model = match vendor {
-        Vendor::Intel => Model::max_intel(),
-        Vendor::Amd => Model::max_amd(),
-    };
-    let features = NOT_HOSTED.iter().fold(*model.features(), |features, feature| features.without(*feature));
-    Model::new(vendor, features)
+    Model::new(vendor, host_model(vendor).features().without_all(NOT_NESTED))
 }
 
 /// The extension of a processor of `model` whose host-mode software is at `level`.

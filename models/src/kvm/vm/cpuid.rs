@@ -17,12 +17,17 @@ const FEATURES: u32 = 0x4000_0001;
 
 /// What the processors of hosts lack: what this model of KVM neither uses nor virtualizes.
 const NOT_HOSTED: &[Feature] = &[
+    Feature::Monitor,
+    Feature::Waitpkg,
+    Feature::BusLockDetect,
     Feature::Pks,
     Feature::Lam,
     Feature::Shstk,
     Feature::Ibt,
     Feature::Gmet,
     Feature::Avic,
+    Feature::X2Avic,
+    Feature::VirtualSpecCtrl,
     Feature::BusLockThreshold,
     Feature::IdleHltIntercept,
     Feature::Pdcm,
@@ -43,17 +48,12 @@ const NOT_HOSTED: &[Feature] = &[
 const NOT_GIVEN: &[Feature] = &[Feature::Vmx, Feature::Svm, Feature::X2apic, Feature::TscDeadline];
 
 fn without(model: &Model, features: &[Feature]) -> Model {
-    let features = features.iter().fold(*model.features(), |features, feature| features.without(*feature));
-    Model::new(model.vendor(), features)
+    Model::new(model.vendor(), model.features().without_all(features))
 }
 
 /// The physical processors of a host.
 pub fn host_model(vendor: Vendor) -> Model {
-    let all = match vendor {
-        Vendor::Intel => Model::max_intel(),
-        Vendor::Amd => Model::max_amd(),
-    };
-    without(&all, NOT_HOSTED)
+    without(&Model::max(vendor), NOT_HOSTED)
 }
 
 /// The processor that guests can have on `host`.
