@@ -52,6 +52,6 @@ pub use model::Model;
 pub use processor::{Processor, RunEnd, STALL_BOUND};
 pub use state::{
     Activity, ApicWindow, Attention, Cpu, Current, Delivery, DeliveryKind, Gate, ModificationLog, Published,
-    TscRatio,
+    TscRatio, segments_after_reset,
 };
 pub use virtualization::{Opcode, Slot, Virtualization};

@@ -426,20 +426,21 @@ pub struct Cpu {
     pub(crate) walks: WalkMemo,
 }
 
+/// The segment registers after reset, by [`SegmentName`] (SDM Vol. 3A "Processor State After Reset").
+pub fn segments_after_reset() -> [Segment; 8] {
+    let segment =
+        |rights, base| Segment { selector: Selector(0), rights: AccessRights(rights), limit: 0xffff, base };
+    let mut segments = [segment(0x93, 0); 8];
+    segments[SegmentName::Cs as usize] = Segment { selector: Selector(0xf000), ..segment(0x9b, 0xffff_0000) };
+    segments[SegmentName::Ldtr as usize] = segment(0x82, 0);
+    segments[SegmentName::Tr as usize] = segment(0x8b, 0);
+    segments
+}
+
 impl Cpu {
     /// Processor `index` of kind `model`, as after power-up, except that it is active: real mode at the reset vector.
     pub fn new(index: u8, model: Arc<Model>) -> Self {
-        let segment = |rights, base| Segment {
-            selector: Selector(0),
-            rights: AccessRights(rights),
-            limit: 0xffff,
-            base,
-        };
-        let mut segments = [segment(0x93, 0); 8];
-        segments[SegmentName::Cs as usize] =
-            Segment { selector: Selector(0xf000), ..segment(0x9b, 0xffff_0000) };
-        segments[SegmentName::Ldtr as usize] = segment(0x82, 0);
-        segments[SegmentName::Tr as usize] = segment(0x8b, 0);
+        let segments = segments_after_reset();
         let mut gpr = [0; 16];
         gpr[Gpr::Rdx as usize] = u64::from(model.signature());
         let table = DescriptorTable { base: 0, limit: 0xffff };

@@ -1,9 +1,7 @@
 //! [`State`]: the registers that a back end moves in and out of its control structure, in nobody's format.
 
-use rootmode_arch::{
-    AccessRights, Cr0, Cr3, Cr4, DescriptorTable, Efer, Gpr, RFlags, Segment, SegmentName, Selector,
-};
-use rootmode_cpu::{Activity, Cpu};
+use rootmode_arch::{Cr0, Cr3, Cr4, DescriptorTable, Efer, Gpr, RFlags, Segment, SegmentName};
+use rootmode_cpu::{Activity, Cpu, segments_after_reset};
 
 /// A guest's registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,17 +98,6 @@ impl State {
     /// A vCPU as it is created: the state after reset, with EDX saying which processor it is
     /// (SDM Vol. 3A "Processor State After Reset").
     pub fn reset(signature: u32) -> Self {
-        let segment = |rights, base| Segment {
-            selector: Selector(0),
-            rights: AccessRights(rights),
-            limit: 0xffff,
-            base,
-        };
-        let mut segments = [segment(0x93, 0); 8];
-        segments[SegmentName::Cs as usize] =
-            Segment { selector: Selector(0xf000), ..segment(0x9b, 0xffff_0000) };
-        segments[SegmentName::Ldtr as usize] = segment(0x82, 0);
-        segments[SegmentName::Tr as usize] = segment(0x8b, 0);
         let mut gpr = [0; 16];
         gpr[Gpr::Rdx as usize] = signature.into();
         let table = DescriptorTable { base: 0, limit: 0xffff };
@@ -118,7 +105,7 @@ impl State {
             gpr,
             rip: 0xfff0,
             rflags: RFlags::ONE.0,
-            segments,
+            segments: segments_after_reset(),
             cpl: 0,
             gdtr: table,
             idtr: table,
