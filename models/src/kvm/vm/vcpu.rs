@@ -13,7 +13,9 @@ use super::registers::{self, Beside};
 use super::run::Pending;
 use super::{Failure, Shared, cpuid, xsave};
 use crate::kvm::Errno;
-use crate::kvm::abi::{CpuidEntry2, DebugRegs, Fpu, MpState, Regs, Sregs, Sregs2, VcpuEvents, Xcr, Xcrs};
+use crate::kvm::abi::{
+    CpuidEntry2, DebugRegs, Fpu, MpState, Plain, Regs, Sregs, Sregs2, VcpuEvents, Xcr, Xcrs,
+};
 use crate::kvm::host::{Backend, HostBug, State};
 
 /// `KVM_MP_STATE_RUNNABLE`, `KVM_MP_STATE_UNINITIALIZED`.
@@ -21,6 +23,9 @@ const RUNNABLE: u32 = 0;
 const UNINITIALIZED: u32 = 1;
 /// `KVM_SREGS2_FLAGS_PDPTRS_VALID`.
 const PDPTRS_VALID: u64 = 1;
+/// Bytes that `struct kvm_sregs` and `struct kvm_sregs2` have in common, at their beginnings.
+const COMMON_SREGS: usize = core::mem::offset_of!(Sregs, interrupt_bitmap);
+const _: () = assert!(COMMON_SREGS == core::mem::offset_of!(Sregs2, flags));
 
 /// A virtual processor.
 pub(super) struct Vcpu {
@@ -114,54 +119,19 @@ impl Vcpu {
 
     /// `KVM_GET_SREGS2`.
     pub(super) fn sregs2(&self) -> Result<Sregs2, HostBug> {
-        let s = self.sregs()?;
         let state = self.backend.save()?;
-        let valid = uses_pdptes(&state);
-        Ok(Sregs2 {
-            cs: s.cs,
-            ds: s.ds,
-            es: s.es,
-            fs: s.fs,
-            gs: s.gs,
-            ss: s.ss,
-            tr: s.tr,
-            ldt: s.ldt,
-            gdt: s.gdt,
-            idt: s.idt,
-            cr0: s.cr0,
-            cr2: s.cr2,
-            cr3: s.cr3,
-            cr4: s.cr4,
-            cr8: s.cr8,
-            efer: s.efer,
-            apic_base: s.apic_base,
-            flags: if valid { PDPTRS_VALID } else { 0 },
-            pdptrs: if valid { state.pdptes } else { [0; 4] },
-        })
+        // What both structures begin with; then flags and PDPTEs instead of the interrupt bitmap.
+        let common = &self.sregs()?.to_bytes()[..COMMON_SREGS];
+        let mut sregs = Sregs2::from_bytes(common);
+        if uses_pdptes(&state) {
+            (sregs.flags, sregs.pdptrs) = (PDPTRS_VALID, state.pdptes);
+        }
+        Ok(sregs)
     }
 
     /// `KVM_SET_SREGS2`.
     pub(super) fn set_sregs2(&mut self, shared: &Shared, s: &Sregs2) -> Result<(), Failure> {
-        let sregs = Sregs {
-            cs: s.cs,
-            ds: s.ds,
-            es: s.es,
-            fs: s.fs,
-            gs: s.gs,
-            ss: s.ss,
-            tr: s.tr,
-            ldt: s.ldt,
-            gdt: s.gdt,
-            idt: s.idt,
-            cr0: s.cr0,
-            cr2: s.cr2,
-            cr3: s.cr3,
-            cr4: s.cr4,
-            cr8: s.cr8,
-            efer: s.efer,
-            apic_base: s.apic_base,
-            interrupt_bitmap: [0; 4],
-        };
+        let sregs = Sregs::from_bytes(&s.to_bytes()[..COMMON_SREGS]);
         let state = self.state_with(&sregs)?;
         let valid = s.flags & PDPTRS_VALID != 0;
         if s.flags & !PDPTRS_VALID != 0 || valid && !uses_pdptes(&state) {
