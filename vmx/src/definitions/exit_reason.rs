@@ -119,6 +119,25 @@ impl ExitReason {
     pub const FROM_VMX_ROOT: u32 = 1 << 29;
     /// Bit 26: the guest took a bus lock; also in exits for that reason.
     pub const BUS_LOCK_PENDING: u32 = 1 << 26;
+
+    /// Whether the guest executed an instruction of VMX's own other than VMCALL and VMFUNC; they exit unconditionally
+    /// (SDM Vol. 3C "Instructions That Cause VM Exits Unconditionally").
+    pub const fn is_vmx_instruction(self) -> bool {
+        matches!(
+            self,
+            Self::VMCLEAR
+                | Self::VMLAUNCH
+                | Self::VMPTRLD
+                | Self::VMPTRST
+                | Self::VMREAD
+                | Self::VMRESUME
+                | Self::VMWRITE
+                | Self::VMXOFF
+                | Self::VMXON
+                | Self::INVEPT
+                | Self::INVVPID
+        )
+    }
 }
 
 numbered! {

@@ -101,18 +101,8 @@ impl VmxVcpu {
                     _ => Cause::WriteCr,
                 }
             }
-            ExitReason::VMCLEAR
-            | ExitReason::VMLAUNCH
-            | ExitReason::VMPTRLD
-            | ExitReason::VMPTRST
-            | ExitReason::VMREAD
-            | ExitReason::VMRESUME
-            | ExitReason::VMWRITE
-            | ExitReason::VMXOFF
-            | ExitReason::VMXON
-            | ExitReason::INVEPT
-            | ExitReason::INVVPID
-            | ExitReason::GETSEC => Cause::Undefined,
+            ExitReason::GETSEC => Cause::Undefined,
+            _ if reason.is_vmx_instruction() => Cause::Undefined,
             _ => Cause::Unmodelled { reason: reason.0.into() },
         })
     }

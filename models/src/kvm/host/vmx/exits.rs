@@ -29,17 +29,7 @@ impl VmxVcpu {
                 self.m().set_gpr(Gpr::Rax, -1000_i64 as u64);
                 self.skip()
             }
-            ExitReason::VMCLEAR
-            | ExitReason::VMLAUNCH
-            | ExitReason::VMPTRLD
-            | ExitReason::VMPTRST
-            | ExitReason::VMREAD
-            | ExitReason::VMRESUME
-            | ExitReason::VMWRITE
-            | ExitReason::VMXOFF
-            | ExitReason::VMXON
-            | ExitReason::INVEPT
-            | ExitReason::INVVPID => self.nested_instruction(reason).await,
+            _ if reason.is_vmx_instruction() => self.nested_instruction(reason).await,
             _ => self.unmodelled(),
         }
     }
