@@ -9,7 +9,7 @@ mod hypervisor;
 mod program;
 mod protocol;
 
-use rootmode_arch::{DescriptorTable, Efer, Feature, FeatureSet, SegmentName, Vendor, encryption, msr};
+use rootmode_arch::{Efer, Feature, FeatureSet, SegmentName, Vendor, encryption, msr};
 use rootmode_cpu::Model;
 use rootmode_svm::vmcb::{Field, Intercept, Intercepts, NestedControl, VirtExt, Vmcb, Vmsa};
 use rootmode_svm::{Access, Msrpm};
@@ -40,17 +40,7 @@ pub fn model() -> Model {
 /// # Errors
 /// [`GuestError`] if the programs did not fit their places.
 pub fn image() -> Result<GuestImage, GuestError> {
-    let mut image = GuestImage {
-        vendor: Vendor::Amd,
-        segments: Vec::new(),
-        entry: L1_CODE,
-        stack: L1_STACK,
-        cr3: L1_PML4,
-        gdt: DescriptorTable { base: L1_GDT, limit: 39 },
-        idt: DescriptorTable { base: L1_IDT, limit: 511 },
-        tss: L1_TSS,
-        memory: L1_MEMORY,
-    };
+    let mut image = GuestImage::new(Vendor::Amd);
     image.place("L1's page tables", L1_PML4, tables::l1_paging(), 0x4000)?;
     image.place("L1's GDT", L1_GDT, tables::gdt(L1_TSS), 0x800)?;
     image.place("the nested page tables", SECOND_STAGE, second_stage(), 0x4000)?;

@@ -1,5 +1,6 @@
 //! [`GuestImage`]: what a loader puts into memory and registers before an embedded guest runs.
 
+use super::layout::*;
 use rootmode_arch::{DescriptorTable, Vendor};
 
 /// Why a guest could not be assembled.
@@ -45,6 +46,21 @@ pub struct GuestImage {
 }
 
 impl GuestImage {
+    /// An image of L1 in its usual place, with nothing in memory yet.
+    pub(super) const fn new(vendor: Vendor) -> Self {
+        Self {
+            vendor,
+            segments: Vec::new(),
+            entry: L1_CODE,
+            stack: L1_STACK,
+            cr3: L1_PML4,
+            gdt: DescriptorTable { base: L1_GDT, limit: 39 },
+            idt: DescriptorTable { base: L1_IDT, limit: 511 },
+            tss: L1_TSS,
+            memory: L1_MEMORY,
+        }
+    }
+
     /// Adds bytes at `address`, if there is room for them.
     pub(super) fn place(
         &mut self,

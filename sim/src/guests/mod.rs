@@ -19,24 +19,14 @@ pub use l2::{ABSENT_MSR, END};
 pub use workload::{Controls, Initially, MSRS, Operation, PORTS, Workload};
 
 use layout::*;
-use rootmode_arch::{DescriptorTable, Vendor};
+use rootmode_arch::Vendor;
 
 /// Assembles L1 and L2 for `workload`.
 ///
 /// # Errors
 /// [`GuestError`] if the program does not fit its place; nothing else can go wrong with drawn workloads.
 pub fn assemble(workload: &Workload) -> Result<GuestImage, GuestError> {
-    let mut image = GuestImage {
-        vendor: workload.vendor,
-        segments: Vec::new(),
-        entry: L1_CODE,
-        stack: L1_STACK,
-        cr3: L1_PML4,
-        gdt: DescriptorTable { base: L1_GDT, limit: 39 },
-        idt: DescriptorTable { base: L1_IDT, limit: 511 },
-        tss: L1_TSS,
-        memory: L1_MEMORY,
-    };
+    let mut image = GuestImage::new(workload.vendor);
     image.place("L1's page tables", L1_PML4, tables::l1_paging(), 0x4000)?;
     image.place("L1's GDT", L1_GDT, tables::gdt(L1_TSS), 0x800)?;
     image.place("the second stage", SECOND_STAGE, second_stage(workload), 0x4000)?;
