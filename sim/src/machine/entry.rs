@@ -2,13 +2,17 @@
 
 use rootmode_arch::{AccessRights, Cr0, DescriptorTable, Gpr, HostPhysical, Segment, SegmentName, Selector};
 use rootmode_cpu::board::Board;
+use rootmode_mmu::PhysicalMemory;
 
 /// Page tables and GDT, in low memory that firmware would own.
 const TABLES: u64 = 0x9_0000;
 /// The GDT behind the tables: PML4, PDPT and four page directories.
 const GDT: u64 = TABLES + 0x6000;
-/// Where they end.
-pub(super) const END: u64 = GDT + 0x1000;
+/// The page with what a kernel is told, and its command line behind it.
+pub(super) const PARAMETERS: u64 = GDT + 0x1000;
+pub(super) const COMMAND_LINE: u64 = PARAMETERS + 0x1000;
+/// Where the command line ends at the latest, its terminating zero included.
+pub(super) const COMMAND_LINE_END: u64 = 0x9_f000;
 
 /// Selectors of the flat code and data segments that an image is entered with.
 #[derive(Clone, Copy)]
@@ -19,6 +23,12 @@ pub(super) struct Flat {
 
 /// What most loaders use.
 pub(super) const USUAL: Flat = Flat { code: 0x08, data: 0x10 };
+
+/// Writes `text` and a terminating zero.
+pub(super) fn write_string(memory: &mut PhysicalMemory, at: u64, text: &[u8]) {
+    memory.write(HostPhysical(at), text);
+    memory.write_u8(HostPhysical(at + text.len() as u64), 0);
+}
 
 /// 32-bit protected mode: flat segments, without a GDT; paging off, interrupts off.
 pub(super) fn protected(board: &mut Board, entry: u64, flat: Flat) {

@@ -122,6 +122,25 @@ impl Image {
     }
 }
 
+/// The highest page-aligned place of an initial RAM disk behind the kernel, whose last byte is not above `max`.
+///
+/// # Errors
+/// [`ImageError::Place`] if there is none.
+pub(super) fn initrd_address(
+    initrd: &[u8],
+    kernel_end: u64,
+    max: u64,
+    memory: u64,
+) -> Result<u64, ImageError> {
+    let bytes = initrd.len() as u64;
+    let end = memory.min(max.saturating_add(1));
+    let address = end.saturating_sub(bytes) & !0xfff;
+    if address < kernel_end && bytes > 0 {
+        return Err(ImageError::Place { what: "initial RAM disk", address: kernel_end, bytes, memory: end });
+    }
+    Ok(address)
+}
+
 /// # Errors
 /// [`ImageError::Place`] unless `bytes` bytes at `address` lie below `memory`.
 pub(super) fn place(what: &'static str, address: u64, bytes: u64, memory: u64) -> Result<(), ImageError> {

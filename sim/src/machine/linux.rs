@@ -6,13 +6,11 @@ use rootmode_cpu::board::Board;
 use rootmode_models::devices::acpi::tables;
 use rootmode_models::devices::pc::Configuration;
 
-use super::entry::{self, Flat};
-use super::image::{ImageError, place};
+use super::entry::{self, COMMAND_LINE, COMMAND_LINE_END, Flat};
+use super::image::{ImageError, initrd_address, place};
 
-/// `boot_params`, behind what `entry` owns; the command line follows.
-const ZERO_PAGE: u64 = entry::END;
-const COMMAND_LINE: u64 = ZERO_PAGE + 0x1000;
-const COMMAND_LINE_END: u64 = 0x9_f000;
+/// `boot_params`.
+const ZERO_PAGE: u64 = entry::PARAMETERS;
 /// `__BOOT_CS` and `__BOOT_DS`.
 const BOOT: Flat = Flat { code: 0x10, data: 0x18 };
 /// Where a kernel that cannot be moved goes.
@@ -139,8 +137,7 @@ impl Header {
         let memory = &mut board.memory;
         memory.write(HostPhysical(start), contents);
         memory.write(HostPhysical(disk), initrd);
-        memory.write(HostPhysical(COMMAND_LINE), text);
-        memory.write_u8(HostPhysical(COMMAND_LINE + text.len() as u64), 0);
+        entry::write_string(memory, COMMAND_LINE, text);
 
         memory.write(HostPhysical(ZERO_PAGE), &[0; 4096]);
         memory.write(HostPhysical(ZERO_PAGE + at::SETUP_SECTS as u64), &bytes[at::SETUP_SECTS..self.end]);
@@ -170,23 +167,4 @@ impl Header {
         board.processors_mut()[0].cpu.gpr[Gpr::Rsi as usize] = ZERO_PAGE;
         Ok(())
     }
-}
-
-/// The highest page-aligned place of an initial RAM disk behind the kernel, whose last byte is not above `max`.
-///
-/// # Errors
-/// [`ImageError::Place`] if there is none.
-pub(super) fn initrd_address(
-    initrd: &[u8],
-    kernel_end: u64,
-    max: u64,
-    memory: u64,
-) -> Result<u64, ImageError> {
-    let bytes = initrd.len() as u64;
-    let end = memory.min(max.saturating_add(1));
-    let address = end.saturating_sub(bytes) & !0xfff;
-    if address < kernel_end && bytes > 0 {
-        return Err(ImageError::Place { what: "initial RAM disk", address: kernel_end, bytes, memory: end });
-    }
-    Ok(address)
 }

@@ -171,8 +171,7 @@ impl Information<'_> {
             memory.write_u32(HostPhysical(at + 20), kind);
         }
         for (at, text) in [(strings, command_line.as_bytes()), (loader, LOADER)] {
-            memory.write(HostPhysical(at), text);
-            memory.write_u8(HostPhysical(at + text.len() as u64), 0);
+            entry::write_string(memory, at, text);
         }
         if !initrd.is_empty() {
             let start = if free { self.behind() } else { (end(information) + 0xfff) & !0xfff };

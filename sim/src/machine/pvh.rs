@@ -2,24 +2,23 @@
 //! arch-x86/hvm/start_info.h and elfnote.h).
 
 use goblin::elf::Elf;
-use rootmode_arch::{Cr4, Gpr, HostPhysical};
+use rootmode_arch::{Gpr, HostPhysical};
 use rootmode_cpu::board::Board;
 use rootmode_models::devices::acpi::tables;
 use rootmode_models::devices::pc::Configuration;
 
-use super::image::{ImageError, place};
-use super::{elf, entry, linux};
+use super::entry::{COMMAND_LINE, COMMAND_LINE_END};
+use super::image::{ImageError, initrd_address, place};
+use super::{elf, entry};
 
 /// `XEN_ELFNOTE_PHYS32_ENTRY`.
 const PHYS32_ENTRY: u32 = 18;
 /// `XEN_HVM_START_MAGIC_VALUE`.
 const MAGIC: u32 = 0x336e_c578;
-/// `hvm_start_info`, behind what `entry` owns.
-const START_INFO: u64 = entry::END;
+/// `hvm_start_info`.
+const START_INFO: u64 = entry::PARAMETERS;
 const MODULE: u64 = START_INFO + 0x80;
 const MEMORY_MAP: u64 = START_INFO + 0x100;
-const COMMAND_LINE: u64 = START_INFO + 0x1000;
-const COMMAND_LINE_END: u64 = 0x9_f000;
 
 /// The physical address of the 32-bit entry that the note of `bytes` gives, if it has one.
 pub(super) fn entry_of(bytes: &[u8]) -> Option<u32> {
@@ -43,13 +42,12 @@ pub(super) fn load(
     let (below, _) = configuration.ram();
     let loaded = elf::load(bytes, below, board)?;
     let initrd = &configuration.initrd;
-    let disk = linux::initrd_address(initrd, loaded.range.end, u32::MAX.into(), below)?;
+    let disk = initrd_address(initrd, loaded.range.end, u32::MAX.into(), below)?;
     let text = configuration.command_line.as_bytes();
     place("command line", COMMAND_LINE, text.len() as u64 + 1, COMMAND_LINE_END)?;
     let memory = &mut board.memory;
     memory.write(HostPhysical(disk), initrd);
-    memory.write(HostPhysical(COMMAND_LINE), text);
-    memory.write_u8(HostPhysical(COMMAND_LINE + text.len() as u64), 0);
+    entry::write_string(memory, COMMAND_LINE, text);
     let map = configuration.memory_map();
     let modules = u32::from(!initrd.is_empty());
     for (offset, value) in [(0, MAGIC), (4, 1), (8, 0), (12, modules), (48, map.len() as u32), (52, 0)] {
@@ -68,9 +66,6 @@ pub(super) fn load(
         memory.write_u64(HostPhysical(at + 16), kind.into());
     }
     entry::protected(board, start.into(), entry::USUAL);
-    let cpu = &mut board.processors_mut()[0].cpu;
-    cpu.cr4 = Cr4::empty();
-    cpu.gpr[Gpr::Rbx as usize] = START_INFO;
-    cpu.refresh();
+    board.processors_mut()[0].cpu.gpr[Gpr::Rbx as usize] = START_INFO;
     Ok(())
 }

@@ -37,20 +37,42 @@ fn multiboot(flags: u32, code: &[u8]) -> Vec<u8> {
     [header.map(u32::to_le_bytes).concat(), code.to_vec()].concat()
 }
 
+/// Prints the string at ESI; DX is the serial port then.
+fn print_string(a: &mut CodeAssembler) {
+    let (mut next, mut done) = (a.create_label(), a.create_label());
+    a.mov(edx, 0x3f8).unwrap();
+    a.set_label(&mut next).unwrap();
+    a.lodsb().unwrap();
+    a.test(al, al).unwrap();
+    a.jz(done).unwrap();
+    a.out(dx, al).unwrap();
+    a.jmp(next).unwrap();
+    a.set_label(&mut done).unwrap();
+    a.nop().unwrap();
+}
+
+/// The header of an ELF64 executable and of its segments: type and flags, offset, linear and physical address, size, alignment.
+fn elf64(entry: u64, segments: &[([u32; 2], [u64; 5])]) -> Vec<u8> {
+    let mut file = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let half = |file: &mut Vec<u8>, values: &[u16]| values.iter().for_each(|v| file.extend(v.to_le_bytes()));
+    half(&mut file, &[2, 62, 1, 0]);
+    file.extend([entry, 64, 0].map(u64::to_le_bytes).concat());
+    half(&mut file, &[0, 0, 64, 56, segments.len() as u16, 0, 0, 0]);
+    for (kind, [offset, linear, physical, size, alignment]) in segments {
+        file.extend(kind.map(u32::to_le_bytes).concat());
+        file.extend([*offset, *linear, *physical, *size, *size, *alignment].map(u64::to_le_bytes).concat());
+    }
+    file
+}
+
 #[test]
 fn a_multiboot_kernel_finds_its_command_line_and_stops_the_machine() {
     let code = assemble(32, 0x10_0020, |a| {
-        let (mut next, mut done) = (a.create_label(), a.create_label());
+        let mut done = a.create_label();
         a.cmp(eax, 0x2bad_b002_u32 as i32).unwrap();
         a.jne(done).unwrap();
         a.mov(esi, dword_ptr(ebx + 16)).unwrap();
-        a.mov(edx, 0x3f8).unwrap();
-        a.set_label(&mut next).unwrap();
-        a.lodsb().unwrap();
-        a.test(al, al).unwrap();
-        a.jz(done).unwrap();
-        a.out(dx, al).unwrap();
-        a.jmp(next).unwrap();
+        print_string(a);
         a.set_label(&mut done).unwrap();
         a.mov(eax, 21).unwrap();
         a.out(0xf4, eax).unwrap();
@@ -67,16 +89,8 @@ fn a_multiboot_kernel_in_low_memory_is_not_overwritten_by_its_boot_information()
     const SIZE: u32 = 0x2000;
     // Prints the command line and the first two bytes of its module, and stops with a double word of its image.
     let code = assemble(32, u64::from(LOAD) + 0x20, |a| {
-        let (mut next, mut done) = (a.create_label(), a.create_label());
-        a.mov(edx, 0x3f8).unwrap();
         a.mov(esi, dword_ptr(ebx + 16)).unwrap();
-        a.set_label(&mut next).unwrap();
-        a.lodsb().unwrap();
-        a.test(al, al).unwrap();
-        a.jz(done).unwrap();
-        a.out(dx, al).unwrap();
-        a.jmp(next).unwrap();
-        a.set_label(&mut done).unwrap();
+        print_string(a);
         a.mov(esi, dword_ptr(ebx + 24)).unwrap();
         a.mov(esi, dword_ptr(esi)).unwrap();
         a.lodsb().unwrap();
@@ -118,15 +132,8 @@ fn an_elf64_image_starts_in_64_bit_mode() {
         a.shr(rax, 32).unwrap();
         a.out(0xf4, eax).unwrap();
     });
-    let mut file = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    let half = |file: &mut Vec<u8>, values: &[u16]| values.iter().for_each(|v| file.extend(v.to_le_bytes()));
-    let long = |file: &mut Vec<u8>, values: &[u64]| values.iter().for_each(|v| file.extend(v.to_le_bytes()));
-    half(&mut file, &[2, 62, 1, 0]);
-    long(&mut file, &[0x40_0000, 64, 0]);
-    half(&mut file, &[0, 0, 64, 56, 1, 0, 0, 0]);
-    half(&mut file, &[1, 0, 5, 0]);
     let length = code.len() as u64;
-    long(&mut file, &[120, 0x40_0000, 0x40_0000, length, length, 0x1000]);
+    let mut file = elf64(0x40_0000, &[([1, 5], [120, 0x40_0000, 0x40_0000, length, 0x1000])]);
     file.extend(code);
     assert_eq!(run(&parts(file.clone())), (String::new(), Stop::Requested(1)));
     file.truncate(121);
@@ -154,15 +161,7 @@ fn bz_image(entry_64: bool, kernel: &[u8]) -> Vec<u8> {
 
 /// Prints the string at ESI and `count` bytes at EDI, and stops the machine with EBX.
 fn print_and_stop(a: &mut CodeAssembler, count: u32) {
-    let (mut next, mut done) = (a.create_label(), a.create_label());
-    a.mov(edx, 0x3f8).unwrap();
-    a.set_label(&mut next).unwrap();
-    a.lodsb().unwrap();
-    a.test(al, al).unwrap();
-    a.jz(done).unwrap();
-    a.out(dx, al).unwrap();
-    a.jmp(next).unwrap();
-    a.set_label(&mut done).unwrap();
+    print_string(a);
     a.mov(ecx, count).unwrap();
     a.mov(esi, edi).unwrap();
     a.rep().outsb().unwrap();
@@ -242,17 +241,15 @@ fn an_elf_kernel_with_a_pvh_note_gets_its_start_information() {
     let note =
         [[4_u32, 4, 18].map(u32::to_le_bytes).concat(), b"Xen\0".to_vec(), START.to_le_bytes().to_vec()]
             .concat();
-    let mut file = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    let half = |file: &mut Vec<u8>, values: &[u16]| values.iter().for_each(|v| file.extend(v.to_le_bytes()));
-    let long = |file: &mut Vec<u8>, values: &[u64]| values.iter().for_each(|v| file.extend(v.to_le_bytes()));
-    half(&mut file, &[2, 62, 1, 0]);
-    long(&mut file, &[0xffff_ffff_8100_0000, 64, 0]);
-    half(&mut file, &[0, 0, 64, 56, 2, 0, 0, 0]);
+    const LINEAR: u64 = 0xffff_ffff_8100_0000;
     let length = (0x100 + code.len()) as u64;
-    half(&mut file, &[1, 0, 5, 0]);
-    long(&mut file, &[0x200, 0xffff_ffff_8100_0000, 0x40_0000, length, length, 0x1000]);
-    half(&mut file, &[4, 0, 4, 0]);
-    long(&mut file, &[0x100, 0, 0, note.len() as u64, note.len() as u64, 4]);
+    let mut file = elf64(
+        LINEAR,
+        &[
+            ([1, 5], [0x200, LINEAR, 0x40_0000, length, 0x1000]),
+            ([4, 4], [0x100, 0, 0, note.len() as u64, 4]),
+        ],
+    );
     file.resize(0x100, 0);
     file.extend(note);
     file.resize(0x300, 0);
