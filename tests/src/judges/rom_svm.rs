@@ -10,6 +10,7 @@ use super::layout::{BATCH, CONTROL_REGION, VARIABLES, VMXON_REGION};
 use super::rom::{Printing, Rom, build, print};
 use super::rom_vmx::print_processor;
 
+/// Where the place in the batch is kept while a case runs.
 const POSITION: u64 = VARIABLES;
 
 /// Builds the ROM.
@@ -19,20 +20,40 @@ const POSITION: u64 = VARIABLES;
 /// When iced-x86 cannot encode an instruction, which would be a fault of this module.
 pub fn rom() -> Result<Rom, IcedError> {
     build(|a, p| {
-        a.mov(ecx, 0xC000_0080u32)?; // IA32_EFER.SVME
-        a.rdmsr()?;
-        a.or(eax, 0x1000)?;
-        a.wrmsr()?;
-        a.mov(ecx, 0xC001_0117u32)?; // VM_HSAVE_PA
-        a.mov(eax, VMXON_REGION as u32)?;
-        a.xor(edx, edx)?;
-        a.wrmsr()?;
+        enable(a)?;
         print_processor(a, p)?;
-        cases(a, p)
+        each_case(a, p, |a| fill(a, CONTROL_REGION, 0x1000, 0), print_exit)
     })
 }
 
-fn cases(a: &mut CodeAssembler, p: &Printing) -> Result<CodeLabel, IcedError> {
+/// EFER.SVME and the host save area.
+pub(super) fn enable(a: &mut CodeAssembler) -> Result<(), IcedError> {
+    a.mov(ecx, 0xC000_0080u32)?; // IA32_EFER.SVME
+    a.rdmsr()?;
+    a.or(eax, 0x1000)?;
+    a.wrmsr()?;
+    a.mov(ecx, 0xC001_0117u32)?; // VM_HSAVE_PA
+    a.mov(eax, VMXON_REGION as u32)?;
+    a.xor(edx, edx)?;
+    a.wrmsr()
+}
+
+/// Fills memory with `value`.
+pub(super) fn fill(a: &mut CodeAssembler, at: u64, bytes: u64, value: i32) -> Result<(), IcedError> {
+    a.mov(edi, at as u32)?;
+    a.mov(rax, i64::from(value))?;
+    a.mov(ecx, (bytes / 8) as u32)?;
+    a.rep().stosq()
+}
+
+/// The loop over a batch whose cases are pokes alone: names the case, `clear`s memory, pokes, and `run`s, which may use every
+/// register but has to print without moving the stack.
+pub(super) fn each_case(
+    a: &mut CodeAssembler,
+    p: &Printing,
+    clear: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>,
+    run: impl FnOnce(&mut CodeAssembler, &Printing) -> Result<(), IcedError>,
+) -> Result<CodeLabel, IcedError> {
     let (mut next, mut end) = (a.create_label(), a.create_label());
     let (mut pokes, mut pokes_done) = (a.create_label(), a.create_label());
     print(a, "S\n")?;
@@ -47,10 +68,7 @@ fn cases(a: &mut CodeAssembler, p: &Printing) -> Result<CodeLabel, IcedError> {
     a.call(p.newline)?;
     a.mov(ebx, dword_ptr(rsi + 4))?;
     a.add(rsi, HEADER_BYTES as i32)?;
-    a.mov(edi, CONTROL_REGION as u32)?;
-    a.xor(eax, eax)?;
-    a.mov(ecx, 512)?;
-    a.rep().stosq()?;
+    clear(a)?;
 
     a.set_label(&mut pokes)?;
     a.dec(ebx)?;
@@ -63,14 +81,7 @@ fn cases(a: &mut CodeAssembler, p: &Printing) -> Result<CodeLabel, IcedError> {
     a.set_label(&mut pokes_done)?;
     a.mov(qword_ptr(POSITION), rsi)?;
 
-    a.mov(rax, CONTROL_REGION)?;
-    a.vmrun()?;
-    print(a, "X ")?;
-    for offset in [0x70u64, 0x78] {
-        a.mov(rdi, qword_ptr(CONTROL_REGION + offset))?;
-        a.call(p.hex)?;
-    }
-    a.call(p.newline)?;
+    run(a, p)?;
     a.mov(rsi, qword_ptr(POSITION))?;
     a.jmp(next)?;
 
@@ -79,4 +90,16 @@ fn cases(a: &mut CodeAssembler, p: &Printing) -> Result<CodeLabel, IcedError> {
     a.jmp(p.shutdown)?;
     // A #VMEXIT continues after VMRUN; there is no separate handler.
     Ok(end)
+}
+
+/// VMRUN, and the line about what came back.
+fn print_exit(a: &mut CodeAssembler, p: &Printing) -> Result<(), IcedError> {
+    a.mov(rax, CONTROL_REGION)?;
+    a.vmrun()?;
+    print(a, "X ")?;
+    for offset in [0x70u64, 0x78] {
+        a.mov(rdi, qword_ptr(CONTROL_REGION + offset))?;
+        a.call(p.hex)?;
+    }
+    a.call(p.newline)
 }

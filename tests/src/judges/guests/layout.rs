@@ -3,8 +3,6 @@
 use crate::judges::layout::{ROM_BASE, VARIABLES};
 use crate::judges::rom::SPACE;
 
-/// The position in the batch, the registers of a guest before VMRUN and after it.
-pub const POSITION: u64 = VARIABLES;
 /// RBX to R15 before VMRUN, in the order of [`RESULT_NAMES`].
 pub const REGISTERS: u64 = VARIABLES + 0x100;
 /// The same after it, and sums over the data page and the stack page, the latter also without bits 16 and 48 of each word.

@@ -4,9 +4,9 @@ use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
 use super::layout::*;
-use crate::judges::batch::{ENTRY_BYTES, HEADER_BYTES};
-use crate::judges::layout::{BATCH, CONTROL_REGION, VMXON_REGION};
+use crate::judges::layout::CONTROL_REGION;
 use crate::judges::rom::{Printing, Rom, build, print};
+use crate::judges::rom_svm::{each_case, enable, fill};
 
 /// Builds the ROM.
 ///
@@ -15,18 +15,11 @@ use crate::judges::rom::{Printing, Rom, build, print};
 /// When iced-x86 cannot encode an instruction, which would be a fault of this module.
 pub fn rom() -> Result<Rom, IcedError> {
     let mut rom = build(|a, p| {
-        a.mov(ecx, 0xC000_0080u32)?; // IA32_EFER.SVME
-        a.rdmsr()?;
-        a.or(eax, 0x1000)?;
-        a.wrmsr()?;
-        a.mov(ecx, 0xC001_0117u32)?; // VM_HSAVE_PA
-        a.mov(eax, VMXON_REGION as u32)?;
-        a.xor(edx, edx)?;
-        a.wrmsr()?;
+        enable(a)?;
         fill(a, OPEN_MAPS, MAPS_SIZE, 0)?;
         fill(a, CLOSED_MAPS, MAPS_SIZE, -1)?;
         crate::judges::rom_vmx::print_processor(a, p)?;
-        cases(a, p)
+        each_case(a, p, clear, run)
     })?;
     rom.add(TABLES_OFFSET, &tables());
     Ok(rom)
@@ -63,42 +56,14 @@ fn tables() -> Vec<u8> {
     bytes
 }
 
-fn fill(a: &mut CodeAssembler, at: u64, bytes: u64, value: i32) -> Result<(), IcedError> {
-    a.mov(edi, at as u32)?;
-    a.mov(rax, i64::from(value))?;
-    a.mov(ecx, (bytes / 8) as u32)?;
-    a.rep().stosq()
-}
-
-fn cases(a: &mut CodeAssembler, p: &Printing) -> Result<CodeLabel, IcedError> {
-    let (mut next, mut end) = (a.create_label(), a.create_label());
-    let (mut pokes, mut pokes_done) = (a.create_label(), a.create_label());
-    print(a, "S\n")?;
-    a.mov(rsi, BATCH + 4)?;
-
-    a.set_label(&mut next)?;
-    a.mov(edi, dword_ptr(rsi))?;
-    a.cmp(edi, -1)?;
-    a.je(end)?;
-    print(a, "B ")?;
-    a.call(p.hex)?;
-    a.call(p.newline)?;
-    a.mov(ebx, dword_ptr(rsi + 4))?;
-    a.add(rsi, HEADER_BYTES as i32)?;
+fn clear(a: &mut CodeAssembler) -> Result<(), IcedError> {
     fill(a, CONTROL_REGION, 0x1000, 0)?;
     fill(a, DATA_PAGE, 0x1000, 0)?;
-    fill(a, STACK - 0x1000, 0x1000, 0)?;
-    a.set_label(&mut pokes)?;
-    a.dec(ebx)?;
-    a.js(pokes_done)?;
-    a.mov(eax, dword_ptr(rsi))?;
-    a.mov(rdi, qword_ptr(rsi + 4))?;
-    a.mov(qword_ptr(rax), rdi)?;
-    a.add(rsi, ENTRY_BYTES as i32)?;
-    a.jmp(pokes)?;
-    a.set_label(&mut pokes_done)?;
-    a.mov(qword_ptr(POSITION), rsi)?;
+    fill(a, STACK - 0x1000, 0x1000, 0)
+}
 
+/// Loads registers, VMRUN, and prints what came back.
+fn run(a: &mut CodeAssembler, p: &Printing) -> Result<(), IcedError> {
     let registers = [rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15];
     a.mov(rax, CONTROL_REGION)?;
     a.vmload()?;
@@ -142,11 +107,5 @@ fn cases(a: &mut CodeAssembler, p: &Printing) -> Result<CodeLabel, IcedError> {
         a.call(p.hex)?;
         a.call(p.newline)?;
     }
-    a.mov(rsi, qword_ptr(POSITION))?;
-    a.jmp(next)?;
-
-    a.set_label(&mut end)?;
-    print(a, "E\n")?;
-    a.jmp(p.shutdown)?;
-    Ok(end)
+    Ok(())
 }
