@@ -139,10 +139,7 @@ impl Running<'_> {
 
     /// Links the branch at `from` with the block `to`, if they lie in one page.
     fn link(&mut self, from: u32, taken: bool, to: u32) {
-        if self.pages.get(from as usize) == self.pages.get(to as usize)
-            && let Some(op) = self.ops.get(from as usize)
-        {
-            (if taken { &op.taken } else { &op.next }).set(to);
+        if link(self.ops, self.pages, from, taken, to) {
             self.links.push(from);
         }
     }
@@ -151,6 +148,14 @@ impl Running<'_> {
     pub(crate) fn singly(until: u64) -> Running<'static> {
         Running { until, ..Self::NONE }
     }
+}
+
+/// Links the branch at `from` with the block `to`. False: they do not lie in one page.
+fn link(ops: &[Op], pages: &[usize], from: u32, taken: bool, to: u32) -> bool {
+    let same = pages.get(from as usize) == pages.get(to as usize);
+    let Some(op) = ops.get(from as usize).filter(|_| same) else { return false };
+    (if taken { &op.taken } else { &op.next }).set(to);
+    true
 }
 
 /// Calls of a chain that have not returned: where each will return to, and which operation it is. What a return finds here is

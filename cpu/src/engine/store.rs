@@ -235,9 +235,7 @@ impl Store {
     /// Links the branch at `from`, met when the store had been emptied `emptied` times, with the block `to`, if both are
     /// still there and lie in one page.
     pub(crate) fn link(&mut self, from: u32, taken: bool, emptied: u64, to: u32) {
-        let same = emptied == self.emptied && self.pages.get(from as usize) == self.pages.get(to as usize);
-        if let Some(op) = self.ops.get(from as usize).filter(|_| same) {
-            (if taken { &op.taken } else { &op.next }).set(to);
+        if emptied == self.emptied && super::link(&self.ops, &self.pages, from, taken, to) {
             self.linked.push(from);
         }
     }
