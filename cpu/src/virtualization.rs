@@ -90,7 +90,8 @@ pub enum Slot {
     AfterInterrupt,
 }
 
-/// A virtualization extension of one logical processor. Object-safe.
+/// A virtualization extension of one logical processor. Object-safe. What is provided is an extension that has no instructions,
+/// MSRs or restrictions of its own.
 pub trait Virtualization: Send {
     /// Which extension.
     fn vendor(&self) -> Vendor;
@@ -103,7 +104,10 @@ pub trait Virtualization: Send {
     ///
     /// # Errors
     /// The exception.
-    fn permit(&self, cpu: &Cpu, opcode: Opcode) -> Result;
+    fn permit(&self, cpu: &Cpu, opcode: Opcode) -> Result {
+        let _ = (cpu, opcode);
+        Err(Fault::UD)
+    }
 
     /// Executes an instruction of the extension whose operands were fetched. VMX instructions report VMsucceed and VMfail
     /// in RFLAGS and answer [`Outcome::Done`]; an entry, and an entry that fails with an exit, answer
@@ -111,31 +115,56 @@ pub trait Virtualization: Send {
     ///
     /// # Errors
     /// An exception; nothing was committed.
-    fn execute(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, instruction: &Instruction)
-    -> Result<Outcome>;
+    fn execute(
+        &mut self,
+        cpu: &mut Cpu,
+        ctx: &mut Context<'_>,
+        instruction: &Instruction,
+    ) -> Result<Outcome> {
+        let _ = (cpu, ctx, instruction);
+        Err(Fault::UD)
+    }
 
     /// An instruction boundary, while `published.boundary` is set or `published.deadline` has come. May exit, or set
     /// [`Cpu::injected`] (then answer [`Reaction::Proceed`]; the engine delivers it at once).
-    fn boundary(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, slot: Slot) -> Reaction;
+    fn boundary(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, slot: Slot) -> Reaction {
+        let _ = (cpu, ctx, slot);
+        Reaction::Proceed
+    }
 
     /// RDMSR of an MSR that the extension owns (capabilities, VM_CR, VM_HSAVE_PA). `None`: not its own.
-    fn read_msr(&mut self, cpu: &Cpu, index: u32) -> Option<Result<u64>>;
+    fn read_msr(&mut self, cpu: &Cpu, index: u32) -> Option<Result<u64>> {
+        let _ = (cpu, index);
+        None
+    }
 
     /// WRMSR of an MSR that the extension owns. `None`: not its own.
-    fn write_msr(&mut self, cpu: &mut Cpu, index: u32, value: u64) -> Option<Result>;
+    fn write_msr(&mut self, cpu: &mut Cpu, index: u32, value: u64) -> Option<Result> {
+        let _ = (cpu, index, value);
+        None
+    }
 
     /// Whether `value` may be written to control register `cr` (0 or 4) as far as the extension cares
     /// (IA32_VMX_CR0_FIXED0 and relatives in VMX operation).
     ///
     /// # Errors
     /// #GP(0).
-    fn check_cr(&self, cpu: &Cpu, cr: u8, value: u64) -> Result;
+    fn check_cr(&self, cpu: &Cpu, cr: u8, value: u64) -> Result {
+        let _ = (cpu, cr, value);
+        Ok(())
+    }
 
     /// Bits of EFER that the extension allows (SVM: SVME, unless VM_CR forbids it), beyond the core's.
-    fn efer_bits(&self, cpu: &Cpu) -> u64;
+    fn efer_bits(&self, cpu: &Cpu) -> u64 {
+        let _ = cpu;
+        0
+    }
 
     /// INIT: whether it is blocked (VMX root operation).
-    fn blocks_init(&self, cpu: &Cpu) -> bool;
+    fn blocks_init(&self, cpu: &Cpu) -> bool {
+        let _ = cpu;
+        false
+    }
 
     /// INIT is taken: the extension returns to its state after reset. `Some`: the fault happens instead of the reset
     /// (SVM's VM_CR.R_INIT).

@@ -2,9 +2,7 @@
 
 use rootmode_arch::event::Exception;
 use rootmode_arch::{Event, EventClass, EventClasses, Reaction, Stage, Vendor};
-use rootmode_cpu::{
-    Activity, Context, Cpu, Fault, Instruction, Opcode, Outcome, Result, Slot, Virtualization,
-};
+use rootmode_cpu::{Activity, Context, Cpu, Virtualization};
 use rootmode_mmu::Digest;
 use std::sync::{Arc, Mutex};
 
@@ -45,30 +43,6 @@ impl Virtualization for Witness {
         cpu.activity = Activity::Halted;
         cpu.refresh();
         Reaction::Exit
-    }
-    fn permit(&self, _: &Cpu, _: Opcode) -> Result {
-        Err(Fault::UD)
-    }
-    fn execute(&mut self, _: &mut Cpu, _: &mut Context<'_>, _: &Instruction) -> Result<Outcome> {
-        Err(Fault::UD)
-    }
-    fn boundary(&mut self, _: &mut Cpu, _: &mut Context<'_>, _: Slot) -> Reaction {
-        Reaction::Proceed
-    }
-    fn read_msr(&mut self, _: &Cpu, _: u32) -> Option<Result<u64>> {
-        None
-    }
-    fn write_msr(&mut self, _: &mut Cpu, _: u32, _: u64) -> Option<Result> {
-        None
-    }
-    fn check_cr(&self, _: &Cpu, _: u8, _: u64) -> Result {
-        Ok(())
-    }
-    fn efer_bits(&self, _: &Cpu) -> u64 {
-        0
-    }
-    fn blocks_init(&self, _: &Cpu) -> bool {
-        false
     }
     fn digest(&self, _: &mut Digest) {}
     fn clone_box(&self) -> Box<dyn Virtualization> {

@@ -5,10 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use rootmode_arch::event::{Exception, GuestPhysicalAccess};
 use rootmode_arch::{Event, EventClass, EventClasses, GuestPhysical, HostPhysical, Reaction, Stage, Vendor};
-use rootmode_cpu::{
-    Bus, Context, Cpu, Effects, Fault, Instruction, Opcode, Outcome, Published, Slot, Virtualization,
-    gate_address,
-};
+use rootmode_cpu::{Bus, Context, Cpu, Effects, Published, Virtualization, gate_address};
 use rootmode_mmu::{Digest, PhysicalMemory};
 
 use crate::kvm::host::Touched;
@@ -207,38 +204,6 @@ impl Virtualization for Guard {
             Event::PortIo(_) => Reaction::Proceed,
             _ => self.leave(cpu, Abort::Impossible),
         }
-    }
-
-    fn permit(&self, _: &Cpu, _: Opcode) -> Result<(), Fault> {
-        Err(Fault::UD)
-    }
-
-    fn execute(&mut self, _: &mut Cpu, _: &mut Context<'_>, _: &Instruction) -> Result<Outcome, Fault> {
-        Err(Fault::UD)
-    }
-
-    fn boundary(&mut self, _: &mut Cpu, _: &mut Context<'_>, _: Slot) -> Reaction {
-        Reaction::Proceed
-    }
-
-    fn read_msr(&mut self, _: &Cpu, _: u32) -> Option<Result<u64, Fault>> {
-        None
-    }
-
-    fn write_msr(&mut self, _: &mut Cpu, _: u32, _: u64) -> Option<Result<(), Fault>> {
-        None
-    }
-
-    fn check_cr(&self, _: &Cpu, _: u8, _: u64) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    fn efer_bits(&self, _: &Cpu) -> u64 {
-        0
-    }
-
-    fn blocks_init(&self, _: &Cpu) -> bool {
-        false
     }
 
     fn digest(&self, _: &mut Digest) {}
