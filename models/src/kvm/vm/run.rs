@@ -2,7 +2,7 @@
 //!
 //! It is an `async fn` that can be preempted at L0's points; between two calls nothing of it is left but the [`Vcpu`].
 
-use rootmode_arch::{Cr0, Cr4, Gpr, GuestPhysical, Linear, RFlags, vector};
+use rootmode_arch::{AccessRights, Cr0, Cr4, Efer, Gpr, GuestPhysical, Linear, RFlags, SegmentName, vector};
 use rootmode_cpu::Instruction;
 
 use super::emulate::Emulated;
@@ -132,20 +132,15 @@ impl Vcpu {
                     return Ok(self.ask(ClientExit::InternalError { suberror: ERROR_DELIVERY, data }));
                 }
                 let devices = vec![touched.address.page_base()];
-                self.emulate(devices, Vec::new(), shared, tasks).await
+                return self.emulate(devices, Vec::new(), shared, tasks).await;
             }
-            Cause::WriteCr => self.emulate(Vec::new(), Vec::new(), shared, tasks).await,
-            Cause::Port { string: true, .. } => self.emulate(Vec::new(), Vec::new(), shared, tasks).await,
-            Cause::Port { port, size, input, .. } => self.port(port, size, input, shared),
-            Cause::Rdmsr => self.msr(Access::Read, shared),
-            Cause::Wrmsr => self.msr(Access::Write, shared),
-            Cause::Hypercall => self.hypercall(shared),
-            _ => self.handle_simple(exit.cause, shared),
-        }
-    }
-
-    fn handle_simple(&mut self, cause: Cause, shared: &Shared) -> Result<Flow, Failure> {
-        match cause {
+            Cause::WriteCr | Cause::Port { string: true, .. } => {
+                return self.emulate(Vec::new(), Vec::new(), shared, tasks).await;
+            }
+            Cause::Port { port, size, input, .. } => return self.port(port, size, input, shared),
+            Cause::Rdmsr => return self.msr(Access::Read, shared),
+            Cause::Wrmsr => return self.msr(Access::Write, shared),
+            Cause::Hypercall => return self.hypercall(shared),
             Cause::Cpuid => self.emulate_cpuid()?,
             Cause::Hlt => {
                 self.backend.skip()?;
@@ -193,12 +188,6 @@ impl Vcpu {
                 let data = vec![reason, self.processor.into()];
                 return Ok(self.ask(ClientExit::InternalError { suberror: ERROR_UNEXPECTED, data }));
             }
-            Cause::SecondStage(_)
-            | Cause::WriteCr
-            | Cause::Port { .. }
-            | Cause::Rdmsr
-            | Cause::Wrmsr
-            | Cause::Hypercall => {}
         }
         Ok(Flow::Guest)
     }
@@ -283,7 +272,8 @@ impl Vcpu {
     fn hypercall(&mut self, shared: &Shared) -> Result<Flow, Failure> {
         let [nr, a0, a1, a2, a3] = self.gprs([Gpr::Rax, Gpr::Rbx, Gpr::Rcx, Gpr::Rdx, Gpr::Rsi])?;
         let state = self.backend.save()?;
-        let long = state.efer >> 10 & 1 != 0 && state.segments[1].rights.0 >> 13 & 1 != 0;
+        let long = Efer(state.efer).contains(Efer::LMA)
+            && state.segment(SegmentName::Cs).rights.contains(AccessRights::L);
         let asked = shared.with(self.processor, |_, rooms| rooms.hypercall_exits >> MAP_GPA_RANGE & 1 != 0);
         if state.cpl == 0 && nr == MAP_GPA_RANGE && asked {
             self.pending = Pending::Hypercall;
