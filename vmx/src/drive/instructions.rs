@@ -65,7 +65,6 @@ impl Vmx {
             I::Vmxoff => {
                 self.vmxon = None;
                 self.put_aside(cpu, ctx);
-                self.current = None;
                 Ok(Outcome::Done)
             }
             I::Vmclear { region } => self.vmclear(cpu, ctx, HostPhysical(region)),
