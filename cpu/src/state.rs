@@ -410,8 +410,8 @@ pub struct Cpu {
     pub(crate) masks_pointers: bool,
     /// Derived by [`Cpu::refresh`]: the tag of translations.
     pub(crate) tag: Tag,
-    /// [`Published::second_stage`] and [`Published::apic_access`] for which the TLB's shortcuts were made.
-    shortcuts_under: (SecondStage, Option<ApicWindow>),
+    /// For what the shortcuts in use were made, and the TLB's other ones.
+    shortcuts: [Translating; 2],
     /// CR0, CR4 and EFER, as [`Self::paging`] was last made from them.
     paging_from: Option<(Cr0, Cr4, Efer)>,
     /// Number of this processor in its machine.
@@ -424,6 +424,15 @@ pub struct Cpu {
     pub tlb: Tlb,
     /// Walks that may be met again: not state.
     pub(crate) walks: WalkMemo,
+}
+
+/// What governs translations, and which of them may be gone to directly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+struct Translating {
+    paging: Paging,
+    tag: Tag,
+    second_stage: SecondStage,
+    apic_access: Option<ApicWindow>,
 }
 
 /// The segment registers after reset, by [`SegmentName`] (SDM Vol. 3A "Processor State After Reset").
@@ -504,7 +513,7 @@ impl Cpu {
             paging: Paging::default(),
             masks_pointers: false,
             tag: Tag::default(),
-            shortcuts_under: (SecondStage::None, None),
+            shortcuts: [Translating::default(); 2],
             paging_from: None,
             index,
             model,

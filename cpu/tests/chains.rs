@@ -22,8 +22,9 @@ fn instruction(random: &mut Seeded, code: &mut Vec<u8>) {
     ];
     const EXTENDED: [u8; 8] = [0xaf, 0xb6, 0xb7, 0xbe, 0xbf, 0x40, 0x90, 0x40];
     const POINTERS: [u8; 4] = [3, 5, 6, 7];
-    let kind = draw(32);
+    let kind = draw(36);
     match kind {
+        32.. => return vector(random, code),
         0 | 1 => return code.extend([0x70 + draw(16), draw(24)]),
         2 => return code.extend([0xeb, draw(8)]),
         3 => return code.push([0x50, 0x58][usize::from(draw(2))] + draw(3)),
@@ -115,6 +116,31 @@ fn instruction(random: &mut Seeded, code: &mut Vec<u8>) {
     }
 }
 
+/// Appends an instruction on XMM registers 0 to 3: a move, arithmetic, a comparison or a conversion, mostly one that exists.
+fn vector(random: &mut Seeded, code: &mut Vec<u8>) {
+    let mut draw = |n: u64| random.choose(Site::Program, n) as u8;
+    const ANY: [u8; 12] = [0x10, 0x11, 0x58, 0x59, 0x5c, 0x5e, 0x58, 0x59, 0x5c, 0x5e, 0x5a, 0xe6];
+    const PACKED: [u8; 16] =
+        [0x28, 0x29, 0x2e, 0x2f, 0x54, 0x57, 0x6e, 0x6f, 0x7e, 0x7f, 0xd6, 0xfe, 0xef, 0xd4, 0x14, 0x62];
+    const SCALAR: [u8; 4] = [0x2a, 0x2c, 0x2d, 0x51];
+    let (prefix, opcode): (Option<u8>, u8) = match draw(3) {
+        0 => ([None, Some(0x66), Some(0xf2), Some(0xf3)][usize::from(draw(4))], ANY[usize::from(draw(12))]),
+        1 => (Some(0x66).filter(|_| draw(4) != 0), PACKED[usize::from(draw(16))]),
+        _ => (Some(0xf2 + draw(2)), SCALAR[usize::from(draw(4))]),
+    };
+    code.extend(prefix);
+    if draw(3) == 0 {
+        code.push(0x48);
+    }
+    code.extend([0x0f, opcode]);
+    let register = draw(3) << 3;
+    match draw(3) {
+        // RBX is aligned, RSI probably not.
+        0 => code.extend([0x40 | register | [3, 6][usize::from(draw(4) == 0)], draw(8) << 4]),
+        _ => code.push(0xc0 | register | draw(3)),
+    }
+}
+
 /// Ports that keep what is written, answer it with the time mixed in, and now and then have an effect.
 #[derive(Default)]
 struct Ports(u64);
@@ -163,6 +189,16 @@ fn run(seed: u64, piece: u64, ticks: u64) -> u128 {
     for n in 0..16 {
         rig.cpu().gpr[n] = DATA + 0x800 + random.choose(Site::Program, 0x8000);
     }
+    // Numbers near 1, mostly inexact; rounding to nearest or not; PE set, clear, or unmasked.
+    for n in 0..4 {
+        let fraction = random.next() & 0x000f_ffff_ffff_ffff;
+        rig.cpu().vectors.ymm[n][0] =
+            0x3fe0_0000_0000_0000 + (fraction << (n & 1)) & !0xffff_ffff | 0x3f80_1234;
+        rig.cpu().vectors.ymm[n][1] = 0x3f00_0000_3f80_0000 + (fraction & 0x00ff_0000_00ff_ffff);
+    }
+    rig.cpu().vectors.mxcsr =
+        [0x1fa0, 0x1fa0, 0x1f80, 0x3fa0, 0x0f80][random.choose(Site::Program, 5) as usize];
+    rig.cpu().gpr[3] &= !15;
     rig.cpu().gpr[4] = STACK;
     rig.cpu().gpr[1] = random.choose(Site::Program, 64);
     rig.cpu().set_rflags(RFlags(random.choose(Site::Program, 0x1000) & 0x8d5));

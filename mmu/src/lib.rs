@@ -25,7 +25,7 @@ pub mod walk;
 
 pub use digest::Digest;
 pub use memory::{Decode, LayoutError, MemoryMap, MemorySnapshot, PageKind, PhysicalMemory, Shadow, Watch};
-pub use tlb::{Bank, Lookup, Tag, Tlb};
+pub use tlb::{Bank, Key, Lookup, Tag, Tlb};
 pub use walk::{
     Access, AccessKind, EntryMemory, Ept, Npt, Paging, PagingMode, PdpteFault, SecondStage, Translation,
     WalkFault, WalkMemo, load_pdptes, look, translate, translate_guest_physical,

@@ -73,6 +73,9 @@ pub(crate) enum Repeat {
     WhileNotEqual,
 }
 
+/// A pure function of an instruction's destination and source.
+pub(crate) type Combine = fn(u128, u128) -> u128;
+
 /// A decoded instruction.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Decoded {
@@ -100,6 +103,8 @@ pub(crate) struct Decoded {
     pub(crate) keeps_mode: bool,
     /// What the engine may run instead of the handler.
     pub(crate) quick: Quick,
+    /// What the handler does with the destination and the source, where that is all.
+    pub(crate) combine: Option<Combine>,
     /// The memory operand.
     pub(crate) memory: Memory,
     /// The immediate; a branch's target relative to the instruction; or a number that tells variants of a handler apart.
@@ -202,7 +207,13 @@ pub(crate) fn resolve(
     for (n, operand) in operands.iter_mut().enumerate().take(instruction.op_count().min(3) as usize) {
         *operand = self::operand(instruction, n as u32);
     }
-    let quick = quick::quick(instruction);
+    let quick = if table::is_undefined(instruction, mode, features) {
+        Quick::None
+    } else if detail.combine.is_some() {
+        Quick::Combine
+    } else {
+        quick::quick(instruction)
+    };
     let size = detail.size.unwrap_or_else(|| operand_size(instruction, 0));
     let source_size = if instruction.op_count() > 1 { operand_size(instruction, 1) } else { size };
     Decoded {
@@ -224,6 +235,7 @@ pub(crate) fn resolve(
         locked: instruction.has_lock_prefix() || instruction.mnemonic() == iced_x86::Mnemonic::Xchg,
         keeps_mode: quick.is_near_branch(),
         quick,
+        combine: detail.combine,
         memory: memory(instruction, mode),
         immediate: detail
             .immediate

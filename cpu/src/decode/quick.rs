@@ -58,9 +58,52 @@ pub(crate) enum Quick {
     Stos,
     /// Another near branch.
     Near,
+    /// Two XMM registers combined by [`super::Decoded::combine`]. From here on all are of vector registers.
+    Combine,
+    /// MOVAPS, MOVDQA and relatives.
+    MovWhole,
+    /// MOVUPS, MOVDQU and relatives.
+    MovUnaligned,
+    /// MOVSS.
+    MovSingle,
+    /// MOVSD.
+    MovDouble,
+    /// MOVD, MOVQ.
+    MovLow,
+    Addss,
+    Addsd,
+    Addps,
+    Addpd,
+    Subss,
+    Subsd,
+    Subps,
+    Subpd,
+    Mulss,
+    Mulsd,
+    Mulps,
+    Mulpd,
+    Divss,
+    Divsd,
+    Divps,
+    Divpd,
+    /// COMISS, UCOMISS.
+    Comiss,
+    /// COMISD, UCOMISD.
+    Comisd,
+    Cvtsi2ss,
+    Cvtsi2sd,
+    Cvttss2si,
+    Cvttsd2si,
+    Cvtss2sd,
+    Cvtsd2ss,
 }
 
 impl Quick {
+    /// Of vector registers.
+    pub(crate) const fn is_vector(self) -> bool {
+        self as u8 >= Self::Combine as u8
+    }
+
     /// A near branch: it changes nothing but RIP, RCX and the stack.
     pub(crate) const fn is_near_branch(self) -> bool {
         use Quick as Q;
@@ -125,6 +168,37 @@ pub(super) fn quick(instruction: &Instruction) -> Quick {
         M::Ret => Quick::Ret,
         M::In => Quick::In,
         M::Out => Quick::Out,
+        M::Movaps | M::Movapd | M::Movdqa | M::Movntps | M::Movntpd | M::Movntdq | M::Movntdqa => {
+            Quick::MovWhole
+        }
+        M::Movups | M::Movupd | M::Movdqu | M::Lddqu => Quick::MovUnaligned,
+        M::Movss => Quick::MovSingle,
+        M::Movsd => Quick::MovDouble,
+        M::Movd | M::Movq => Quick::MovLow,
+        M::Addss => Quick::Addss,
+        M::Addsd => Quick::Addsd,
+        M::Addps => Quick::Addps,
+        M::Addpd => Quick::Addpd,
+        M::Subss => Quick::Subss,
+        M::Subsd => Quick::Subsd,
+        M::Subps => Quick::Subps,
+        M::Subpd => Quick::Subpd,
+        M::Mulss => Quick::Mulss,
+        M::Mulsd => Quick::Mulsd,
+        M::Mulps => Quick::Mulps,
+        M::Mulpd => Quick::Mulpd,
+        M::Divss => Quick::Divss,
+        M::Divsd => Quick::Divsd,
+        M::Divps => Quick::Divps,
+        M::Divpd => Quick::Divpd,
+        M::Comiss | M::Ucomiss => Quick::Comiss,
+        M::Comisd | M::Ucomisd => Quick::Comisd,
+        M::Cvtsi2ss => Quick::Cvtsi2ss,
+        M::Cvtsi2sd => Quick::Cvtsi2sd,
+        M::Cvttss2si => Quick::Cvttss2si,
+        M::Cvttsd2si => Quick::Cvttsd2si,
+        M::Cvtss2sd => Quick::Cvtss2sd,
+        M::Cvtsd2ss => Quick::Cvtsd2ss,
         M::Loop | M::Loope | M::Loopne | M::Jcxz | M::Jecxz | M::Jrcxz => Quick::Near,
         _ if instruction.is_jcc_short_or_near() => Quick::Jcc,
         _ if instruction.condition_code() == iced_x86::ConditionCode::None => Quick::None,

@@ -1,6 +1,6 @@
 //! From mnemonic to semantic function: the table of what this engine executes.
 
-use super::{CodeMode, extended};
+use super::{CodeMode, Combine, extended};
 use crate::execute::{
     Handler, alu, bits, cet, control, data, decimal, descriptors, extension, frame, inspect, multiply, ports,
     registers, segments, shift, smm, string, system, transfer, wait,
@@ -17,6 +17,8 @@ pub(super) struct Detail {
     /// Tells variants of a handler apart.
     pub(super) immediate: Option<u64>,
     pub(super) extension: Option<Opcode>,
+    /// What the handler does with the operands, where that is all.
+    pub(super) combine: Option<Combine>,
     /// A string instruction: REP prefixes count.
     pub(super) string: bool,
     /// Nothing may follow in a block.
@@ -43,12 +45,23 @@ pub(super) fn sized((handler, detail): Row, size: u8) -> Row {
     (handler, Detail { size: Some(size), ..detail })
 }
 
+/// A row whose handler is [`Exec::packed`](crate::execute::Exec::packed) with `combine`.
+pub(super) fn combined(handler: Handler, combine: Combine) -> Row {
+    (handler, Detail { combine: Some(combine), ..Detail::default() })
+}
+
 fn string(handler: Handler, size: u8) -> Row {
     (handler, Detail { size: Some(size), string: true, ..Detail::default() })
 }
 
 fn of_extension(handler: Handler, opcode: Opcode) -> Row {
     (handler, Detail { extension: Some(opcode), ends_block: true, ..Detail::default() })
+}
+
+/// The same of an instruction that changes nothing that others depend on.
+fn amid_block(handler: Handler, opcode: Opcode) -> Row {
+    let (handler, detail) = of_extension(handler, opcode);
+    (handler, Detail { ends_block: false, ..detail })
 }
 
 /// LOOP, JCXZ and relatives: the size of their counter, which is the address size.
@@ -100,12 +113,16 @@ fn stack_size(instruction: &Instruction) -> u8 {
     instruction.stack_pointer_increment().unsigned_abs() as u8
 }
 
+/// Whether a processor with `features` has no such instruction.
+pub(super) fn is_undefined(instruction: &Instruction, mode: CodeMode, features: &FeatureSet) -> bool {
+    instruction.is_invalid()
+        || mode.amd && extended::is_undefined_on_amd(instruction)
+        || instruction.cpuid_features().iter().any(|needed| lacks(*needed, features))
+}
+
 /// The semantics of `instruction` on a processor with `features`.
 pub(super) fn handler(instruction: &Instruction, mode: CodeMode, features: &FeatureSet) -> Row {
-    if instruction.is_invalid() || mode.amd && extended::is_undefined_on_amd(instruction) {
-        return end(control::undefined);
-    }
-    if instruction.cpuid_features().iter().any(|needed| lacks(*needed, features)) {
+    if is_undefined(instruction, mode, features) {
         return match instruction.mnemonic() {
             // Without their features these are older instructions with an ignored prefix.
             M::Tzcnt => row(bits::bsf),
@@ -506,8 +523,8 @@ fn privileged(i: &Instruction) -> Option<Row> {
         M::Vmclear => of_extension(extension::vmx_pointer, Opcode::Vmclear),
         M::Vmptrld => of_extension(extension::vmx_pointer, Opcode::Vmptrld),
         M::Vmptrst => of_extension(extension::vmx_pointer, Opcode::Vmptrst),
-        M::Vmread => of_extension(extension::vmread, Opcode::Vmread),
-        M::Vmwrite => of_extension(extension::vmwrite, Opcode::Vmwrite),
+        M::Vmread => amid_block(extension::vmread, Opcode::Vmread),
+        M::Vmwrite => amid_block(extension::vmwrite, Opcode::Vmwrite),
         M::Vmxoff => of_extension(extension::vmx_plain, Opcode::Vmxoff),
         M::Vmlaunch => of_extension(extension::vmx_plain, Opcode::Vmlaunch),
         M::Vmresume => of_extension(extension::vmx_plain, Opcode::Vmresume),

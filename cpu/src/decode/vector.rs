@@ -1,7 +1,7 @@
 //! From mnemonic to semantic function: MMX, SSE to SSE4.2, AES, SHA. A row joins a shape (how operands move) to a pure function.
 
 use super::Decoded;
-use super::table::{Row, end, row, sized};
+use super::table::{Row, combined, end, row, sized};
 use crate::execute::save::{fxsave, xsave};
 use crate::execute::simd::conversion::{self, INTEGER};
 use crate::execute::simd::float::{self, ADD, DIV, MUL, SUB};
@@ -13,7 +13,7 @@ use iced_x86::{Code, Instruction, Mnemonic as M};
 macro_rules! packed {
     ($f:expr) => {{
         let handler: Handler = |x: &mut Exec<'_, '_>, op: &Decoded| x.packed(op, $f);
-        row(handler)
+        combined(handler, $f)
     }};
 }
 

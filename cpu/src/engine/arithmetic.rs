@@ -3,8 +3,9 @@
 //! The status flags are left to be computed when somebody asks: a result and its carries say everything. The formulas of the
 //! carries are those of [`crate::execute::flags`], over all bits at once.
 
-use super::moves::ANY;
+use super::moves::{ANY, low, widen};
 use super::{Op, general, go_on};
+use crate::Cpu;
 use crate::execute::Exec;
 use crate::execute::flags::sign_extend;
 use rootmode_arch::Gpr;
@@ -27,8 +28,8 @@ const fn carries<const N: usize>(all: u64) -> u64 {
 
 /// Computes `K` of `N`-byte operands; with `F`, leaves its flags.
 #[inline(always)]
-fn compute<const K: u8, const N: usize, const F: bool>(x: &mut Exec<'_, '_>, a: u64, b: u64) -> u64 {
-    let carry = if K == ADC || K == SBB { u64::from(x.cpu.carry()) } else { 0 };
+pub(super) fn compute<const K: u8, const N: usize, const F: bool>(cpu: &mut Cpu, a: u64, b: u64) -> u64 {
+    let carry = if K == ADC || K == SBB { u64::from(cpu.carry()) } else { 0 };
     let result = match K {
         ADD | ADC => a.wrapping_add(b).wrapping_add(carry),
         SUB | SBB | CMP => a.wrapping_sub(b).wrapping_sub(carry),
@@ -42,7 +43,7 @@ fn compute<const K: u8, const N: usize, const F: bool>(x: &mut Exec<'_, '_>, a: 
             SUB | SBB | CMP => !a & b | (!a | b) & result,
             _ => 0,
         };
-        x.cpu.set_pending_status(sign_extend(result, N as u8), carries::<N>(all));
+        cpu.set_pending_status(sign_extend(result, N as u8), carries::<N>(all));
     }
     result
 }
@@ -54,7 +55,7 @@ pub(super) fn rr<const K: u8, const N: usize, const F: bool>(
     behind: &[Op],
 ) -> u32 {
     let (a, b) = (x.gpr(op.a), x.gpr(op.b));
-    let result = compute::<K, N, F>(x, a, b);
+    let result = compute::<K, N, F>(x.cpu, a, b);
     if K < CMP {
         x.set::<N>(op.a, result);
     }
@@ -68,7 +69,7 @@ pub(super) fn ri<const K: u8, const N: usize, const F: bool>(
     behind: &[Op],
 ) -> u32 {
     let a = x.gpr(op.a);
-    let result = compute::<K, N, F>(x, a, op.immediate);
+    let result = compute::<K, N, F>(x.cpu, a, op.immediate);
     if K < CMP {
         x.set::<N>(op.a, result);
     }
@@ -78,7 +79,7 @@ pub(super) fn ri<const K: u8, const N: usize, const F: bool>(
 /// AH, CH, DH or BH, immediate.
 pub(super) fn hi<const K: u8, const F: bool>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
     let register = x.gpr(op.a);
-    let result = compute::<K, 1, F>(x, register >> 8, op.immediate);
+    let result = compute::<K, 1, F>(x.cpu, register >> 8, op.immediate);
     if K < CMP {
         x.set::<2>(op.a, register & 0xff | (result & 0xff) << 8);
     }
@@ -94,7 +95,7 @@ pub(super) fn rm<const K: u8, const N: usize, const A: u8>(
     let linear = x.quick_address::<A>(op);
     let Some(b) = x.quick_load::<N>(linear) else { return general(x, op, behind) };
     let a = x.gpr(op.a);
-    let result = compute::<K, N, true>(x, a, b);
+    let result = compute::<K, N, true>(x.cpu, a, b);
     if K < CMP {
         x.set::<N>(op.a, result);
     }
@@ -111,31 +112,26 @@ pub(super) fn mr<const K: u8, const N: usize, const A: u8, const I: bool>(
     let b = if I { op.immediate } else { x.gpr(op.b) };
     if K >= CMP {
         let Some(a) = x.quick_load::<N>(linear) else { return general(x, op, behind) };
-        compute::<K, N, true>(x, a, b);
+        compute::<K, N, true>(x.cpu, a, b);
         return go_on(x, behind);
     }
     let Some(place) = x.quick_place::<N>(linear) else { return general(x, op, behind) };
-    let Some(a) = x.load_place::<N>(place) else { return general(x, op, behind) };
-    // The store may hand over, so the flags come after it.
-    let result = compute::<K, N, false>(x, a, b);
-    if !x.store_place::<N>(place, result) {
-        return general(x, op, behind);
-    }
-    compute::<K, N, true>(x, a, b);
+    let Some(bytes) = x.ctx.memory.open_at::<N>(place) else { return general(x, op, behind) };
+    *bytes = low(compute::<K, N, true>(x.cpu, widen(*bytes), b));
     go_on(x, behind)
 }
 
 /// Computes INC (`D` false) or DEC; with `F`, leaves its flags: CF stays.
 #[inline(always)]
-fn step_value<const N: usize, const D: bool, const F: bool>(x: &mut Exec<'_, '_>, a: u64) -> u64 {
+pub(super) fn step_value<const N: usize, const D: bool, const F: bool>(cpu: &mut Cpu, a: u64) -> u64 {
     let result = if D { a.wrapping_sub(1) } else { a.wrapping_add(1) };
     if F {
         let all = if D { !a & (1 | result) | result & 1 } else { a & 1 | (a | 1) & !result };
         let carries = carries::<N>(all);
-        let carry = x.cpu.carry();
+        let carry = cpu.carry();
         let overflow = (carries ^ carries << 1) >> 63 != 0;
-        x.cpu.set_pending_status(sign_extend(result, N as u8), carries);
-        x.cpu.set_carry_overflow(carry, overflow);
+        cpu.set_pending_status(sign_extend(result, N as u8), carries);
+        cpu.set_carry_overflow(carry, overflow);
     }
     result
 }
@@ -147,7 +143,7 @@ pub(super) fn step<const N: usize, const D: bool, const F: bool>(
     behind: &[Op],
 ) -> u32 {
     let a = x.gpr(op.a);
-    let result = step_value::<N, D, F>(x, a);
+    let result = step_value::<N, D, F>(x.cpu, a);
     x.set::<N>(op.a, result);
     go_on(x, behind)
 }
@@ -160,20 +156,15 @@ pub(super) fn step_memory<const N: usize, const D: bool, const A: u8>(
 ) -> u32 {
     let linear = x.quick_address::<A>(op);
     let Some(place) = x.quick_place::<N>(linear) else { return general(x, op, behind) };
-    let Some(a) = x.load_place::<N>(place) else { return general(x, op, behind) };
-    // The store may hand over, so the flags come after it.
-    let result = step_value::<N, D, false>(x, a);
-    if !x.store_place::<N>(place, result) {
-        return general(x, op, behind);
-    }
-    step_value::<N, D, true>(x, a);
+    let Some(bytes) = x.ctx.memory.open_at::<N>(place) else { return general(x, op, behind) };
+    *bytes = low(step_value::<N, D, true>(x.cpu, widen(*bytes)));
     go_on(x, behind)
 }
 
 /// NEG register.
 pub(super) fn neg<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
     let a = x.gpr(op.a);
-    let result = compute::<SUB, N, true>(x, 0, a);
+    let result = compute::<SUB, N, true>(x.cpu, 0, a);
     x.set::<N>(op.a, result);
     go_on(x, behind)
 }

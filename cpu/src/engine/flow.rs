@@ -1,7 +1,8 @@
 //! Quick forms of near branches. RIP moves to the target; within a page the next block is linked.
 
+use super::arithmetic::{CMP, compute, step_value};
 use super::moves::{ANY, narrow};
-use super::{LEAVE, Op, dispatch, enter, find, general};
+use super::{Call, LEAVE, Op, dispatch, enter, enter_known, find, general};
 use crate::execute::Exec;
 use rootmode_arch::{Gpr, Linear};
 
@@ -13,7 +14,7 @@ fn take(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
         return take_unlinked(x, op, behind);
     }
     x.cpu.rip = x.cpu.rip.wrapping_add(op.immediate) & op.mask;
-    enter(x, to)
+    enter_known(x, to, op.taken_rest.get())
 }
 
 #[inline(never)]
@@ -34,7 +35,7 @@ fn fall(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
         return lead_out(x, behind, false, target);
     }
     x.cpu.rip = target;
-    enter(x, to)
+    enter_known(x, to, op.next_rest.get())
 }
 
 /// Goes on at `target`, and links the branch before `behind` with the block there if it can.
@@ -65,8 +66,42 @@ pub(super) fn jmp(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
 }
 
 /// Jcc.
+#[inline(always)]
 pub(super) fn jcc<const C: u8>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
     if x.cpu.holds(C) { take(x, op, behind) } else { fall(x, op, behind) }
+}
+
+/// What the operation before a Jcc left decides it: the two are one. `behind` begins with the Jcc.
+#[inline(always)]
+fn decided<const C: u8>(x: &mut Exec<'_, '_>, behind: &[Op]) -> u32 {
+    let Some((op, behind)) = behind.split_first() else { return LEAVE };
+    jcc::<C>(x, op, behind)
+}
+
+/// ADD, AND, SUB, CMP, TEST register with register or (`I`) immediate, and Jcc.
+pub(super) fn compute_jcc<const K: u8, const N: usize, const I: bool, const C: u8>(
+    x: &mut Exec<'_, '_>,
+    op: &Op,
+    behind: &[Op],
+) -> u32 {
+    let (a, b) = (x.gpr(op.a), if I { op.immediate } else { x.gpr(op.b) });
+    let result = compute::<K, N, true>(x.cpu, a, b);
+    if K < CMP {
+        x.set::<N>(op.a, result);
+    }
+    decided::<C>(x, behind)
+}
+
+/// INC, DEC register, and Jcc.
+pub(super) fn step_jcc<const N: usize, const D: bool, const C: u8>(
+    x: &mut Exec<'_, '_>,
+    op: &Op,
+    behind: &[Op],
+) -> u32 {
+    let a = x.gpr(op.a);
+    let result = step_value::<N, D, true>(x.cpu, a);
+    x.set::<N>(op.a, result);
+    decided::<C>(x, behind)
 }
 
 /// CALL rel: `N` bytes are pushed.
@@ -81,7 +116,7 @@ pub(super) fn call<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op])
         return lead_out(x, behind, true, target);
     }
     x.cpu.rip = target;
-    enter(x, to)
+    enter_known(x, to, op.taken_rest.get())
 }
 
 /// CALL register.
@@ -117,20 +152,19 @@ pub(super) fn ret<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) 
     let above = pointer.wrapping_add(N as u64).wrapping_add(op.immediate) & narrow::<N>();
     let call = x.run.returns.pop(target);
     if let Some(call) = call
-        && let Some(caller) = x.run.ops.get(call as usize)
-        && caller.next.get() != LEAVE
+        && call.to != LEAVE
     {
         // A block behind a call that was linked with it lies in the call's own page.
         x.cpu.gpr[Gpr::Rsp as usize] = above;
         x.cpu.rip = target;
-        return enter(x, caller.next.get());
+        return enter_known(x, call.to, call.rest);
     }
     if !x.is_plain_target(target) {
         return general(x, op, behind);
     }
     x.cpu.gpr[Gpr::Rsp as usize] = above;
     x.cpu.rip = target;
-    come_back(x, call)
+    come_back(x, call.map(|call| call.at))
 }
 
 /// Goes on at RIP, behind the instruction `call` if that is known.
@@ -162,7 +196,8 @@ fn push_return<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> 
     let pushed = x.store_place::<N>(place, next);
     if pushed {
         x.cpu.gpr[Gpr::Rsp as usize] = pointer;
-        x.run.returns.push(next, x.run.before(behind));
+        let (to, rest) = (op.next.get(), op.next_rest.get());
+        x.run.returns.push(Call { rip: next, to, rest, at: x.run.before(behind) });
     }
     pushed
 }

@@ -15,17 +15,18 @@ mod moves;
 mod ports;
 mod select;
 mod store;
+mod vector;
 
 pub(crate) use store::{Mode, Store};
 
 use crate::Cpu;
-use crate::decode::Decoded;
+use crate::decode::{Combine, Decoded};
 use crate::execute::{Exec, Flow};
 use crate::fault::{Fault, Result};
 use crate::state::Attention;
 use rootmode_arch::Linear;
 use rootmode_arch::record::Stop;
-use rootmode_mmu::Bank;
+use rootmode_mmu::{Bank, Key};
 use std::cell::Cell;
 use store::Jump;
 
@@ -45,12 +46,17 @@ pub(crate) struct Op {
     displacement: u64,
     /// Immediate operand; target of a branch relative to the block's start.
     immediate: u64,
+    /// What a packed operation does with its operands.
+    combine: Option<Combine>,
     /// Width of addresses, or of RIP.
     mask: u64,
     /// Where [`flow`] goes on when a branch is taken; [`LEAVE`] if that is not known yet.
     taken: Cell<u32>,
     /// Where it goes on otherwise.
     next: Cell<u32>,
+    /// [`Self::rest`] of the two.
+    taken_rest: Cell<u16>,
+    next_rest: Cell<u16>,
     /// Bytes from the block's start to the instruction.
     offset: u16,
     /// Bytes from the block's start to the next instruction.
@@ -88,6 +94,8 @@ pub(crate) struct Running<'a> {
     pages: &'a [usize],
     code_writes: u64,
     bank: Bank,
+    /// The TLB's key for `bank`.
+    key: Key,
     code_bank: Bank,
     mode: Mode,
 }
@@ -107,6 +115,7 @@ impl Running<'_> {
         pages: &[],
         code_writes: 0,
         bank: Bank::Supervisor,
+        key: Key::NONE,
         code_bank: Bank::Supervisor,
         mode: Mode::NONE,
     };
@@ -154,14 +163,29 @@ impl Running<'_> {
 fn link(ops: &[Op], pages: &[usize], from: u32, taken: bool, to: u32) -> bool {
     let same = pages.get(from as usize) == pages.get(to as usize);
     let Some(op) = ops.get(from as usize).filter(|_| same) else { return false };
-    (if taken { &op.taken } else { &op.next }).set(to);
+    let Some(target) = ops.get(to as usize) else { return false };
+    let (link, rest) = if taken { (&op.taken, &op.taken_rest) } else { (&op.next, &op.next_rest) };
+    link.set(to);
+    rest.set(target.rest);
     true
 }
 
-/// Calls of a chain that have not returned: where each will return to, and which operation it is. What a return finds here is
-/// true because stores to code end the chain, and whatever drops the translation of code forgets all calls.
+/// A call of a chain.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Call {
+    /// Where it will return to.
+    rip: u64,
+    /// The block there, [`LEAVE`] if that was not known, and how many instructions it has.
+    to: u32,
+    rest: u16,
+    /// Which operation it is.
+    at: u32,
+}
+
+/// Calls of a chain that have not returned. What a return finds here is true because stores to code end the chain, and whatever
+/// drops the translation of code forgets all calls.
 pub(crate) struct Returns<'a> {
-    ring: &'a [Cell<(u64, u32)>],
+    ring: &'a [Cell<Call>],
     depth: u32,
 }
 
@@ -171,11 +195,10 @@ const RETURNS: usize = 16;
 impl Returns<'_> {
     const NONE: Returns<'static> = Returns { ring: &[], depth: 0 };
 
-    /// The call at `call` will return to `rip`.
     #[inline(always)]
-    fn push(&mut self, rip: u64, call: u32) {
+    fn push(&mut self, call: Call) {
         if let Some(place) = self.ring.get(self.depth as usize % RETURNS) {
-            place.set((rip, call));
+            place.set(call);
             self.depth = self.depth.wrapping_add(1);
         }
     }
@@ -187,10 +210,10 @@ impl Returns<'_> {
 
     /// The call that returns to `rip` now, if it is known.
     #[inline(always)]
-    fn pop(&mut self, rip: u64) -> Option<u32> {
+    fn pop(&mut self, rip: u64) -> Option<Call> {
         self.depth = self.depth.checked_sub(1)?;
-        let (expected, call) = self.ring.get(self.depth as usize % RETURNS)?.get();
-        (expected == rip).then_some(call)
+        let call = self.ring.get(self.depth as usize % RETURNS)?.get();
+        (call.rip == rip).then_some(call)
     }
 }
 
@@ -218,11 +241,17 @@ fn go_on(x: &mut Exec<'_, '_>, behind: &[Op]) -> u32 {
 fn enter(x: &mut Exec<'_, '_>, first: u32) -> u32 {
     let ops = x.run.ops;
     let Some(op) = ops.get(first as usize) else { return LEAVE };
-    let rest = i64::from(op.rest);
-    if x.run.left < rest {
+    enter_known(x, first, op.rest)
+}
+
+/// Enters the block at `first` of `rest` instructions, if all of it fits into what is left.
+#[inline(always)]
+fn enter_known(x: &mut Exec<'_, '_>, first: u32, rest: u16) -> u32 {
+    let left = x.run.left - i64::from(rest);
+    if left < 0 {
         return LEAVE;
     }
-    x.run.left -= rest;
+    x.run.left = left;
     first
 }
 
@@ -357,6 +386,7 @@ fn go_elsewhere(x: &mut Exec<'_, '_>, keeps_mode: bool) -> u32 {
     if x.cpu.tlb.code_lost() {
         // This page is there, others may not be.
         x.run.returns.forget();
+        x.run.key = x.cpu.tlb.key(x.run.bank);
         x.cpu.tlb.code_kept();
     }
     let at = enter(x, first);

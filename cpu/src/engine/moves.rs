@@ -43,27 +43,28 @@ impl Exec<'_, '_> {
     /// Where in RAM `N` bytes may be read. `None`: not without the semantic function.
     #[inline(always)]
     pub(super) fn quick_load<const N: usize>(&self, linear: u64) -> Option<u64> {
-        let place = self.cpu.tlb.quick_read(self.run.bank, Linear(linear), N)?;
+        let place = self.quick_from::<N>(linear)?;
         Some(widen(self.ctx.memory.load_at::<N>(place)?))
+    }
+
+    /// Where in RAM `N` bytes may be read.
+    #[inline(always)]
+    pub(super) fn quick_from<const N: usize>(&self, linear: u64) -> Option<usize> {
+        debug_assert_eq!(self.run.key, self.cpu.tlb.key(self.run.bank));
+        self.cpu.tlb.quick_read(self.run.key, Linear(linear), N)
     }
 
     /// Where in RAM `N` bytes may be written.
     #[inline(always)]
     pub(super) fn quick_place<const N: usize>(&self, linear: u64) -> Option<usize> {
-        self.cpu.tlb.quick_write(self.run.bank, Linear(linear), N)
-    }
-
-    /// Reads the `N` bytes at `place`.
-    #[inline(always)]
-    pub(super) fn load_place<const N: usize>(&self, place: usize) -> Option<u64> {
-        Some(widen(self.ctx.memory.load_at::<N>(place)?))
+        debug_assert_eq!(self.run.key, self.cpu.tlb.key(self.run.bank));
+        self.cpu.tlb.quick_write(self.run.key, Linear(linear), N)
     }
 
     /// Stores the low `N` bytes of `value`. False: nothing happened.
     #[inline(always)]
     pub(super) fn store_place<const N: usize>(&mut self, place: usize, value: u64) -> bool {
-        let bytes = value.to_le_bytes();
-        bytes.first_chunk::<N>().is_some_and(|bytes| self.ctx.memory.store_at::<N>(place, *bytes))
+        self.ctx.memory.store_at::<N>(place, low(value))
     }
 
     /// Writes the low `N` bytes of a register; 32-bit writes clear the upper half.
@@ -85,11 +86,20 @@ impl Exec<'_, '_> {
     }
 }
 
+/// The number of `N` bytes.
 #[inline(always)]
-fn widen<const N: usize>(bytes: [u8; N]) -> u64 {
+pub(super) fn widen<const N: usize>(bytes: [u8; N]) -> u64 {
     let mut all = [0; 8];
     all[..N].copy_from_slice(&bytes);
     u64::from_le_bytes(all)
+}
+
+/// The low `N` bytes of `value`.
+#[inline(always)]
+pub(super) fn low<const N: usize>(value: u64) -> [u8; N] {
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(&value.to_le_bytes()[..N]);
+    bytes
 }
 
 /// MOV, MOVZX register, register: `S` bytes into `N`.
@@ -191,6 +201,42 @@ pub(super) fn pop<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) 
     x.cpu.gpr[Gpr::Rsp as usize] = pointer.wrapping_add(N as u64) & narrow::<N>();
     x.set::<N>(op.a, value);
     go_on(x, behind)
+}
+
+/// `K` PUSHes of registers other than RSP, of 8 bytes each: `N` together.
+pub(super) fn pushes<const K: usize, const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
+    let pointer = x.gpr(Gpr::Rsp as u8).wrapping_sub(N as u64);
+    if let Some((others, behind)) = behind.split_at_checked(K - 1)
+        && let Some(place) = x.quick_place::<N>(pointer)
+        && let Some(bytes) = x.ctx.memory.open_at::<N>(place)
+    {
+        let (gpr, slots) = (&mut x.cpu.gpr, bytes.as_chunks_mut().0);
+        slots[K - 1] = gpr[op.b as usize & 15].to_le_bytes();
+        for n in 1..K {
+            slots[K - 1 - n] = gpr[others[n - 1].b as usize & 15].to_le_bytes();
+        }
+        gpr[Gpr::Rsp as usize] = pointer;
+        return go_on(x, behind);
+    }
+    push::<8>(x, op, behind)
+}
+
+/// `K` POPs of registers other than RSP, of 8 bytes each: `N` together.
+pub(super) fn pops<const K: usize, const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
+    let pointer = x.gpr(Gpr::Rsp as u8);
+    if let Some((others, behind)) = behind.split_at_checked(K - 1)
+        && let Some(place) = x.quick_from::<N>(pointer)
+        && let Some(bytes) = x.ctx.memory.load_at::<N>(place)
+    {
+        let (gpr, slots) = (&mut x.cpu.gpr, bytes.as_chunks().0);
+        gpr[op.a as usize & 15] = u64::from_le_bytes(slots[0]);
+        for n in 1..K {
+            gpr[others[n - 1].a as usize & 15] = u64::from_le_bytes(slots[n]);
+        }
+        gpr[Gpr::Rsp as usize] = pointer.wrapping_add(N as u64);
+        return go_on(x, behind);
+    }
+    pop::<8>(x, op, behind)
 }
 
 /// Addresses of `N` bytes.

@@ -1,18 +1,20 @@
 //! Chooses the quick form of each instruction of a block, if it has one.
 
+mod joined;
+
 use super::arithmetic::{
     self, ADC, ADD, AND, BT, BTC, BTR, BTS, CMP, OR, SAR, SBB, SHL, SHR, SUB, TEST, XOR,
 };
 use super::liveness::{FlagUse, needed};
 use super::moves::{self, ANY, BASE, INDEXED, by_address};
-use super::{LEAVE, Mode, Op, Run, flow, general, ports};
+use super::{LEAVE, Mode, Op, Run, flow, general, ports, vector};
 use crate::decode::{Decoded, NO_REGISTER, Operand, Quick, RIP_BASE};
 use crate::execute::flags::STATUS;
 use rootmode_arch::SegmentName;
 use std::cell::Cell;
 
 /// A quick form: its code when its flags are needed and when they are not, and what it does to them.
-struct Form {
+pub(super) struct Form {
     run: Run,
     without_flags: Run,
     flags: FlagUse,
@@ -28,8 +30,11 @@ pub(super) fn operations(block: &[Decoded], mode: Mode) -> Vec<Op> {
     for (at, (decoded, form)) in block.iter().zip(&forms).enumerate() {
         let run = match form {
             None => general as Run,
-            Some(form) if needed[at] => form.run,
-            Some(form) => form.without_flags,
+            Some(form) => match joined::joined(&block[at..], mode) {
+                Some(run) => run,
+                None if needed[at] => form.run,
+                None => form.without_flags,
+            },
         };
         operations.push(operation(decoded, run, offset, block.len() - at, mode));
         offset += u16::from(decoded.current.length);
@@ -50,7 +55,7 @@ fn operation(decoded: &Decoded, run: Run, offset: u16, rest: usize, mode: Mode) 
     let narrow = |bytes: u8| u64::MAX >> (64 - 8 * u32::from(bytes));
     let relative = |value: u64| value.wrapping_add(u64::from(offset));
     let number = |operand: Operand| match operand {
-        Operand::Register(n) | Operand::High(n) => n,
+        Operand::Register(n) | Operand::High(n) | Operand::Xmm(n) => n,
         _ => NO_REGISTER,
     };
     let has_base = matches!(memory.segment, SegmentName::Fs | SegmentName::Gs);
@@ -63,14 +68,17 @@ fn operation(decoded: &Decoded, run: Run, offset: u16, rest: usize, mode: Mode) 
             memory.displacement
         },
         immediate: if is_branch { relative(decoded.immediate) } else { decoded.immediate },
+        combine: decoded.combine,
         mask: if flow { rip_mask(mode) } else { narrow(memory.address_size) },
         taken: Cell::new(LEAVE),
         next: Cell::new(LEAVE),
+        taken_rest: Cell::new(0),
+        next_rest: Cell::new(0),
         offset,
         end: offset + u16::from(decoded.current.length),
         rest: rest as u16,
         a: number(decoded.operands[0]),
-        b: number(if matches!(decoded.operands[1], Operand::Register(_) | Operand::High(_)) {
+        b: number(if number(decoded.operands[1]) != NO_REGISTER {
             decoded.operands[1]
         } else {
             decoded.operands[0]
@@ -157,7 +165,7 @@ macro_rules! by_condition {
 }
 
 /// How the address of the memory operand is made. `None`: through a segment that needs more than its base.
-fn address(decoded: &Decoded, mode: Mode) -> Option<u8> {
+pub(super) fn address(decoded: &Decoded, mode: Mode) -> Option<u8> {
     let memory = &decoded.memory;
     let based = matches!(memory.segment, SegmentName::Fs | SegmentName::Gs);
     // Through CS nothing may be written, flat or not.
@@ -173,13 +181,13 @@ fn address(decoded: &Decoded, mode: Mode) -> Option<u8> {
     })
 }
 
-fn plain(run: Run, flags: FlagUse) -> Option<Form> {
+pub(super) fn plain(run: Run, flags: FlagUse) -> Option<Form> {
     Some(Form { run, without_flags: run, flags })
 }
 
 /// A form that may fault or hand over, and replaces all status flags.
 const TOUCHES_MEMORY: FlagUse = FlagUse { observable: true, ..FlagUse::ALL };
-const MOVES_MEMORY: FlagUse = FlagUse { observable: true, ..FlagUse::NONE };
+pub(super) const MOVES_MEMORY: FlagUse = FlagUse { observable: true, ..FlagUse::NONE };
 
 fn form(decoded: &Decoded, mode: Mode) -> Option<Form> {
     use Operand::{High, Immediate, Memory, Register};
@@ -318,6 +326,7 @@ fn form(decoded: &Decoded, mode: Mode) -> Option<Form> {
             // An access may end the chain, where all flags can be seen.
             plain(run, MOVES_MEMORY)
         }
+        kind if kind.is_vector() => vector::form(decoded, mode),
         kind => {
             let way = || address(decoded, mode);
             let run = match operands {
@@ -529,7 +538,7 @@ fn bit(decoded: &Decoded) -> Option<Form> {
 }
 
 /// Near branches as wide as RIP is.
-fn branch(decoded: &Decoded, mode: Mode) -> Option<Form> {
+pub(super) fn branch(decoded: &Decoded, mode: Mode) -> Option<Form> {
     let wide = mode.is_64_bit();
     if !mode.is_flat() || decoded.size != if wide { 8 } else { 4 } {
         return None;

@@ -4,7 +4,7 @@
 //! page's code version, and a block of another version is never entered: the store's look-ups compare versions, and links
 //! between blocks (within one page only, so that no translation lies between them) are cut whenever any code was written.
 
-use super::{LEAVE, Op, RETURNS, select};
+use super::{Call, LEAVE, Op, RETURNS, select};
 use crate::Cpu;
 use crate::decode::{CodeMode, Decoded, decode, resolve};
 use rootmode_arch::{AccessRights, HostPhysical, Linear, SegmentName};
@@ -128,7 +128,7 @@ pub(crate) struct Store {
     jumped: Vec<u16>,
     linked: Vec<u32>,
     /// Room for a chain's open calls.
-    returns: [Cell<(u64, u32)>; RETURNS],
+    returns: [Cell<Call>; RETURNS],
     crossings: [Option<Crossing>; CROSSINGS],
     code_writes: u64,
     /// How often the store was emptied: numbers of operations mean something until then.
@@ -157,6 +157,7 @@ impl Store {
             pages: &self.pages,
             code_writes: self.code_writes,
             bank: cpu.bank(),
+            key: cpu.tlb.key(cpu.bank()),
             code_bank: cpu.code_bank(),
             mode,
         }

@@ -67,11 +67,11 @@ impl Exec<'_, '_> {
     /// Reads through a shortcut. `None`: there is none.
     #[inline]
     fn read_quickly(&self, linear: Linear, size: u8, access: Access) -> Option<u64> {
-        let (bank, bytes) = (self.bank_of(access), usize::from(size));
+        let (key, bytes) = (self.cpu.tlb.key(self.bank_of(access)), usize::from(size));
         let place = match access.kind {
-            AccessKind::Read => self.cpu.tlb.quick_read(bank, linear, bytes)?,
+            AccessKind::Read => self.cpu.tlb.quick_read(key, linear, bytes)?,
             // A read-modify-write reads what it may write.
-            AccessKind::Write => self.cpu.tlb.quick_write(bank, linear, bytes)?,
+            AccessKind::Write => self.cpu.tlb.quick_write(key, linear, bytes)?,
             _ => return None,
         };
         let memory = &*self.ctx.memory;
@@ -90,8 +90,8 @@ impl Exec<'_, '_> {
         if access.kind != AccessKind::Write {
             return false;
         }
-        let bank = self.bank_of(access);
-        let Some(place) = self.cpu.tlb.quick_write(bank, linear, usize::from(size)) else { return false };
+        let key = self.cpu.tlb.key(self.bank_of(access));
+        let Some(place) = self.cpu.tlb.quick_write(key, linear, usize::from(size)) else { return false };
         let memory = &mut *self.ctx.memory;
         match size {
             1 => memory.store_at(place, (value as u8).to_le_bytes()),

@@ -51,8 +51,8 @@ impl Exec<'_, '_> {
         let Ok(to) = self.string_address(op, Gpr::Rdi, SegmentName::Es, AccessKind::Write) else { return 0 };
         let inside = |linear: Linear| (4096 - linear.page_offset()) / size;
         let mut count = most.min(left.saturating_sub(1)).min(inside(to));
-        let bank = self.run.bank();
-        let Some(to) = self.cpu.tlb.quick_write(bank, to, op.size.into()).filter(|_| count != 0) else {
+        let key = self.cpu.tlb.key(self.run.bank());
+        let Some(to) = self.cpu.tlb.quick_write(key, to, op.size.into()).filter(|_| count != 0) else {
             return 0;
         };
         let done = if moves {
@@ -60,7 +60,7 @@ impl Exec<'_, '_> {
                 return 0;
             };
             count = count.min(inside(from));
-            let Some(from) = self.cpu.tlb.quick_read(bank, from, op.size.into()) else { return 0 };
+            let Some(from) = self.cpu.tlb.quick_read(key, from, op.size.into()) else { return 0 };
             // Elements that were just written may be read again: not before they are.
             if let Some(ahead) = to.checked_sub(from).filter(|ahead| *ahead != 0) {
                 count = count.min(ahead as u64 / size);

@@ -1,6 +1,6 @@
 //! What is derived from the registers: paging, tags, attention.
 
-use super::{Activity, Attention, Cpu, Gate};
+use super::{Activity, Attention, Cpu, Gate, Published, Translating};
 use crate::apic::Local;
 use crate::breakpoints::Condition;
 use crate::counters::{Counters, Occupation, Register, Totals};
@@ -16,7 +16,6 @@ impl Cpu {
         if self.counters.are_enabled() {
             self.settle_counters();
         }
-        let before = (self.paging, self.tag);
         let from = (self.cr0, self.cr4, self.efer);
         if self.paging_from != Some(from) {
             self.paging_from = Some(from);
@@ -38,10 +37,12 @@ impl Cpu {
                 second => second.root_tag(),
             },
         };
-        let published = (self.published.second_stage, self.published.apic_access);
-        if before != (self.paging, self.tag) || published != self.shortcuts_under {
-            self.shortcuts_under = published;
-            self.tlb.forget_shortcuts();
+        let Published { second_stage, apic_access, .. } = self.published;
+        let now = Translating { paging: self.paging, tag: self.tag, second_stage, apic_access };
+        if now != self.shortcuts[0] {
+            self.shortcuts.swap(0, 1);
+            self.tlb.switch_shortcuts(now == self.shortcuts[0]);
+            self.shortcuts[0] = now;
         }
         self.update_attention();
     }

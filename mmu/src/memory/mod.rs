@@ -199,26 +199,39 @@ impl PhysicalMemory {
         self.locate(address.0).map(|(offset, _)| offset)
     }
 
-    /// Reads `N` bytes at `offset`. `None`: they do not lie in RAM, or in two pages.
+    /// Reads `N` bytes at `offset`. `None`: they do not lie in RAM.
     #[inline(always)]
     pub fn load_at<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        let (page, inside) = (self.bytes.as_chunks::<4096>().0.get(offset >> 12)?, offset & 0xfff);
-        page.get(inside..inside + N)?.first_chunk().copied()
+        self.bytes.get(offset..)?.first_chunk().copied()
     }
 
-    /// Stores `N` bytes at `offset`. False, and nothing happened: they do not lie in RAM, or in two pages, or a line is
-    /// watched or its page was not written since the last snapshot, so that [`Self::write`] must do it.
+    /// The `N` bytes at `offset`, no more than a line has, to be read and written. `None`: they do not lie in RAM, or a line is
+    /// watched or its page was not written since the last snapshot, so that [`Self::write`] must write them.
+    #[inline(always)]
+    pub fn open_at<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
+        const { assert!(N <= LINE) };
+        if offset % LINE > LINE - N {
+            return self.open_across(offset);
+        }
+        if *self.lines.as_flattened().get(offset / LINE)? != WRITTEN {
+            return None;
+        }
+        self.bytes.get_mut(offset..)?.first_chunk_mut()
+    }
+
+    /// [`Self::open_at`] for bytes of two lines.
+    #[cold]
+    #[inline(never)]
+    fn open_across<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
+        self.plain(offset, N)?.first_chunk_mut()
+    }
+
+    /// Stores `N` bytes at `offset`. False, and nothing happened: as [`Self::open_at`].
     #[inline(always)]
     pub fn store_at<const N: usize>(&mut self, offset: usize, value: [u8; N]) -> bool {
-        let (number, inside) = (offset >> 12, offset & 0xfff);
-        let pages = self.bytes.as_chunks_mut::<4096>().0;
-        let (Some(page), Some(lines)) = (pages.get_mut(number), self.lines.get(number)) else { return false };
-        let Some(bytes) = page.get_mut(inside..inside + N).and_then(<[u8]>::first_chunk_mut) else {
-            return false;
-        };
-        let (first, last) = (inside / LINE, (inside + N - 1) / LINE);
-        let plain = lines[first] == WRITTEN && (first == last || lines[last] == WRITTEN);
-        if plain {
+        let open = self.open_at(offset);
+        let plain = open.is_some();
+        if let Some(bytes) = open {
             *bytes = value;
         }
         plain

@@ -9,7 +9,7 @@ mod micro;
 mod origins;
 mod places;
 
-pub use micro::Bank;
+pub use micro::{Bank, Key};
 
 use crate::walk::{Access, GuestRights, Paging, SecondRights, Translation, refusal};
 use crate::{Digest, PageKind};

@@ -140,11 +140,17 @@ impl Vmx {
         }
     }
 
-    /// Writes a field on-chip, and through to memory unless that is hostile hardware's.
+    /// Writes a field on-chip, and through to memory unless that is hostile hardware's. Most of what is written was there.
+    #[inline(always)]
     fn write(&mut self, ctx: &mut Context<'_>, field: Field, value: u64) {
-        if let Some(region) = self.current
-            && self.vmcs.value(field) != value & field.width().mask()
-        {
+        if self.vmcs.value(field) != value & field.width().mask() {
+            self.change(ctx, field, value);
+        }
+    }
+
+    #[inline(never)]
+    fn change(&mut self, ctx: &mut Context<'_>, field: Field, value: u64) {
+        if let Some(region) = self.current {
             self.vmcs.set(field, value);
             self.changed.insert(field);
             if self.launched.is_none() {

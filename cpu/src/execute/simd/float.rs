@@ -71,7 +71,7 @@ impl Exec<'_, '_> {
 }
 
 /// The operation with number `OP`.
-const fn operation<const OP: u8>() -> Operation {
+pub(crate) const fn operation<const OP: u8>() -> Operation {
     match OP {
         0 => Operation::Add,
         1 => Operation::Subtract,
