@@ -95,6 +95,23 @@ pub struct InterruptMessage {
     pub asserted: bool,
 }
 
+impl InterruptMessage {
+    /// What arrives at a local APIC; nothing if a level is de-asserted.
+    pub fn arrives(&self) -> Option<Message> {
+        self.asserted.then_some(match self.mode {
+            DeliveryMode::Fixed | DeliveryMode::LowestPriority if self.level_triggered => {
+                Message::LevelInterrupt(self.vector)
+            }
+            DeliveryMode::Fixed | DeliveryMode::LowestPriority => Message::Interrupt(self.vector),
+            DeliveryMode::Smi => Message::Smi,
+            DeliveryMode::Nmi => Message::Nmi,
+            DeliveryMode::Init => Message::Init,
+            DeliveryMode::StartUp => Message::Sipi(self.vector),
+            DeliveryMode::ExtInt => Message::ExtInt,
+        })
+    }
+}
+
 /// A message to a processor's interrupt inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Message {

@@ -106,7 +106,7 @@ impl<P: ApicPage> LocalApic<P> {
     }
 
     /// What reading the register at `offset` gives.
-    fn value(&self, offset: u16, clock: Clock) -> u32 {
+    pub(super) fn value(&self, offset: u16, clock: Clock) -> u32 {
         match offset {
             APR if self.abilities.intel => 0,
             APR => self.arbitration_priority().into(),

@@ -76,12 +76,21 @@ impl<P: ApicPage> LocalApic<P> {
 
     /// Whether the processor should run an acknowledge cycle to an 8259: ExtINT, or INTR itself without an APIC.
     pub fn ext_int(&self) -> bool {
-        let passes = |lvt| lvt & (LVT_MASKED | 0x700) == 0x700;
-        self.ext_int || self.lines[0] && (self.mode == Mode::Disabled || passes(self.page.get(LVT_LINT0)))
+        self.ext_int || self.lines[0] && self.passes_external()
+    }
+
+    /// Whether INTR of an 8259 on LINT0 reaches the processor.
+    pub fn passes_external(&self) -> bool {
+        self.mode == Mode::Disabled || self.page.get(LVT_LINT0) & (LVT_MASKED | 0x700) == 0x700
+    }
+
+    /// Lets INTR of an 8259 through from now on, although software has not enabled the APIC.
+    pub fn pass_external(&mut self) {
+        self.page.set(LVT_LINT0, 0x700);
     }
 
     /// The acknowledge cycle to the 8259 is under way.
-    pub(super) const fn ext_int_taken(&mut self) {
+    pub const fn ext_int_taken(&mut self) {
         self.ext_int = false;
     }
 

@@ -2,8 +2,30 @@
 //! APM Vol. 2 "Receiving System and IPI Interrupts").
 
 use super::register::*;
-use super::{ApicPage, LocalApic, Mode};
-use crate::context::InterruptMessage;
+use super::{ApicPage, Ipi, LocalApic, Mode, Shorthand};
+use crate::context::{DeliveryMode, InterruptMessage};
+
+/// The numbers of the APICs among `apics` that `ipi` is meant for. `source` is the sender's number, if it has one.
+pub fn targets<'a, P: ApicPage + 'a>(
+    apics: impl Iterator<Item = (u8, &'a LocalApic<P>)>,
+    source: Option<u8>,
+    ipi: &Ipi,
+) -> Vec<u8> {
+    let message = &ipi.message;
+    let meant = apics.filter(|(index, apic)| match ipi.shorthand {
+        Shorthand::None => apic.is_destination(message, ipi.wide),
+        Shorthand::Itself => source == Some(*index),
+        Shorthand::All => apic.mode() != Mode::Disabled,
+        Shorthand::Others => source != Some(*index) && apic.mode() != Mode::Disabled,
+    });
+    if message.mode == DeliveryMode::LowestPriority {
+        let enabled = meant.filter(|(_, apic)| apic.is_enabled());
+        let lowest = enabled.min_by_key(|(_, apic)| apic.processor_priority());
+        lowest.map(|(index, _)| index).into_iter().collect()
+    } else {
+        meant.map(|(index, _)| index).collect()
+    }
+}
 
 /// The logical x2APIC ID of `id`: its cluster of sixteen in bits 31:16, one bit for its place in the cluster
 /// ("Deriving Logical x2APIC ID from the Local x2APIC ID").

@@ -15,6 +15,7 @@
 //! | `delivery.rs` | IRR, ISR, TMR, priorities, EOI, local vectors, LINT pins, errors |
 //! | `command.rs`, `destination.rs` | IPIs, and who they are meant for |
 //! | `timer.rs` | counts and deadlines |
+//! | `saved.rs` | registers out and in, for those who virtualize an APIC |
 //! | `connection.rs` | how a [`Cpu`](crate::Cpu) is wired to its APIC |
 //!
 //! Where the manuals leave latitude: globally disabling the APIC loses all its state but the task priority; lowest-priority
@@ -29,6 +30,7 @@ mod delivery;
 mod destination;
 mod mode;
 mod page;
+mod saved;
 mod shape;
 mod timer;
 
@@ -39,8 +41,10 @@ pub use access::x2apic_register;
 pub use command::{Ipi, Outgoing, Shorthand};
 pub use connection::Pending;
 pub use delivery::{Local, Signal};
+pub use destination::targets;
 pub use mode::Mode;
 pub use page::{ApicPage, MemoryPage, OwnPage, register};
+pub use saved::Registers;
 pub use timer::{Clock, TimerMode, divisor};
 
 use crate::Model;

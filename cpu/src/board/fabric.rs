@@ -4,8 +4,8 @@
 //! slices everybody is reached at once.
 
 use super::{Board, Source};
-use crate::apic::{Ipi, Mode, Outgoing, Shorthand};
-use crate::context::{DeliveryMode, Effects, InterruptMessage, Message};
+use crate::apic::{Ipi, Outgoing, Shorthand, targets};
+use crate::context::{Effects, Message};
 use rootmode_arch::record::Stop;
 use rootmode_mmu::Digest;
 
@@ -120,42 +120,12 @@ impl Board {
 
     /// Finds the local APICs that `ipi` is meant for.
     fn route(&mut self, source: Option<u8>, ipi: &Ipi) {
-        let message = &ipi.message;
-        let targets = self.processors.iter().zip(0_u8..).filter(|(processor, index)| {
-            let apic = &processor.cpu.apic;
-            match ipi.shorthand {
-                Shorthand::None => apic.is_destination(message, ipi.wide),
-                Shorthand::Itself => source == Some(*index),
-                Shorthand::All => apic.mode() != Mode::Disabled,
-                Shorthand::Others => source != Some(*index) && apic.mode() != Mode::Disabled,
-            }
-        });
-        let targets: Vec<u8> = if message.mode == DeliveryMode::LowestPriority {
-            let enabled = targets.filter(|(processor, _)| processor.cpu.apic.is_enabled());
-            let lowest = enabled.min_by_key(|(processor, _)| processor.cpu.apic.processor_priority());
-            lowest.map(|(_, index)| index).into_iter().collect()
-        } else {
-            targets.map(|(_, index)| index).collect()
-        };
-        if let Some(arrives) = arrives(message) {
+        let apics = self.processors.iter().zip(0_u8..).map(|(processor, index)| (index, &processor.cpu.apic));
+        let targets = targets(apics, source, ipi);
+        if let Some(arrives) = ipi.message.arrives() {
             for target in targets {
                 self.send(source, target, arrives);
             }
         }
     }
-}
-
-/// What arrives at a local APIC; nothing if a level is de-asserted.
-fn arrives(message: &InterruptMessage) -> Option<Message> {
-    message.asserted.then_some(match message.mode {
-        DeliveryMode::Fixed | DeliveryMode::LowestPriority if message.level_triggered => {
-            Message::LevelInterrupt(message.vector)
-        }
-        DeliveryMode::Fixed | DeliveryMode::LowestPriority => Message::Interrupt(message.vector),
-        DeliveryMode::Smi => Message::Smi,
-        DeliveryMode::Nmi => Message::Nmi,
-        DeliveryMode::Init => Message::Init,
-        DeliveryMode::StartUp => Message::Sipi(message.vector),
-        DeliveryMode::ExtInt => Message::ExtInt,
-    })
 }

@@ -187,6 +187,9 @@ impl Board {
     /// Asks for [`Bus::deadline`] with `number` at `tick`, as a device would.
     pub fn add_deadline(&mut self, tick: u64, number: u32) {
         self.deadlines.add(tick, Source::Bus(number));
+        if let Some(Slice { end, next }) = self.slice {
+            self.slice = Some(Slice { end: self.cut(end), next });
+        }
     }
     /// The deadlines that devices asked for.
     pub const fn deadlines(&self) -> &Deadlines {

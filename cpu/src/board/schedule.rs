@@ -181,7 +181,7 @@ impl Board {
     }
 
     /// The slice's end, earlier if a deadline was added within it; never before what some processor already reached.
-    fn cut(&self, end: u64) -> u64 {
+    pub(super) fn cut(&self, end: u64) -> u64 {
         let reached = self.processors.iter().map(|p| p.cpu.tick).max().unwrap_or(self.now);
         let soonest = reached.max(self.now + 1);
         if !self.messages.is_empty() {

@@ -15,6 +15,7 @@ pub const BASE: u64 = 0xfec0_0000;
 pub const SIZE: u64 = 0x1000;
 
 const VERSION: u32 = 0x20 | (PINS as u32 - 1) << 16;
+const KVM_VERSION: u32 = 0x11 | (PINS as u32 - 1) << 16;
 
 const VECTOR: u64 = 0xff;
 const LOGICAL: u64 = 1 << 11;
@@ -26,9 +27,32 @@ const MASKED: u64 = 1 << 16;
 const READ_ONLY: u64 = DELIVERY_STATUS | REMOTE_IRR;
 const EXISTING: u64 = 0xff00_0000_0001_ffff;
 
-/// An 82093AA with an EOI register.
+/// Which I/O APIC it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The south bridge's: version 0x20, with an EOI register.
+    Ich,
+    /// KVM's in-kernel one: version 0x11, no EOI register, and lines that are asserted or not, whatever polarity says.
+    Kvm,
+}
+
+/// An I/O APIC as its client saves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// The identification register.
+    pub id: u32,
+    /// The register that the data window shows.
+    pub select: u8,
+    /// The redirection entries.
+    pub entries: [u64; PINS as usize],
+    /// Levels of the inputs.
+    pub lines: u32,
+}
+
+/// An 82093AA.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IoApic {
+    kind: Kind,
     /// Bits 24 to 27 of the identification register.
     id: u32,
     select: u8,
@@ -44,9 +68,32 @@ impl Default for IoApic {
 }
 
 impl IoApic {
-    /// As after reset: ID 0, every entry masked and zero.
+    /// The south bridge's as after reset: ID 0, every entry masked and zero.
     pub const fn new() -> Self {
-        Self { id: 0, select: 0, entries: [MASKED; PINS as usize], lines: 0 }
+        Self::of(Kind::Ich)
+    }
+
+    /// One of this kind, as after reset.
+    pub const fn of(kind: Kind) -> Self {
+        Self { kind, id: 0, select: 0, entries: [MASKED; PINS as usize], lines: 0 }
+    }
+
+    /// Its state.
+    pub const fn save(&self) -> Saved {
+        Saved { id: self.id, select: self.select, entries: self.entries, lines: self.lines }
+    }
+
+    /// Takes a state. Inputs that are high count as risen now.
+    pub fn restore(&mut self, saved: &Saved, send: &mut Vec<InterruptMessage>) {
+        (self.id, self.select, self.entries, self.lines) = (saved.id, saved.select, saved.entries, 0);
+        for pin in (0..PINS).filter(|pin| saved.lines & 1 << pin != 0) {
+            self.set_line(pin, true, send);
+        }
+    }
+
+    /// The redirection entry of input `pin`.
+    pub const fn entry(&self, pin: u8) -> u64 {
+        self.entries[pin as usize]
     }
 
     /// Sets the level of input `pin` (0 to 23); messages that follow go to `send`.
@@ -70,7 +117,7 @@ impl IoApic {
     }
 
     fn asserted(&self, pin: u8) -> bool {
-        let low_active = self.entries[usize::from(pin)] & LOW_ACTIVE != 0;
+        let low_active = self.kind == Kind::Ich && self.entries[usize::from(pin)] & LOW_ACTIVE != 0;
         (self.lines & 1 << pin != 0) != low_active
     }
 
@@ -122,6 +169,7 @@ impl IoApic {
     fn register(&self, select: u8) -> u32 {
         match select {
             0x00 | 0x02 => self.id,
+            0x01 if self.kind == Kind::Kvm => KVM_VERSION,
             0x01 => VERSION,
             0x10..0x40 => (self.entries[usize::from(select - 0x10) / 2] >> (32 * (select & 1))) as u32,
             _ => 0,
@@ -144,7 +192,7 @@ impl IoApic {
         match offset & 0xff {
             0x00 => self.select = value as u8,
             0x10 if size == 4 => self.write_register(value as u32, send),
-            0x40 => self.end_of_interrupt(value as u8, send),
+            0x40 if self.kind == Kind::Ich => self.end_of_interrupt(value as u8, send),
             _ => {}
         }
     }
@@ -317,6 +365,21 @@ mod tests {
         assert_eq!(eoi(&mut apic, 0x51), 0);
         write(&mut apic, 0x22, 0x2051);
         assert_eq!(line(&mut apic, 9, false), [0x51]);
+    }
+
+    #[test]
+    fn kvms_has_another_version_and_knows_no_polarity() {
+        let mut apic = IoApic::of(Kind::Kvm);
+        assert_eq!(read(&mut apic, 1), 0x0017_0011);
+        assert!(write(&mut apic, 0x22, 0xa051).is_empty(), "low is not asserted");
+        assert_eq!(line(&mut apic, 9, true), [0x51]);
+        let saved = apic.save();
+        assert_eq!((saved.entries[9], saved.lines), (0xe051, 1 << 9));
+        apic.write(0x40, 4, 0x51, &mut Vec::new());
+        assert_eq!(read(&mut apic, 0x22), 0xe051, "there is no EOI register");
+        let (mut other, mut sent) = (IoApic::of(Kind::Kvm), Vec::new());
+        other.restore(&Saved { entries: [0x41; 24], ..saved }, &mut sent);
+        assert_eq!(sent.len(), 1, "what is high is sent");
     }
 
     #[test]

@@ -48,6 +48,31 @@ pub struct Pic {
     /// The inputs that carry slaves (ICW3 of a master); 0 in a slave.
     slaves: u8,
     master: bool,
+    /// KVM's: an edge counts although its line has fallen since.
+    keeps_edges: bool,
+}
+
+/// One 8259A as KVM's clients save it; the fields are those of `struct kvm_pic_state`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are KVM's")]
+pub struct Saved {
+    pub last_irr: u8,
+    pub irr: u8,
+    pub imr: u8,
+    pub isr: u8,
+    pub priority_add: u8,
+    pub irq_base: u8,
+    pub read_reg_select: bool,
+    pub poll: bool,
+    pub special_mask: bool,
+    /// 0: initialized; 1 to 3: waits for ICW2 to ICW4.
+    pub init_state: u8,
+    pub auto_eoi: bool,
+    pub rotate_on_auto_eoi: bool,
+    pub special_fully_nested_mode: bool,
+    pub init4: bool,
+    pub elcr: u8,
+    pub elcr_mask: u8,
 }
 
 impl Pic {
@@ -72,20 +97,85 @@ impl Pic {
             poll: false,
             slaves: 0,
             master,
+            keeps_edges: false,
         }
+    }
+
+    /// KVM's: without power-on state, cascaded for ever.
+    fn kvm(master: bool, level_writable: u8) -> Self {
+        let mut pic = Self { keeps_edges: true, ..Self::new(master, level_writable) };
+        pic.restore(&Saved { elcr_mask: level_writable, ..Saved::default() });
+        pic
+    }
+
+    const fn save(&self) -> Saved {
+        Saved {
+            last_irr: self.lines,
+            irr: self.latched | self.lines & self.level,
+            imr: self.mask,
+            isr: self.in_service,
+            priority_add: (self.lowest + 1) & 7,
+            irq_base: self.vector,
+            read_reg_select: self.read_in_service,
+            poll: self.poll,
+            special_mask: self.special_mask,
+            init_state: match self.step {
+                Step::PowerOn | Step::Ready => 0,
+                Step::Icw2 => 1,
+                Step::Icw3 => 2,
+                Step::Icw4 => 3,
+            },
+            auto_eoi: self.automatic_eoi,
+            rotate_on_auto_eoi: self.rotate_in_automatic_eoi,
+            special_fully_nested_mode: self.special_fully_nested,
+            init4: self.wants_icw4,
+            elcr: self.level,
+            elcr_mask: self.level_writable,
+        }
+    }
+
+    const fn restore(&mut self, saved: &Saved) {
+        self.lines = saved.last_irr;
+        self.latched = saved.irr;
+        self.mask = saved.imr;
+        self.in_service = saved.isr;
+        self.lowest = saved.priority_add.wrapping_sub(1) & 7;
+        self.vector = saved.irq_base;
+        self.read_in_service = saved.read_reg_select;
+        self.poll = saved.poll;
+        self.special_mask = saved.special_mask;
+        self.step = match saved.init_state {
+            1 => Step::Icw2,
+            2 => Step::Icw3,
+            3 => Step::Icw4,
+            _ => Step::Ready,
+        };
+        self.automatic_eoi = saved.auto_eoi;
+        self.rotate_in_automatic_eoi = saved.rotate_on_auto_eoi;
+        self.special_fully_nested = saved.special_fully_nested_mode;
+        self.wants_icw4 = saved.init4;
+        self.single = false;
+        (self.level, self.level_writable) = (saved.elcr, saved.elcr_mask);
+        self.slaves = if self.master { 1 << CASCADE } else { 0 };
     }
 
     /// The interrupt request register. An edge counts while its line stays high: "the IR inputs must remain high until after
     /// the falling edge of the first INTA".
     const fn requests(&self) -> u8 {
-        self.lines & (self.latched | self.level)
+        if self.keeps_edges {
+            self.latched & !self.level | self.lines & self.level
+        } else {
+            self.lines & (self.latched | self.level)
+        }
     }
 
     fn set_line(&mut self, input: u8, high: bool) {
         let bit = 1 << input;
         if !high {
             self.lines &= !bit;
-            self.latched &= !bit;
+            if !self.keeps_edges || self.level & bit != 0 {
+                self.latched &= !bit;
+            }
         } else if self.lines & bit == 0 {
             self.lines |= bit;
             self.latched |= bit;
@@ -303,6 +393,22 @@ impl PicPair {
         self.cascade();
     }
 
+    /// KVM's in-kernel pair: initialized, everything unmasked, edges outlast their lines.
+    pub fn kvm() -> Self {
+        Self { master: Pic::kvm(true, 0xf8), slave: Pic::kvm(false, 0xde) }
+    }
+
+    /// The state of the master or of the slave.
+    pub const fn save(&self, slave: bool) -> Saved {
+        if slave { self.slave.save() } else { self.master.save() }
+    }
+
+    /// Replaces the state of the master or of the slave.
+    pub fn restore(&mut self, slave: bool, saved: &Saved) {
+        if slave { &mut self.slave } else { &mut self.master }.restore(saved);
+        self.cascade();
+    }
+
     fn cascade(&mut self) {
         let output = self.slave.output();
         self.master.set_line(CASCADE, output);
@@ -323,12 +429,12 @@ impl PicPair {
     pub fn acknowledge(&mut self) -> u8 {
         let input = self.master.acknowledge();
         let vector = if input == CASCADE && self.master.slaves & 1 << CASCADE != 0 {
-            let vector = self.slave.vector | self.slave.acknowledge();
+            let vector = self.slave.vector.wrapping_add(self.slave.acknowledge());
             // The slave's output falls with its acknowledge; another of its requests is a new edge.
             self.master.set_line(CASCADE, false);
             vector
         } else {
-            self.master.vector | input
+            self.master.vector.wrapping_add(input)
         };
         self.cascade();
         vector

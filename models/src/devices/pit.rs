@@ -7,6 +7,7 @@ mod counter;
 
 use super::clock;
 use counter::Counter;
+pub use counter::Saved;
 use rootmode_mmu::Digest;
 
 /// Input clocks between two refresh requests; port 0x61 shows them as a toggling bit.
@@ -80,6 +81,25 @@ impl Pit {
             if value & 0x10 == 0 {
                 counter.latch_status(cycle);
             }
+        }
+    }
+
+    /// The state of each counter.
+    pub fn save(&self, tick: u64) -> [Saved; 3] {
+        let cycle = clock::PIT.cycles(tick);
+        [0, 1, 2].map(|counter: usize| self.counters[counter].save(cycle))
+    }
+
+    /// When a cycle of the input clock begins.
+    pub fn tick_of(cycle: u64) -> u64 {
+        clock::PIT.tick_of(cycle)
+    }
+
+    /// Replaces the state of every counter; their counts are loaded now.
+    pub fn restore(&mut self, saved: &[Saved; 3], tick: u64) {
+        let cycle = clock::PIT.cycles(tick);
+        for (counter, saved) in self.counters.iter_mut().zip(saved) {
+            counter.restore(saved, cycle);
         }
     }
 

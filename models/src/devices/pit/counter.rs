@@ -1,5 +1,9 @@
 //! One counter of the 8254, in closed form over cycles of its input clock.
 
+mod saved;
+
+pub use saved::Saved;
+
 use rootmode_mmu::Digest;
 
 /// The six modes; encodings 6 and 7 are 2 and 3.
