@@ -12,12 +12,14 @@
 
 mod call;
 mod cap;
+mod chips;
 mod exit;
 mod system;
 mod vcpu;
 mod vm;
 
 pub use cap::Cap;
+pub use chips::NoDatamatch;
 pub use exit::{HypercallExit, MsrExitReason, ReadMsrExit, VcpuExit, WriteMsrExit};
 pub use system::Kvm;
 pub use vcpu::VcpuFd;

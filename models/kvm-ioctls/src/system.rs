@@ -26,7 +26,7 @@ impl Kvm {
     /// # Errors
     /// If there is no room for a descriptor.
     pub fn new() -> Result<Self> {
-        let fd = rootmode_kvm_process::open().map_err(|errno| Error::new(-errno.code()))?;
+        let fd = rootmode_kvm_process::open(true).map_err(|errno| Error::new(-errno.code()))?;
         Ok(Self { kvm: Descriptor::new(fd) })
     }
 

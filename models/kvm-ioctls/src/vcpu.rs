@@ -5,8 +5,9 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 
 use kvm_bindings::{
-    CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_debugregs, kvm_enable_cap, kvm_fpu, kvm_interrupt, kvm_mp_state,
-    kvm_regs, kvm_sregs, kvm_sregs2, kvm_translation, kvm_vcpu_events, kvm_xcrs, kvm_xsave,
+    CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_debugregs, kvm_enable_cap, kvm_fpu, kvm_interrupt,
+    kvm_lapic_state, kvm_mp_state, kvm_regs, kvm_sregs, kvm_sregs2, kvm_translation, kvm_vcpu_events,
+    kvm_xcrs, kvm_xsave,
 };
 use rootmode_models::kvm::abi::{PAGE, PIO_PAGE_OFFSET, Plain, Run, request as r};
 use vmm_sys_util::errno::Error;
@@ -64,6 +65,7 @@ pairs! {
     get_fpu, set_fpu(fpu: kvm_fpu) = GET_FPU, SET_FPU;
     get_xcrs, set_xcrs(xcrs: kvm_xcrs) = GET_XCRS, SET_XCRS;
     get_debug_regs, set_debug_regs(regs: kvm_debugregs) = GET_DEBUGREGS, SET_DEBUGREGS;
+    get_lapic, set_lapic(lapic: kvm_lapic_state) = GET_LAPIC, SET_LAPIC;
     get_vcpu_events, set_vcpu_events(events: kvm_vcpu_events) = GET_VCPU_EVENTS, SET_VCPU_EVENTS;
 }
 
@@ -203,7 +205,7 @@ impl VcpuFd {
     /// `KVM_INTERRUPT`: a vector from the client's interrupt controller.
     ///
     /// # Errors
-    /// `EEXIST` if one waits already.
+    /// `ENXIO` with the controllers in the kernel; `EEXIST` with the local APIC there, if one waits already.
     pub fn interrupt(&self, irq: u32) -> Result<()> {
         self.vcpu.put(r::INTERRUPT, &kvm_interrupt { irq }).map(drop)
     }

@@ -25,7 +25,7 @@ pub enum IoEventAddress {
 /// A virtual machine.
 #[derive(Debug)]
 pub struct VmFd {
-    vm: Descriptor,
+    pub(crate) vm: Descriptor,
     run_size: usize,
 }
 
@@ -151,14 +151,6 @@ impl VmFd {
     /// None.
     pub fn unregister_coalesced_mmio(&self, addr: IoEventAddress, size: u32) -> Result<()> {
         self.coalesced(r::UNREGISTER_COALESCED_MMIO, addr, size)
-    }
-
-    /// `KVM_CREATE_IRQCHIP`.
-    ///
-    /// # Errors
-    /// Always: the model has no interrupt controller in the kernel yet.
-    pub fn create_irq_chip(&self) -> Result<()> {
-        self.vm.value(r::CREATE_IRQCHIP, 0).map(drop)
     }
 
     /// `KVM_CREATE_VCPU`.

@@ -2,8 +2,9 @@
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use kvm_bindings::{kvm_enable_cap, kvm_msr_entry, kvm_userspace_memory_region};
-use kvm_ioctls::{Cap, IoEventAddress, Kvm, MsrExitReason, VcpuExit, VcpuFd, VmFd};
+use kvm_bindings::{kvm_enable_cap, kvm_irqchip, kvm_msr_entry, kvm_userspace_memory_region};
+use kvm_ioctls::{Cap, IoEventAddress, Kvm, MsrExitReason, NoDatamatch, VcpuExit, VcpuFd, VmFd};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 /// Memory that stays where it is.
 #[repr(align(4096))]
@@ -84,7 +85,7 @@ fn msr_exits_are_answered_in_place() {
 fn lists_and_capabilities_come_in_the_crates_wrappers() {
     let kvm = Kvm::new().unwrap();
     assert_eq!(kvm.get_api_version(), 12);
-    assert!(kvm.check_extension(Cap::UserMemory) && !kvm.check_extension(Cap::Irqchip));
+    assert!(kvm.check_extension(Cap::UserMemory) && !kvm.check_extension(Cap::X86Smm));
     let cpuid = kvm.get_supported_cpuid(256).unwrap();
     assert!(cpuid.as_slice().iter().any(|entry| entry.function == 0x4000_0000));
     assert_eq!(kvm.get_supported_cpuid(2).unwrap_err().errno(), 7);
@@ -96,7 +97,49 @@ fn lists_and_capabilities_come_in_the_crates_wrappers() {
     let msrs = kvm_bindings::Msrs::from_entries(&[entry]).unwrap();
     assert_eq!(vcpu.set_msrs(&msrs).unwrap(), 1);
     vm.register_coalesced_mmio(IoEventAddress::Pio(4), 1).unwrap();
-    assert!(vm.create_irq_chip().is_err(), "absent, and says so");
+    assert!(vm.create_irq_chip().is_err(), "there is a vCPU");
+}
+
+#[test]
+fn event_counters_of_this_process_pass_both_ways() {
+    let mut memory = Box::new(Pages([0; 0x4000]));
+    // out 0x50, al; mov al, 9; out 0x50, al; hlt: the controllers are the client's.
+    let (vm, mut vcpu) = guest(&mut memory, &[0xb0, 7, 0xe6, 0x50, 0xb0, 9, 0xe6, 0x50, 0xf4]);
+    let counter = EventFd::new(EFD_NONBLOCK).unwrap();
+    vm.register_ioevent(&counter, &IoEventAddress::Pio(0x50), 7_u8).unwrap();
+    let again = vm.register_ioevent(&counter, &IoEventAddress::Pio(0x50), NoDatamatch);
+    assert_eq!(again.unwrap_err().errno(), 17);
+    assert_eq!(vm.register_irqfd(&counter, 4).unwrap_err().errno(), 22, "there is nothing to interrupt");
+    assert!(matches!(vcpu.run().unwrap(), VcpuExit::IoOut(0x50, [9])));
+    assert_eq!(counter.read().unwrap(), 1);
+    vm.unregister_ioevent(&counter, &IoEventAddress::Pio(0x50), 7_u8).unwrap();
+
+    // An edge that this process counts up wakes the guest from HLT in the kernel.
+    let vm = Kvm::new().unwrap().create_vm().unwrap();
+    vm.create_irq_chip().unwrap();
+    vm.register_irqfd(&counter, 4).unwrap();
+    assert_eq!(
+        vm.register_irqfd(&counter.try_clone().unwrap(), 5).unwrap_err().errno(),
+        16,
+        "it is the same one"
+    );
+    let mut pic = kvm_irqchip { chip_id: 0, ..Default::default() };
+    vm.get_irqchip(&mut pic).unwrap();
+    assert_eq!(chip_byte(&pic, 1), 0);
+    counter.write(1).unwrap();
+    vm.get_irqchip(&mut pic).unwrap();
+    assert_eq!(chip_byte(&pic, 1), 0x10, "IRQ 4 is requested");
+    assert!(counter.read().is_err(), "the kernel took the count");
+    vm.unregister_irqfd(&counter, 4).unwrap();
+}
+
+/// A byte of a chip's state.
+fn chip_byte(chip: &kvm_irqchip, at: usize) -> u8 {
+    #[allow(unsafe_code, reason = "the binding is a union")]
+    // SAFETY: all of its members are plain bytes.
+    unsafe {
+        chip.chip.dummy[at] as u8
+    }
 }
 
 #[test]

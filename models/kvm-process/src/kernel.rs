@@ -9,6 +9,7 @@ use std::fs::File;
 use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
 
 use rootmode_arch::Vendor;
 use rootmode_models::kvm::Errno;
@@ -16,6 +17,7 @@ use rootmode_models::kvm::abi::{Plain, Run, VCPU_MMAP_SIZE, request};
 use rootmode_models::kvm::ioctl::{Answer, Instance, system};
 use rootmode_models::kvm::vm::{ClientMemory, HostFault, Progress, Vm, VmConfig, host_model};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::memory::Process;
 
@@ -95,8 +97,11 @@ impl Kernel {
 ///
 /// # Errors
 /// If there is no room for a descriptor.
-pub fn open() -> Result<OwnedFd, Errno> {
+pub fn open(close_on_exec: bool) -> Result<OwnedFd, Errno> {
     let (fd, inode) = file("kvm", 0)?;
+    if !close_on_exec {
+        fcntl_setfd(&fd, FdFlags::empty()).map_err(|_| Errno::Ebadf)?;
+    }
     kernel().objects.insert(inode, Object::System);
     Ok(fd)
 }
@@ -183,9 +188,15 @@ fn value(answer: Answer) -> Result<Reply, Errno> {
     }
 }
 
+/// The VM, with what the client has counted up since somebody had it last.
 fn lock(vm: &Mutex<Instance>) -> MutexGuard<'_, Instance> {
-    vm.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    let mut instance = vm.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    instance.vm.poll_events();
+    instance
 }
+
+/// How long a vCPU that sleeps is left alone, before somebody looks whether the client wants anything.
+const NAP: Duration = Duration::from_micros(50);
 
 /// `KVM_RUN`. Between slices others get the VM, and `immediate_exit` is looked at.
 fn run(vm: &Mutex<Instance>, vcpu: usize, file: &File) -> Result<Reply, Errno> {
@@ -196,22 +207,28 @@ fn run(vm: &Mutex<Instance>, vcpu: usize, file: &File) -> Result<Reply, Errno> {
         instance.vm.start(vcpu).map_err(|failure| failure.errno())?;
     }
     loop {
+        let idle;
         {
             let mut instance = lock(vm);
             let progress = instance.vm.advance(vcpu, SLICE).map_err(|failure| failure.errno())?;
-            if progress != Progress::Budget {
+            idle = progress == Progress::Idle;
+            if matches!(progress, Progress::Exit | Progress::Failed(_)) {
                 instance.show_page(vcpu, 0, &mut page).map_err(|failure| failure.errno())?;
             }
             match progress {
                 Progress::Exit => return Ok(Reply::Value(0)),
                 Progress::Failed(failure) => return Err(failure.errno()),
-                Progress::Budget if page.immediate_exit() => {
+                Progress::Budget | Progress::Idle if page.immediate_exit() => {
                     instance.vm.kick(vcpu).map_err(|failure| failure.errno())?;
                 }
-                Progress::Budget => {}
+                Progress::Budget | Progress::Idle => {}
             }
         }
-        std::thread::yield_now();
+        if idle {
+            std::thread::sleep(NAP);
+        } else {
+            std::thread::yield_now();
+        }
     }
 }
 

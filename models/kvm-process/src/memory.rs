@@ -7,7 +7,10 @@ use std::time::Instant;
 
 use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
 use nix::unistd::Pid;
-use rootmode_models::kvm::vm::{ClientMemory, HostFault};
+use rootmode_models::kvm::Errno;
+use rootmode_models::kvm::vm::{ClientMemory, EventCounter, HostFault};
+
+use crate::event::Counter;
 
 /// This process.
 pub(crate) struct Process;
@@ -34,5 +37,9 @@ impl ClientMemory for Process {
         static START: OnceLock<Instant> = OnceLock::new();
         let elapsed = START.get_or_init(Instant::now).elapsed();
         Some(BEFORE + elapsed.as_nanos() as u64)
+    }
+
+    fn event(&mut self, descriptor: i32) -> Result<Box<dyn EventCounter>, Errno> {
+        Ok(Box::new(Counter::open(descriptor)?))
     }
 }

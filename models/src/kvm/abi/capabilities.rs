@@ -45,19 +45,27 @@ macro_rules! capabilities {
 }
 
 capabilities! {
+    IRQCHIP = 0, 1, "interrupts_of_the_chips_in_the_kernel_reach_the_guest";
     HLT = 1, 1, "a_guest_prints_and_halts";
     USER_MEMORY = 3, 1, "slots_are_created_moved_logged_and_deleted";
     SET_TSS_ADDR = 4, 1, "settings_of_a_vm_are_kept";
     EXT_CPUID = 7, 1, "the_guest_sees_the_processor_that_the_client_described";
     NR_VCPUS = 9, 4, "two_vcpus_share_memory";
     NR_MEMSLOTS = 10, 32764, "slots_are_created_moved_logged_and_deleted";
+    PIT = 11, 1, "the_timer_in_the_kernel_interrupts";
     MP_STATE = 14, 1, "registers_of_every_kind_pass";
     COALESCED_MMIO = 15, 2, "coalesced_writes_do_not_exit";
     SYNC_MMU = 16, 1, "a_clients_memory_is_seen_as_it_is_at_every_entry";
     DESTROY_MEMORY_REGION_WORKS = 21, 1, "slots_are_created_moved_logged_and_deleted";
     USER_NMI = 22, 1, "registers_of_every_kind_pass";
+    IRQ_ROUTING = 25, 4096, "messages_and_routes_reach_local_apics";
+    IRQ_INJECT_STATUS = 26, 1, "lines_say_what_became_of_them";
     JOIN_MEMORY_REGIONS_WORKS = 30, 1, "slots_are_created_moved_logged_and_deleted";
+    IRQFD = 32, 1, "counters_of_events_pass_both_ways";
+    PIT2 = 33, 1, "the_timer_in_the_kernel_interrupts";
     SET_BOOT_CPU_ID = 34, 1, "settings_of_a_vm_are_kept";
+    PIT_STATE2 = 35, 1, "chips_are_saved_and_restored";
+    IOEVENTFD = 36, 1, "counters_of_events_pass_both_ways";
     SET_IDENTITY_MAP_ADDR = 37, 1, "settings_of_a_vm_are_kept";
     ADJUST_CLOCK = 39, 0, "settings_of_a_vm_are_kept";
     INTERNAL_ERROR_DATA = 40, 1, "what_cannot_be_emulated_is_an_internal_error";
@@ -69,9 +77,16 @@ capabilities! {
     XCRS = 56, 1, "vector_registers_survive_their_formats";
     GET_TSC_KHZ = 61, 1, "registers_of_every_kind_pass";
     MAX_VCPUS = 66, 255, "two_vcpus_share_memory";
+    TSC_DEADLINE_TIMER = 72, 1, "the_local_apics_timers_wake_a_halted_vcpu";
+    SIGNAL_MSI = 77, 1, "messages_and_routes_reach_local_apics";
     READONLY_MEM = 81, 1, "writes_to_read_only_slots_are_the_clients";
+    IRQFD_RESAMPLE = 82, 1, "counters_of_events_pass_both_ways";
+    IOAPIC_POLARITY_IGNORED = 97, 1, "interrupts_of_the_chips_in_the_kernel_reach_the_guest";
     ENABLE_CAP_VM = 98, 1, "settings_of_a_vm_are_kept";
+    IOEVENTFD_NO_LENGTH = 100, 1, "counters_of_events_pass_both_ways";
     CHECK_EXTENSION_VM = 105, 1, "settings_of_a_vm_are_kept";
+    SPLIT_IRQCHIP = 121, 1, "the_clients_io_apic_hears_of_ends_of_interrupts";
+    IOEVENTFD_ANY_LENGTH = 122, 1, "counters_of_events_pass_both_ways";
     MAX_VCPU_ID = 128, 255, "two_vcpus_share_memory";
     IMMEDIATE_EXIT = 136, 1, "a_triple_fault_shuts_down_and_immediate_exit_runs_nothing";
     GET_MSR_FEATURES = 153, 1, "lists_say_how_long_they_are";
@@ -120,7 +135,7 @@ exits! {
     NMI = 16, Absent Einval;
     INTERNAL_ERROR = 17, Works "what_cannot_be_emulated_is_an_internal_error";
     SYSTEM_EVENT = 24, Absent Einval;
-    IOAPIC_EOI = 26, Absent Einval;
+    IOAPIC_EOI = 26, Works "the_clients_io_apic_hears_of_ends_of_interrupts";
     HYPERV = 27, Absent Einval;
     X86_RDMSR = 29, Works "msr_accesses_go_to_the_client_that_asked_for_them";
     X86_WRMSR = 30, Works "msr_accesses_go_to_the_client_that_asked_for_them";

@@ -19,6 +19,7 @@ struct Desk {
     running: u16,
     locks: Vec<Option<u16>>,
     opened_gates: Vec<u8>,
+    woken: Vec<u8>,
 }
 
 /// A handle through which tasks wait and take locks. Clones refer to the same executor.
@@ -52,6 +53,11 @@ impl Tasks {
     /// Says that physical CPU `cpu` has reached a gate: the task that waits for it becomes runnable.
     pub fn open_gate(&self, cpu: u8) {
         self.desk().opened_gates.push(cpu);
+    }
+
+    /// Says that something has come for the vCPU of physical CPU `cpu`, which sleeps: its task becomes runnable.
+    pub fn wake(&self, cpu: u8) {
+        self.desk().woken.push(cpu);
     }
 
     /// Number of the task that runs now, as [`Executor::spawn`] gave it.
@@ -204,6 +210,7 @@ impl Executor {
                     Wait::Point(_) => true,
                     Wait::Gate(cpu) => desk.opened_gates.contains(&cpu),
                     Wait::Lock(lock) => desk.locks[usize::from(lock)].is_none(),
+                    Wait::Asleep(cpu) => desk.woken.contains(&cpu),
                 };
                 if runnable {
                     if task.worker { &mut workers } else { &mut ready }.push(number as u16);
@@ -232,8 +239,10 @@ impl Executor {
         let Some(task) = slot else { return Step::Ended(number) };
         {
             let mut desk = self.tasks.desk();
-            if let Wait::Gate(cpu) = task.wait {
-                desk.opened_gates.retain(|c| *c != cpu);
+            match task.wait {
+                Wait::Gate(cpu) => desk.opened_gates.retain(|c| *c != cpu),
+                Wait::Asleep(cpu) => desk.woken.retain(|c| *c != cpu),
+                Wait::Point(_) | Wait::Lock(_) => {}
             }
             desk.running = number;
             desk.waiting = None;

@@ -52,4 +52,6 @@ pub enum Wait {
     Gate(u8),
     /// A lock is free.
     Lock(u16),
+    /// Something comes for the vCPU of this physical CPU, which sleeps.
+    Asleep(u8),
 }

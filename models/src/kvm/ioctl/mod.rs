@@ -3,6 +3,7 @@
 //! Whoever serves clients owns descriptors and decides which object one stands for; structures are copied from and to the
 //! client's memory. [`Instance`] is a VM with what only its descriptors know.
 
+mod chips;
 mod page;
 mod system;
 mod vcpu;

@@ -2,8 +2,8 @@
 
 use super::Instance;
 use crate::kvm::abi::{
-    COALESCED_MMIO_PAGE_OFFSET, CoalescedMmio, CoalescedMmioRing, EXIT_BYTES, FailEntry, Hypercall, Io, Mmio,
-    Msr, PAGE, PIO_PAGE_OFFSET, Plain, Run,
+    COALESCED_MMIO_PAGE_OFFSET, CoalescedMmio, CoalescedMmioRing, EXIT_BYTES, Eoi, FailEntry, Hypercall, Io,
+    Mmio, Msr, PAGE, PIO_PAGE_OFFSET, Plain, Run,
 };
 use crate::kvm::vm::{ClientExit, ClientMemory, Failure, RING_ENTRIES};
 
@@ -120,6 +120,7 @@ fn record(exit: &ClientExit) -> Vec<u8> {
         | ClientExit::Wrmsr { error, reason, index, data } => {
             Msr { error: *error, pad: [0; 7], reason: *reason, index: *index, data: *data }.to_bytes()
         }
+        ClientExit::IoapicEoi { vector } => Eoi { vector: *vector }.to_bytes(),
         ClientExit::Unknown
         | ClientExit::Hlt
         | ClientExit::IrqWindowOpen

@@ -59,6 +59,8 @@ impl Instance {
             r::SET_VCPU_EVENTS => vm.set_vcpu_events(vcpu, &copy_in(client, argument)?)?,
             r::GET_MP_STATE => copy_out(client, argument, &vm.mp_state(vcpu)?)?,
             r::SET_MP_STATE => vm.set_mp_state(vcpu, &copy_in(client, argument)?)?,
+            r::GET_LAPIC => copy_out(client, argument, &vm.lapic(vcpu)?)?,
+            r::SET_LAPIC => vm.set_lapic(vcpu, &copy_in(client, argument)?)?,
             r::INTERRUPT => {
                 let Interrupt { irq } = copy_in(client, argument)?;
                 vm.interrupt(vcpu, irq)?;

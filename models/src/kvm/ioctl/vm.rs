@@ -4,8 +4,8 @@ use super::{Answer, DONE, Instance, Outcome, copy_in, copy_out};
 use crate::kvm::Errno;
 use crate::kvm::abi::request as r;
 use crate::kvm::abi::{
-    ClockData, CoalescedMmioZone, DirtyLog, EnableCap, Object, PAGE, UserspaceMemoryRegion,
-    UserspaceMemoryRegion2, absent, cap, capability,
+    ClockData, CoalescedMmioZone, DirtyLog, EnableCap, PAGE, UserspaceMemoryRegion, UserspaceMemoryRegion2,
+    cap, capability,
 };
 use crate::kvm::filter::{Layout, UserFault, UserMemory, prepare};
 use crate::kvm::vm::{ClientMemory, Failure};
@@ -63,11 +63,7 @@ impl Instance {
                     return Err(Errno::Einval.into());
                 }
             }
-            r::SET_BOOT_CPU_ID => {
-                if self.vm.has_vcpus() {
-                    return Err(Errno::Ebusy.into());
-                }
-            }
+            r::SET_BOOT_CPU_ID => self.vm.set_bootstrap(argument as u32)?,
             r::SET_NR_MMU_PAGES => {
                 if argument < 64 {
                     return Err(Errno::Einval.into());
@@ -100,7 +96,7 @@ impl Instance {
                 }
                 self.clock = data.clock.wrapping_sub(self.now(client));
             }
-            _ => return Err(absent(Object::Vm, number).into()),
+            _ => return self.chip_call(number, argument, client),
         }
         Ok(DONE)
     }
@@ -123,6 +119,7 @@ impl Instance {
         }
         match wanted.cap {
             cap::X86_USER_SPACE_MSR => self.vm.set_msr_exits(wanted.args[0]),
+            cap::SPLIT_IRQCHIP => self.vm.split_irqchip(wanted.args[0]),
             cap::EXIT_HYPERCALL => self.vm.set_hypercall_exits(wanted.args[0]),
             _ => Err(Errno::Einval.into()),
         }

@@ -3,8 +3,8 @@
 use super::vcpu::Vcpu;
 use super::{Failure, Shared, Vm};
 use crate::kvm::abi::{
-    CoalescedMmio, CoalescedMmioZone, CpuidEntry2, DebugRegs, Fpu, MpState, MsrEntry, Regs, Sregs, Sregs2,
-    Translation, UserspaceMemoryRegion, VcpuEvents, Xcrs,
+    CoalescedMmio, CoalescedMmioZone, CpuidEntry2, DebugRegs, Fpu, LapicState, MpState, MsrEntry, Regs,
+    Sregs, Sregs2, Translation, UserspaceMemoryRegion, VcpuEvents, Xcrs,
 };
 use crate::kvm::filter::ExitMask;
 use crate::kvm::host::lock;
@@ -34,21 +34,21 @@ vcpu_calls! {
     /// `KVM_SET_REGS`.
     set_regs(regs: &Regs) -> () = |vcpu, _shared| Ok(vcpu.set_regs(regs)?);
     /// `KVM_GET_SREGS`.
-    sregs() -> Sregs = |vcpu, _shared| Ok(vcpu.sregs()?);
+    sregs() -> Sregs = |vcpu, shared| Ok(vcpu.sregs(shared)?);
     /// `KVM_SET_SREGS`.
     set_sregs(sregs: &Sregs) -> () = |vcpu, shared| vcpu.set_sregs(shared, sregs);
     /// `KVM_GET_SREGS2`.
-    sregs2() -> Sregs2 = |vcpu, _shared| Ok(vcpu.sregs2()?);
+    sregs2() -> Sregs2 = |vcpu, shared| Ok(vcpu.sregs2(shared)?);
     /// `KVM_SET_SREGS2`.
     set_sregs2(sregs: &Sregs2) -> () = |vcpu, shared| vcpu.set_sregs2(shared, sregs);
     /// `KVM_GET_CPUID2`.
     cpuid2() -> Vec<CpuidEntry2> = |vcpu, _shared| Ok(vcpu.cpuid().to_vec());
     /// `KVM_SET_CPUID2`.
-    set_cpuid2(entries: &[CpuidEntry2]) -> () = |vcpu, _shared| Ok(vcpu.set_cpuid(entries)?);
+    set_cpuid2(entries: &[CpuidEntry2]) -> () = |vcpu, shared| Ok(vcpu.set_cpuid(shared, entries)?);
     /// `KVM_GET_MSRS`: how many were read.
-    get_msrs(entries: &mut [MsrEntry]) -> usize = |vcpu, _shared| Ok(vcpu.get_msrs(entries)?);
+    get_msrs(entries: &mut [MsrEntry]) -> usize = |vcpu, shared| Ok(vcpu.get_msrs(shared, entries)?);
     /// `KVM_SET_MSRS`: how many were written.
-    set_msrs(entries: &[MsrEntry]) -> usize = |vcpu, _shared| Ok(vcpu.set_msrs(entries)?);
+    set_msrs(entries: &[MsrEntry]) -> usize = |vcpu, shared| Ok(vcpu.set_msrs(shared, entries)?);
     /// `KVM_GET_FPU`.
     fpu() -> Fpu = |vcpu, shared| Ok(vcpu.fpu(shared));
     /// `KVM_SET_FPU`.
@@ -66,20 +66,24 @@ vcpu_calls! {
     /// `KVM_SET_DEBUGREGS`.
     set_debug_regs(regs: &DebugRegs) -> () = |vcpu, shared| vcpu.set_debug_regs(shared, regs);
     /// `KVM_GET_VCPU_EVENTS`.
-    vcpu_events() -> VcpuEvents = |vcpu, _shared| Ok(vcpu.vcpu_events()?);
+    vcpu_events() -> VcpuEvents = |vcpu, shared| { vcpu.take_inputs(shared)?; Ok(vcpu.vcpu_events()?) };
     /// `KVM_SET_VCPU_EVENTS`.
     set_vcpu_events(events: &VcpuEvents) -> () = |vcpu, _shared| vcpu.set_vcpu_events(events);
     /// `KVM_GET_MP_STATE`.
-    mp_state() -> MpState = |vcpu, _shared| Ok(vcpu.mp_state());
+    mp_state() -> MpState = |vcpu, shared| vcpu.mp_state(shared);
     /// `KVM_SET_MP_STATE`.
-    set_mp_state(state: &MpState) -> () = |vcpu, _shared| Ok(vcpu.set_mp_state(state)?);
+    set_mp_state(state: &MpState) -> () = |vcpu, shared| Ok(vcpu.set_mp_state(shared, state)?);
+    /// `KVM_GET_LAPIC`.
+    lapic() -> LapicState = |vcpu, shared| Ok(vcpu.lapic(shared)?);
+    /// `KVM_SET_LAPIC`.
+    set_lapic(state: &LapicState) -> () = |vcpu, shared| Ok(vcpu.set_lapic(shared, state)?);
     /// `KVM_INTERRUPT`: a vector from the client's interrupt controller.
-    interrupt(vector: u32) -> () = |vcpu, _shared| {
+    interrupt(vector: u32) -> () = |vcpu, shared| {
         if vector > 255 {
             return Err(Errno::Einval.into());
         }
-        if vcpu.events.interrupt.is_some() {
-            return Err(Errno::Eexist.into());
+        if vcpu.has_apic(shared) {
+            return Ok(shared.rooms().irqchip.external(vcpu.processor.into(), vector as u8)?);
         }
         vcpu.events.interrupt = Some(vector as u8);
         Ok(())
@@ -89,13 +93,22 @@ vcpu_calls! {
     /// `KVM_NMI`.
     nmi() -> () = |vcpu, _shared| { vcpu.events.nmi = true; Ok(()) };
     /// `kvm_run.ready_for_interrupt_injection`, `kvm_run.if_flag`, `kvm_run.cr8`, `kvm_run.apic_base`.
-    run_state() -> (bool, bool, u64, u64) = |vcpu, _shared| {
+    run_state() -> (bool, bool, u64, u64) = |vcpu, shared| {
         let state = vcpu.backend.save()?;
-        let ready = state.interruptible() && vcpu.events.interrupt.is_none();
-        Ok((ready, state.rflags >> 9 & 1 != 0, vcpu.cr8, vcpu.apic_base))
+        let number = usize::from(vcpu.processor);
+        let takes = if vcpu.has_apic(shared) {
+            shared.rooms().irqchip.accepts_external(number)
+        } else {
+            vcpu.events.interrupt.is_none()
+        };
+        Ok((state.interruptible() && takes, state.rflags >> 9 & 1 != 0, vcpu.cr8(shared), vcpu.apic_base))
     };
     /// `kvm_run.cr8`, as the client left it.
-    set_cr8(value: u64) -> () = |vcpu, _shared| {
+    set_cr8(value: u64) -> () = |vcpu, shared| {
+        // With the local APIC in the kernel, it is only shown.
+        if vcpu.has_apic(shared) {
+            return Ok(());
+        }
         if value > 15 {
             return Err(Errno::Einval.into());
         }

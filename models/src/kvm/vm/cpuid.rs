@@ -44,8 +44,9 @@ const NOT_HOSTED: &[Feature] = &[
     Feature::AmdSsbd,
 ];
 
-/// What guests do not get: nested virtualization, and what needs an in-kernel interrupt controller.
-const NOT_GIVEN: &[Feature] = &[Feature::Vmx, Feature::Svm, Feature::X2apic, Feature::TscDeadline];
+/// What `KVM_GET_SUPPORTED_CPUID` does not list: nested virtualization, and what a client may give that has the local APIC in
+/// the kernel (`KVM_CAP_TSC_DEADLINE_TIMER`).
+const NOT_GIVEN: &[Feature] = &[Feature::Vmx, Feature::Svm, Feature::TscDeadline];
 
 fn without(model: &Model, features: &[Feature]) -> Model {
     Model::new(model.vendor(), model.features().without_all(features))

@@ -29,7 +29,7 @@ pub(super) struct Events {
     /// An NMI waits.
     pub(super) nmi: bool,
     /// The vector of the last start-up IPI.
-    sipi: u32,
+    pub(super) sipi: u32,
 }
 
 /// A hardware exception.
@@ -57,6 +57,11 @@ impl Events {
             });
         }
         None
+    }
+
+    /// Whether something waits that wakes a vCPU, interrupts aside. `accepts`: an interrupt, an NMI.
+    pub(super) const fn waits(&self, accepts: (bool, bool)) -> bool {
+        self.injected.is_some() || self.exception.is_some() || self.nmi && accepts.1
     }
 
     /// `KVM_GET_VCPU_EVENTS`.

@@ -56,6 +56,11 @@ pub enum ClientExit {
     Intr,
     /// The guest lowered its task priority.
     SetTpr,
+    /// A level-triggered interrupt of the client's I/O APIC ended.
+    IoapicEoi {
+        /// Its vector.
+        vector: u8,
+    },
     /// KVM cannot go on.
     InternalError {
         /// `KVM_INTERNAL_ERROR_*`.
@@ -109,6 +114,7 @@ impl ClientExit {
             Self::Intr => 10,
             Self::SetTpr => 11,
             Self::InternalError { .. } => 17,
+            Self::IoapicEoi { .. } => 26,
             Self::Rdmsr { .. } => 29,
             Self::Wrmsr { .. } => 30,
         }

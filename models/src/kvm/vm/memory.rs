@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use rootmode_arch::{GuestPhysical, HostPhysical};
 use rootmode_mmu::PhysicalMemory;
 
+use super::EventCounter;
 use crate::kvm::Errno;
 use crate::kvm::abi::{PAGE, UserspaceMemoryRegion};
 use crate::kvm::host::{HostBug, Machine, Rights, Slot};
@@ -55,6 +56,15 @@ pub trait ClientMemory: Send {
     /// own.
     fn nanoseconds(&mut self) -> Option<u64> {
         None
+    }
+
+    /// The event counter (`eventfd`) behind a descriptor of the client's.
+    ///
+    /// # Errors
+    /// [`Errno::Ebadf`] if there is no such descriptor, [`Errno::Einval`] if it is none of a counter.
+    fn event(&mut self, descriptor: i32) -> Result<Box<dyn EventCounter>, Errno> {
+        let _ = descriptor;
+        Err(Errno::Ebadf)
     }
 }
 

@@ -8,17 +8,21 @@
 //! `run` is the run loop, `emulate` the instruction emulator (the processor itself, under a `guard`), `memory` the slots,
 //! `events` what waits for injection, `msrs` the MSRs, `registers` and `xsave` the formats.
 
+mod apic;
 mod calls;
+mod chips;
 mod coalesced;
 mod cpuid;
 mod emulate;
 mod events;
 mod exit;
 mod guard;
+mod irqchip;
 mod memory;
 mod msrs;
 mod registers;
 mod run;
+mod signals;
 mod vcpu;
 mod xsave;
 
@@ -29,7 +33,7 @@ use rootmode_arch::record::{Level, Stop};
 use rootmode_arch::{Site, Vendor};
 use rootmode_cpu::apic::register;
 use rootmode_cpu::board::Board;
-use rootmode_cpu::{Cpu, Message, Model, Virtualization};
+use rootmode_cpu::{Cpu, Model, Virtualization};
 use rootmode_svm::Processor;
 use rootmode_svm::drive::Svm;
 use rootmode_vmx::drive::Vmx;
@@ -40,14 +44,18 @@ use crate::kvm::interception::Configuration;
 use crate::kvm::{Errno, Filter};
 use coalesced::Coalesced;
 use emulate::Emulator;
+use irqchip::{HostTimers, Irqchip, TIMERS};
 use memory::Memory;
+use signals::IoEvents;
 use vcpu::Vcpu;
 
 pub use coalesced::RING_ENTRIES;
 pub use cpuid::{MOST_ENTRIES, guest_model, host_model, supported};
 pub use exit::{ClientExit, ERROR_DELIVERY, ERROR_EMULATION, ERROR_UNEXPECTED};
+pub use irqchip::MOST_ROUTES;
 pub use memory::{ClientMemory, HostFault, SLOTS};
 pub use msrs::{FEATURES as FEATURE_MSRS, SAVED as SAVED_MSRS, feature as feature_msr};
+pub use signals::EventCounter;
 
 /// Steps of L0 between two runs of the processors, at most.
 const STEPS_WITHOUT_GUEST: u32 = 1_000_000;
@@ -110,6 +118,8 @@ pub enum Progress {
     Failed(Failure),
     /// The ticks are used up; the vCPU is still in the guest.
     Budget,
+    /// Every vCPU sleeps, and only the client can wake one.
+    Idle,
 }
 
 /// What the vCPUs of a VM share beside the machine.
@@ -124,6 +134,10 @@ struct Rooms {
     /// vCPUs that must return to their clients, by processor.
     kicked: Vec<bool>,
     coalesced: Coalesced,
+    irqchip: Irqchip,
+    io_events: IoEvents,
+    /// `KVM_SET_BOOT_CPU_ID`.
+    bootstrap: u32,
 }
 
 impl Rooms {
@@ -188,7 +202,9 @@ impl Vm {
         let vendor = config.host.vendor();
         let mut board = Board::new();
         board.set_choices(config.choices);
+        board.set_bus(Box::new(HostTimers));
         let machine = Machine::new(board, vendor, None)?;
+        let executor = Executor::new();
         let rooms = Rooms {
             memory: Memory::new(config.client),
             emulator: None,
@@ -198,8 +214,10 @@ impl Vm {
             hypercall_exits: 0,
             kicked: Vec::new(),
             coalesced: Coalesced::default(),
+            irqchip: Irqchip::new(executor.tasks()),
+            io_events: IoEvents::default(),
+            bootstrap: 0,
         };
-        let executor = Executor::new();
         let mmu = executor.tasks().new_lock();
         let guest = Arc::new(guest_model(&config.host));
         Ok(Self {
@@ -258,11 +276,15 @@ impl Vm {
             )?
         };
         back.set_model(self.guest.clone());
-        let vcpu = Vcpu::new(back, id, processor, self.guest.clone())?;
-        self.shared.with(processor, |machine, rooms| {
+        let bootstrap = self.shared.with(processor, |machine, rooms| {
             machine.idle();
             rooms.kicked.push(false);
+            let bootstrap = rooms.bootstrap == id;
+            rooms.irqchip.add_vcpu(id, bootstrap, &self.guest);
+            bootstrap
         });
+        let waits = !bootstrap && self.shared.rooms().irqchip.in_kernel();
+        let vcpu = Vcpu::new(back, (id, processor), (bootstrap, waits), self.guest.clone())?;
         self.vcpus.push(Place::Home(Box::new(vcpu)));
         self.ids.push(id);
         Ok(usize::from(processor))
@@ -334,6 +356,7 @@ impl Vm {
     /// [`Errno::Einval`] if the vCPU is not in `KVM_RUN`.
     pub fn advance(&mut self, vcpu: usize, budget: u64) -> Result<Progress, Failure> {
         let limit = lock(&self.shared.machine).board.now().saturating_add(budget);
+        self.poll_events();
         loop {
             self.run_tasks()?;
             if let Some(result) = self.collect(vcpu)? {
@@ -341,13 +364,22 @@ impl Vm {
             }
             let stopped = lock(&self.shared.machine).board.run(limit);
             match stopped.stop {
+                Stop::Gate(number) if number >= TIMERS => {
+                    self.shared.with(0, |machine, rooms| rooms.irqchip.timer(machine, number - TIMERS));
+                }
                 Stop::Gate(number) => self.executor.tasks().open_gate(number as u8),
+                Stop::Idle => return Ok(Progress::Idle),
                 _ => return Ok(Progress::Budget),
             }
         }
     }
 
-    /// `KVM_RUN` as a whole.
+    /// Looks at the counters that interrupt the guest (`KVM_IRQFD`): the client may have counted one up.
+    pub fn poll_events(&mut self) {
+        self.shared.with(0, |machine, rooms| rooms.irqchip.poll(machine));
+    }
+
+    /// `KVM_RUN` as a whole. A vCPU that nothing can wake returns as if a signal had come.
     ///
     /// # Errors
     /// What it returns.
@@ -358,6 +390,7 @@ impl Vm {
                 Progress::Exit => return self.exit(vcpu),
                 Progress::Failed(failure) => return Err(failure),
                 Progress::Budget => {}
+                Progress::Idle => self.kick(vcpu)?,
             }
         }
     }
@@ -373,7 +406,7 @@ impl Vm {
         if self.is_running(vcpu) {
             self.shared.with(vcpu as u8, |machine, rooms| {
                 rooms.kicked[vcpu] = true;
-                machine.cpu_mut().post(Message::ExtInt);
+                rooms.irqchip.nudge(machine, vcpu);
             });
         }
         Ok(())

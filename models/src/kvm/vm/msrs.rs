@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use rootmode_arch::{Linear, msr};
+use rootmode_cpu::apic::{Clock, LocalApic};
 
+use super::Shared;
 use super::vcpu::Vcpu;
 use crate::kvm::abi::MsrEntry;
 use crate::kvm::filter::{Failure as Refusal, MsrFile};
@@ -57,9 +59,19 @@ pub(super) struct Own {
     clocks: BTreeMap<u32, u64>,
 }
 
+/// The registers of a local APIC in x2APIC mode.
+const X2APIC: u32 = 0x800;
+const X2APIC_END: u32 = 0x8ff;
+
+/// Whether the guest's processor has IA32_TSC_DEADLINE.
+const fn has_deadline(apic: &LocalApic) -> bool {
+    apic.abilities().tsc_deadline
+}
+
 /// A vCPU's MSRs, as guest or client reach them.
 struct View<'a> {
     vcpu: &'a mut Vcpu,
+    shared: &'a Shared,
     client: bool,
     bug: Option<HostBug>,
 }
@@ -81,10 +93,17 @@ impl View<'_> {
         self.settle(value).is_some()
     }
 
+    /// Calls `f` with the local APIC in the kernel and its time.
+    fn apic<T>(&self, f: impl FnOnce(&mut LocalApic, Clock) -> Option<T>) -> Option<T> {
+        let vcpu = usize::from(self.vcpu.processor);
+        self.shared
+            .with(self.vcpu.processor, |machine, rooms| rooms.irqchip.with_apic(machine, vcpu, f))
+            .flatten()
+    }
+
     const fn hidden(&self, index: u32) -> bool {
-        // No interrupt controller in the kernel, no VMX for guests.
-        matches!(index, 0x800..=0x8ff | msr::IA32_TSC_DEADLINE)
-            || !self.client && matches!(index, msr::IA32_VMX_BASIC..=msr::IA32_VMX_EXIT_CTLS2)
+        // No VMX for guests.
+        !self.client && matches!(index, msr::IA32_VMX_BASIC..=msr::IA32_VMX_EXIT_CTLS2)
     }
 }
 
@@ -96,6 +115,12 @@ impl MsrFile for View<'_> {
                 Ok(self.vcpu.own.clocks.get(&index).copied().unwrap_or(0))
             }
             msr::IA32_ARCH_CAPABILITIES | PERF_CAPABILITIES if self.client => Ok(0),
+            X2APIC..=X2APIC_END => {
+                self.apic(|apic, clock| apic.read_msr(index, clock).ok()).ok_or(Refusal::Unknown)
+            }
+            msr::IA32_TSC_DEADLINE => self
+                .apic(|apic, clock| (self.client || has_deadline(apic)).then(|| apic.tsc_deadline(clock)))
+                .ok_or(Refusal::Unknown),
             _ if self.hidden(index) => Err(Refusal::Unknown),
             _ => {
                 let value = self.backend().read_msr(index);
@@ -111,9 +136,16 @@ impl MsrFile for View<'_> {
                 if value >> width != 0 || value & 0x2ff != 0 || value & 0xc00 == 0x400 {
                     return Err(Refusal::Invalid);
                 }
-                self.vcpu.apic_base = value;
-                Ok(())
+                self.vcpu.set_apic_base(self.shared, value, self.client).map_err(|_| Refusal::Invalid)
             }
+            X2APIC..=X2APIC_END => {
+                self.apic(|apic, clock| apic.write_msr(index, value, clock).ok()).ok_or(Refusal::Invalid)
+            }
+            msr::IA32_TSC_DEADLINE => self
+                .apic(|apic, clock| {
+                    (self.client || has_deadline(apic)).then(|| apic.set_tsc_deadline(value, clock))
+                })
+                .ok_or(Refusal::Unknown),
             WALL_CLOCK | SYSTEM_TIME if self.client => {
                 self.vcpu.own.clocks.insert(index, value);
                 Ok(())
@@ -121,7 +153,7 @@ impl MsrFile for View<'_> {
             msr::IA32_BIOS_SIGN_ID if self.client => Ok(()),
             msr::IA32_ARCH_CAPABILITIES | PERF_CAPABILITIES if self.client && value == 0 => Ok(()),
             msr::IA32_TSC => {
-                let written = self.vcpu.write_tsc(value);
+                let written = self.vcpu.write_tsc(self.shared, value);
                 self.settle(written.map(Some)).ok_or(Refusal::Invalid)
             }
             _ if self.hidden(index) => Err(Refusal::Unknown),
@@ -143,29 +175,38 @@ impl MsrFile for View<'_> {
 }
 
 /// Calls `f` with the MSRs of `vcpu`.
-fn with<T>(vcpu: &mut Vcpu, client: bool, f: impl FnOnce(&mut dyn MsrFile) -> T) -> Result<T, HostBug> {
-    let mut view = View { vcpu, client, bug: None };
+fn with<T>(
+    vcpu: &mut Vcpu,
+    shared: &Shared,
+    client: bool,
+    f: impl FnOnce(&mut dyn MsrFile) -> T,
+) -> Result<T, HostBug> {
+    let mut view = View { vcpu, shared, client, bug: None };
     let result = f(&mut view);
     view.bug.map_or(Ok(result), Err)
 }
 
 impl Vcpu {
     /// The guest's access to its MSRs.
-    pub(super) fn guest_msrs<T>(&mut self, f: impl FnOnce(&mut dyn MsrFile) -> T) -> Result<T, HostBug> {
-        with(self, false, f)
+    pub(super) fn guest_msrs<T>(
+        &mut self,
+        shared: &Shared,
+        f: impl FnOnce(&mut dyn MsrFile) -> T,
+    ) -> Result<T, HostBug> {
+        with(self, shared, false, f)
     }
 
     /// `KVM_GET_MSRS`: how many of `entries` were read; it stops at the first that cannot be.
-    pub(super) fn get_msrs(&mut self, entries: &mut [MsrEntry]) -> Result<usize, HostBug> {
-        with(self, true, |file| {
+    pub(super) fn get_msrs(&mut self, shared: &Shared, entries: &mut [MsrEntry]) -> Result<usize, HostBug> {
+        with(self, shared, true, |file| {
             let read = |entry: &mut MsrEntry| file.read(entry.index).map(|value| entry.data = value);
             entries.iter_mut().map(read).take_while(Result::is_ok).count()
         })
     }
 
     /// `KVM_SET_MSRS`: how many of `entries` were written; it stops at the first that cannot be.
-    pub(super) fn set_msrs(&mut self, entries: &[MsrEntry]) -> Result<usize, HostBug> {
-        with(self, true, |file| {
+    pub(super) fn set_msrs(&mut self, shared: &Shared, entries: &[MsrEntry]) -> Result<usize, HostBug> {
+        with(self, shared, true, |file| {
             entries.iter().take_while(|entry| file.write(entry.index, entry.data).is_ok()).count()
         })
     }

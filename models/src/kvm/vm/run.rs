@@ -5,12 +5,13 @@
 use rootmode_arch::{AccessRights, Cr0, Cr4, Efer, Gpr, GuestPhysical, Linear, RFlags, SegmentName, vector};
 use rootmode_cpu::Instruction;
 
+use super::apic::Attention;
 use super::emulate::Emulated;
 use super::events::exception;
 use super::exit::{ClientExit, ERROR_DELIVERY, ERROR_UNEXPECTED};
 use super::guard::{Need, Sent};
 use super::memory::Fault;
-use super::vcpu::Vcpu;
+use super::vcpu::{RunState, Vcpu};
 use super::{Failure, Shared};
 use crate::kvm::Errno;
 use crate::kvm::abi::Translation;
@@ -72,8 +73,8 @@ const MAP_GPA_RANGE: u64 = 12;
 impl Vcpu {
     /// Runs until the client is needed: [`Vcpu::exit`] then says why.
     pub(super) async fn run(&mut self, shared: &Shared, tasks: &Tasks) -> Result<(), Failure> {
-        if self.is_uninitialized() {
-            return Err(Errno::Eagain.into());
+        if self.run_state == RunState::Uninitialized {
+            return self.wait_for_init(shared, tasks).await;
         }
         if self.complete(shared, tasks).await? == Flow::Client {
             return Ok(());
@@ -92,10 +93,20 @@ impl Vcpu {
                 self.exit = ClientExit::IrqWindowOpen;
                 return Ok(());
             }
+            match self.attend(shared)? {
+                Attention::Runs => {}
+                Attention::Asks => return Ok(()),
+                Attention::Sleeps => {
+                    self.sleep(shared, tasks).await;
+                    continue;
+                }
+            }
             let entry = self.entry(shared)?;
+            shared.rooms().irqchip.set_inside(processor, true);
             tasks.point(Point::BeforeEntry).await;
             self.backend.enter(&entry)?;
             tasks.wait(Wait::Gate(self.processor)).await;
+            shared.rooms().irqchip.set_inside(processor, false);
             let exit = self.backend.leave()?;
             tasks.point(Point::AfterExit).await;
             if self.handle(&exit, shared, tasks).await? == Flow::Client {
@@ -104,15 +115,37 @@ impl Vcpu {
         }
     }
 
+    /// `KVM_RUN` of a vCPU that waits for INIT: it returns when that has come, and has to be called again.
+    async fn wait_for_init(&mut self, shared: &Shared, tasks: &Tasks) -> Result<(), Failure> {
+        if self.immediate_exit {
+            return Err(Errno::Eintr.into());
+        }
+        let number = usize::from(self.processor);
+        loop {
+            if std::mem::take(&mut shared.rooms().kicked[number]) {
+                self.exit = ClientExit::Intr;
+                return Err(Errno::Eintr.into());
+            }
+            self.take_inputs(shared)?;
+            if self.run_state != RunState::Uninitialized {
+                return Err(Errno::Eagain.into());
+            }
+            self.sleep(shared, tasks).await;
+        }
+    }
+
     fn entry(&mut self, shared: &Shared) -> Result<Entry, Failure> {
         let accepts = self.backend.accepts()?;
-        let injection = self.events.take(accepts);
+        let mut injection = self.events.take(accepts);
+        if injection.is_none() && accepts.0 {
+            injection = self.acknowledge(shared);
+        }
         let generation = shared.with(self.processor, |_, rooms| rooms.memory.generation);
         let flush = generation != self.generation;
         self.generation = generation;
         Ok(Entry {
             injection,
-            interrupt_window: self.events.interrupt.is_some() || self.request_interrupt_window,
+            interrupt_window: self.has_interrupt(shared) || self.request_interrupt_window,
             nmi_window: self.events.nmi,
             flush,
         })
@@ -144,7 +177,10 @@ impl Vcpu {
             Cause::Cpuid => self.emulate_cpuid()?,
             Cause::Hlt => {
                 self.backend.skip()?;
-                return Ok(self.ask(ClientExit::Hlt));
+                if !self.has_apic(shared) {
+                    return Ok(self.ask(ClientExit::Hlt));
+                }
+                self.run_state = RunState::Halted;
             }
             Cause::Shutdown => return Ok(self.ask(ClientExit::Shutdown)),
             Cause::HostInterrupt | Cause::HostNmi | Cause::InterruptWindow | Cause::NmiWindow => {}
@@ -154,14 +190,14 @@ impl Vcpu {
                     return Ok(Flow::Guest);
                 }
                 let lowered = value < self.cr8;
-                self.cr8 = value;
+                self.set_cr8(shared, value);
                 self.backend.skip()?;
-                if lowered {
+                if lowered && !self.has_apic(shared) {
                     return Ok(self.ask(ClientExit::SetTpr));
                 }
             }
             Cause::ReadCr8 { gpr } => {
-                self.backend.set_gpr(gpr, self.cr8)?;
+                self.backend.set_gpr(gpr, self.cr8(shared))?;
                 self.backend.skip()?;
             }
             Cause::Xsetbv => {
@@ -223,6 +259,10 @@ impl Vcpu {
 
     fn port(&mut self, port: u16, size: u8, input: bool, shared: &Shared) -> Result<Flow, Failure> {
         if input {
+            if let Some(value) = self.chip_read(Need::Port { port, size }, shared) {
+                self.finish_in(size, value)?;
+                return Ok(Flow::Guest);
+            }
             self.pending = Pending::PortIn { size };
             let data = vec![0; size.into()];
             return Ok(self.ask(ClientExit::Io { input, port, size, data }));
@@ -237,13 +277,25 @@ impl Vcpu {
         Ok(self.ask(ClientExit::Io { input, port, size, data }))
     }
 
+    /// Completes IN.
+    fn finish_in(&mut self, size: u8, value: u64) -> Result<(), Failure> {
+        let rax = self.backend.gpr(Gpr::Rax)?;
+        let rax = match size {
+            1 => rax & !0xff | value & 0xff,
+            2 => rax & !0xffff | value & 0xffff,
+            _ => value & 0xffff_ffff,
+        };
+        self.backend.set_gpr(Gpr::Rax, rax)?;
+        Ok(self.backend.skip()?)
+    }
+
     fn msr(&mut self, access: Access, shared: &Shared) -> Result<Flow, Failure> {
         let [rax, rcx, rdx] = self.gprs([Gpr::Rax, Gpr::Rcx, Gpr::Rdx])?;
         let (index, value) = (rcx as u32, rax & 0xffff_ffff | rdx << 32);
         let (filter, mask, bugs) = shared.with(self.processor, |_, rooms| {
             (rooms.filter.clone(), rooms.exit_mask, rooms.configuration.regressions)
         });
-        let outcome = self.guest_msrs(|file| {
+        let outcome = self.guest_msrs(shared, |file| {
             filter::handle(access, index, value, Path::Normal, &filter, mask, false, file, bugs)
         })?;
         match outcome {
@@ -290,7 +342,7 @@ impl Vcpu {
     async fn emulate(
         &mut self,
         mut devices: Vec<GuestPhysical>,
-        answers: Vec<u64>,
+        mut answers: Vec<u64>,
         shared: &Shared,
         tasks: &Tasks,
     ) -> Result<Flow, Failure> {
@@ -320,6 +372,10 @@ impl Vcpu {
                     }
                 }
                 Emulated::Needs(need) => {
+                    if let Some(answer) = self.chip_read(need, shared) {
+                        answers.push(answer);
+                        continue;
+                    }
                     let exit = self.question(need, &state)?;
                     self.pending = Pending::Emulation(Waiting { devices, answers, need });
                     return Ok(self.ask(exit));
@@ -387,9 +443,11 @@ impl Vcpu {
         })
     }
 
-    /// Whether a write needs no client now: a zone in which writes are collected has it.
+    /// Whether a write needs no client now: a chip, a counter or a zone in which writes are collected has it.
     fn takes(&self, sent: &Sent, shared: &Shared) -> bool {
-        shared.with(self.processor, |_, rooms| rooms.coalesced.takes(sent))
+        self.chip_write(sent, shared)
+            || shared
+                .with(self.processor, |_, rooms| rooms.io_events.takes(sent) || rooms.coalesced.takes(sent))
     }
 
     /// Shows the client the first write that it has to see.
@@ -419,15 +477,7 @@ impl Vcpu {
         let exit = std::mem::take(&mut self.exit);
         match (pending, exit) {
             (Pending::PortIn { size }, ClientExit::Io { data, .. }) => {
-                let value = number(&data);
-                let rax = self.backend.gpr(Gpr::Rax)?;
-                let rax = match size {
-                    1 => rax & !0xff | value & 0xff,
-                    2 => rax & !0xffff | value & 0xffff,
-                    _ => value & 0xffff_ffff,
-                };
-                self.backend.set_gpr(Gpr::Rax, rax)?;
-                self.backend.skip()?;
+                self.finish_in(size, number(&data))?;
             }
             (Pending::PortOut { rip }, _) => self.skip_at(rip)?,
             (Pending::Emulation(waiting), exit) => return self.answer(waiting, exit, shared, tasks).await,

@@ -13,14 +13,23 @@ use super::registers::{self, Beside};
 use super::run::Pending;
 use super::{Failure, Shared, cpuid, xsave};
 use crate::kvm::Errno;
-use crate::kvm::abi::{
-    CpuidEntry2, DebugRegs, Fpu, MpState, Plain, Regs, Sregs, Sregs2, VcpuEvents, Xcr, Xcrs,
-};
+use crate::kvm::abi::{CpuidEntry2, DebugRegs, Fpu, Plain, Regs, Sregs, Sregs2, VcpuEvents, Xcr, Xcrs};
 use crate::kvm::host::{Backend, HostBug, State};
 
-/// `KVM_MP_STATE_RUNNABLE`, `KVM_MP_STATE_UNINITIALIZED`.
-const RUNNABLE: u32 = 0;
-const UNINITIALIZED: u32 = 1;
+/// Whether a vCPU runs, by the numbers of `KVM_MP_STATE_*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum RunState {
+    /// It does.
+    Runnable = 0,
+    /// It waits for INIT.
+    Uninitialized = 1,
+    /// It waits for a start-up IPI.
+    InitReceived = 2,
+    /// It executed HLT.
+    Halted = 3,
+}
+
 /// `KVM_SREGS2_FLAGS_PDPTRS_VALID`.
 const PDPTRS_VALID: u64 = 1;
 /// Bytes that `struct kvm_sregs` and `struct kvm_sregs2` have in common, at their beginnings.
@@ -42,7 +51,9 @@ pub(super) struct Vcpu {
     pub(super) exit: ClientExit,
     pub(super) cr8: u64,
     pub(super) apic_base: u64,
-    mp_state: u32,
+    pub(super) run_state: RunState,
+    /// A vector whose end the client is told next.
+    pub(super) ended: Option<u8>,
     pub(super) own: Own,
     /// The translations that its processor may hold.
     pub(super) generation: u64,
@@ -54,8 +65,8 @@ pub(super) struct Vcpu {
 impl Vcpu {
     pub(super) fn new(
         backend: Box<dyn Backend>,
-        id: u32,
-        processor: u8,
+        (id, processor): (u32, u8),
+        (bootstrap, waits): (bool, bool),
         model: Arc<Model>,
     ) -> Result<Self, HostBug> {
         let mut vcpu = Self {
@@ -67,8 +78,9 @@ impl Vcpu {
             pending: Pending::None,
             exit: ClientExit::Unknown,
             cr8: 0,
-            apic_base: 0xfee0_0800 | if id == 0 { 0x100 } else { 0 },
-            mp_state: RUNNABLE,
+            apic_base: 0xfee0_0800 | if bootstrap { 0x100 } else { 0 },
+            run_state: if waits { RunState::Uninitialized } else { RunState::Runnable },
+            ended: None,
             own: Own::default(),
             generation: 0,
             request_interrupt_window: false,
@@ -98,8 +110,8 @@ impl Vcpu {
     }
 
     /// `KVM_GET_SREGS`.
-    pub(super) fn sregs(&self) -> Result<Sregs, HostBug> {
-        let beside = Beside { cr8: self.cr8, apic_base: self.apic_base };
+    pub(super) fn sregs(&self, shared: &Shared) -> Result<Sregs, HostBug> {
+        let beside = Beside { cr8: self.cr8(shared), apic_base: self.apic_base };
         Ok(registers::sregs(&self.backend.save()?, beside, self.events.interrupt))
     }
 
@@ -107,7 +119,7 @@ impl Vcpu {
     pub(super) fn set_sregs(&mut self, shared: &Shared, sregs: &Sregs) -> Result<(), Failure> {
         let state = self.state_with(sregs)?;
         let pdptes = self.pdptes(shared, &state);
-        self.put_sregs(sregs, state, pdptes)?;
+        self.put_sregs(shared, sregs, state, pdptes)?;
         let words = sregs.interrupt_bitmap.iter().enumerate().rev();
         let highest =
             words.filter(|(_, word)| **word != 0).map(|(n, word)| n as u32 * 64 + word.ilog2()).next();
@@ -118,10 +130,10 @@ impl Vcpu {
     }
 
     /// `KVM_GET_SREGS2`.
-    pub(super) fn sregs2(&self) -> Result<Sregs2, HostBug> {
+    pub(super) fn sregs2(&self, shared: &Shared) -> Result<Sregs2, HostBug> {
         let state = self.backend.save()?;
         // What both structures begin with; then flags and PDPTEs instead of the interrupt bitmap.
-        let common = &self.sregs()?.to_bytes()[..COMMON_SREGS];
+        let common = &self.sregs(shared)?.to_bytes()[..COMMON_SREGS];
         let mut sregs = Sregs2::from_bytes(common);
         if uses_pdptes(&state) {
             (sregs.flags, sregs.pdptrs) = (PDPTRS_VALID, state.pdptes);
@@ -138,7 +150,7 @@ impl Vcpu {
             return Err(Errno::Einval.into());
         }
         let pdptes = if valid { s.pdptrs } else { self.pdptes(shared, &state) };
-        self.put_sregs(&sregs, state, pdptes)
+        self.put_sregs(shared, &sregs, state, pdptes)
     }
 
     fn state_with(&self, sregs: &Sregs) -> Result<State, Failure> {
@@ -150,10 +162,17 @@ impl Vcpu {
         Ok(state)
     }
 
-    fn put_sregs(&mut self, sregs: &Sregs, mut state: State, pdptes: [u64; 4]) -> Result<(), Failure> {
+    fn put_sregs(
+        &mut self,
+        shared: &Shared,
+        sregs: &Sregs,
+        mut state: State,
+        pdptes: [u64; 4],
+    ) -> Result<(), Failure> {
+        self.set_apic_base(shared, sregs.apic_base, true)?;
         state.pdptes = pdptes;
         self.backend.load(&state)?;
-        (self.cr8, self.apic_base) = (sregs.cr8, sregs.apic_base);
+        self.set_cr8(shared, sregs.cr8);
         // Translations that the guest's old tables gave.
         self.generation = 0;
         Ok(())
@@ -177,13 +196,14 @@ impl Vcpu {
     }
 
     /// `KVM_SET_CPUID2`.
-    pub(super) fn set_cpuid(&mut self, entries: &[CpuidEntry2]) -> Result<(), Errno> {
+    pub(super) fn set_cpuid(&mut self, shared: &Shared, entries: &[CpuidEntry2]) -> Result<(), Errno> {
         if entries.len() > cpuid::MOST_ENTRIES {
             return Err(Errno::E2big);
         }
         let model = Arc::new(model_of(self.model.vendor(), entries));
         self.cpuid = entries.to_vec();
         self.backend.set_model(model.clone());
+        shared.rooms().irqchip.set_model(self.processor.into(), &model);
         self.model = model;
         Ok(())
     }
@@ -208,25 +228,6 @@ impl Vcpu {
         }
         state.nmi_blocked = events.nmi.masked != 0;
         Ok(self.backend.load(&state)?)
-    }
-
-    /// `KVM_GET_MP_STATE`.
-    pub(super) const fn mp_state(&self) -> MpState {
-        MpState { mp_state: self.mp_state }
-    }
-
-    /// `KVM_SET_MP_STATE`: without an interrupt controller in the kernel, only two states exist.
-    pub(super) const fn set_mp_state(&mut self, state: &MpState) -> Result<(), Errno> {
-        if state.mp_state != RUNNABLE {
-            return Err(Errno::Einval);
-        }
-        self.mp_state = state.mp_state;
-        Ok(())
-    }
-
-    /// Whether `KVM_RUN` would wait for a start-up IPI.
-    pub(super) const fn is_uninitialized(&self) -> bool {
-        self.mp_state == UNINITIALIZED
     }
 
     /// `KVM_GET_DEBUGREGS`.
@@ -296,10 +297,14 @@ impl Vcpu {
     }
 
     /// WRMSR of the time-stamp counter: the guest's, by its offset.
-    pub(super) fn write_tsc(&mut self, value: u64) -> Result<(), HostBug> {
-        let offset = self.backend.tsc_offset()?;
+    pub(super) fn write_tsc(&mut self, shared: &Shared, value: u64) -> Result<(), HostBug> {
         let now = self.backend.read_msr(rootmode_arch::msr::IA32_TSC)?.unwrap_or(0);
-        self.backend.set_tsc_offset(offset.wrapping_add(value.wrapping_sub(now)))
+        let offset = self.backend.tsc_offset()?.wrapping_add(value.wrapping_sub(now));
+        self.backend.set_tsc_offset(offset)?;
+        shared.with(self.processor, |machine, rooms| {
+            rooms.irqchip.set_tsc_offset(machine, self.processor.into(), offset);
+        });
+        Ok(())
     }
 }
 
