@@ -51,6 +51,8 @@ const PROOFS: &[Proof] = &[
     Proof { name: "native", run: crate::native::proofs::rows },
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     Proof { name: "fuzz", run: crate::fuzz::rows },
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Proof { name: "kvm-ioctls", run: crate::conformance::rows },
     Proof { name: "speed", run: speed::rows },
     #[cfg(target_os = "linux")]
     Proof { name: "bench", run: crate::bench::rows },

@@ -36,6 +36,9 @@ enum Command {
     /// Compare every instruction form with the host's processor.
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     Native(rootmode_tests::native::command::Arguments),
+    /// Run the unit tests of the published kvm-ioctls crate on the model of KVM.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    KvmIoctls(rootmode_tests::conformance::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +54,8 @@ fn main() -> ExitCode {
         Command::Mutation(arguments) => mutation::command::run(&arguments),
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         Command::Native(arguments) => rootmode_tests::native::command::run(&arguments),
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        Command::KvmIoctls(arguments) => rootmode_tests::conformance::run(&arguments),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
