@@ -268,6 +268,51 @@ fn registers_of_every_kind_pass() {
 }
 
 #[test]
+fn registers_pass_through_the_mapping() {
+    for vendor in VENDORS {
+        let mut client = Client::new();
+        // inc ax; hlt
+        let mut vm = guest(vendor, &mut client, &[0x40, 0xf4], 0);
+        vm.vcpu_ioctl(0, r::GET_SREGS, ARGUMENT, &mut client).unwrap();
+        let mut registers = abi::SyncRegs { sregs: client.get(ARGUMENT), ..Default::default() };
+        registers.regs = abi::Regs { rip: 0x1000, rflags: 2, rax: 0x8000, ..Default::default() };
+        registers.sregs.cr2 = 0x1234;
+        let mut s = [0; abi::SYNC_BYTES];
+        s[..abi::SyncRegs::SIZE].copy_from_slice(&registers.to_bytes());
+        client.put(PAGES, &abi::Run { kvm_valid_regs: 7, kvm_dirty_regs: 7, s, ..Default::default() });
+        assert_eq!(run(&mut vm, &mut client), Ok(5), "{vendor:?}");
+        let shown: abi::Run = client.get(PAGES);
+        assert_eq!(shown.kvm_dirty_regs, 0, "they were taken over");
+        let shown = abi::SyncRegs::from_bytes(&shown.s);
+        assert_eq!((shown.regs.rax, shown.regs.rip, shown.sregs.cr2), (0x8001, 0x1002, 0x1234));
+        client.put(PAGES, &abi::Run { kvm_valid_regs: 8, ..Default::default() });
+        assert_eq!(run(&mut vm, &mut client), Err(Errno::Einval));
+        registers.sregs.cr0 = 0x8000_0000;
+        s[..abi::SyncRegs::SIZE].copy_from_slice(&registers.to_bytes());
+        client.put(PAGES, &abi::Run { kvm_dirty_regs: 2, s, ..Default::default() });
+        assert_eq!(run(&mut vm, &mut client), Err(Errno::Einval), "paging without protection");
+    }
+}
+
+#[test]
+fn a_vcpu_that_does_not_nest_says_so() {
+    for vendor in VENDORS {
+        let mut client = Client::new();
+        let mut vm = guest(vendor, &mut client, &[0xf4], 0);
+        client.put(ARGUMENT, &abi::NestedStateHead { size: 100, ..Default::default() });
+        assert_eq!(vm.vcpu_ioctl(0, r::GET_NESTED_STATE, ARGUMENT, &mut client), Err(Errno::E2big));
+        assert_eq!(client.get::<abi::NestedStateHead>(ARGUMENT).size, 128, "so long it is");
+        client.put(ARGUMENT, &abi::NestedStateHead { size: 4096, ..Default::default() });
+        vm.vcpu_ioctl(0, r::GET_NESTED_STATE, ARGUMENT, &mut client).unwrap();
+        let state: abi::NestedStateHead = client.get(ARGUMENT);
+        assert_eq!((state.size, state.format), (128, u16::from(vendor == Vendor::Amd)));
+        assert_eq!(vm.vcpu_ioctl(0, r::SET_NESTED_STATE, ARGUMENT, &mut client), Ok(Answer::Value(0)));
+        client.put(ARGUMENT, &abi::NestedStateHead { flags: 1, ..state });
+        assert_eq!(vm.vcpu_ioctl(0, r::SET_NESTED_STATE, ARGUMENT, &mut client), Err(Errno::Einval));
+    }
+}
+
+#[test]
 fn paging_is_walked_for_translations() {
     for vendor in VENDORS {
         let mut client = Client::new();
@@ -351,7 +396,12 @@ fn what_is_absent_answers_as_the_table_says_and_nothing_panics() {
 
 #[test]
 fn every_row_of_the_tables_names_a_test() {
-    let sources = [include_str!("kvm_ioctl.rs"), include_str!("kvm_irqchip.rs"), include_str!("kvm_vm.rs")];
+    let sources = [
+        include_str!("kvm_debug.rs"),
+        include_str!("kvm_ioctl.rs"),
+        include_str!("kvm_irqchip.rs"),
+        include_str!("kvm_vm.rs"),
+    ];
     let exists = |test: &str| sources.iter().any(|source| source.contains(&format!("fn {test}(")));
     for row in REQUESTS {
         if let State::Works(test) = row.state {

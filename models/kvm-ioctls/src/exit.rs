@@ -3,7 +3,7 @@
 use kvm_bindings::{
     KVM_MSR_EXIT_REASON_FILTER, KVM_MSR_EXIT_REASON_INVAL, KVM_MSR_EXIT_REASON_UNKNOWN, kvm_debug_exit_arch,
 };
-use rootmode_models::kvm::abi::{Eoi, FailEntry, Hypercall, Io, MemoryFault, Mmio, Msr, Plain, Run};
+use rootmode_models::kvm::abi::{Debug, Eoi, FailEntry, Hypercall, Io, MemoryFault, Mmio, Msr, Plain, Run};
 
 bitflags::bitflags! {
     /// Why an MSR access came to the client.
@@ -126,6 +126,17 @@ impl Answers {
                 self.word = call.ret;
                 let (nr, args, longmode) = (call.nr, call.args, call.flags as u32);
                 VcpuExit::Hypercall(HypercallExit { nr, args, ret: &mut self.word, longmode })
+            }
+            4 => {
+                let debug = Debug::from_bytes(bytes);
+                let (exception, pad) = (debug.exception, 0);
+                VcpuExit::Debug(kvm_debug_exit_arch {
+                    exception,
+                    pad,
+                    pc: debug.pc,
+                    dr6: debug.dr6,
+                    dr7: debug.dr7,
+                })
             }
             5 => VcpuExit::Hlt,
             6 => {

@@ -5,9 +5,9 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 
 use kvm_bindings::{
-    CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_debugregs, kvm_enable_cap, kvm_fpu, kvm_interrupt,
-    kvm_lapic_state, kvm_mp_state, kvm_regs, kvm_sregs, kvm_sregs2, kvm_translation, kvm_vcpu_events,
-    kvm_xcrs, kvm_xsave,
+    CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_debugregs, kvm_enable_cap, kvm_fpu, kvm_guest_debug,
+    kvm_interrupt, kvm_lapic_state, kvm_mp_state, kvm_regs, kvm_sregs, kvm_sregs2, kvm_translation,
+    kvm_vcpu_events, kvm_xcrs, kvm_xsave,
 };
 use rootmode_models::kvm::abi::{PAGE, PIO_PAGE_OFFSET, Plain, Run, request as r};
 use vmm_sys_util::errno::Error;
@@ -190,6 +190,14 @@ impl VcpuFd {
     #[allow(unsafe_code, reason = "the signature is kvm-ioctls'; nothing here is unsafe by itself")]
     pub unsafe fn set_xsave(&self, xsave: &kvm_xsave) -> Result<()> {
         self.vcpu.put(r::SET_XSAVE, xsave).map(drop)
+    }
+
+    /// `KVM_SET_GUEST_DEBUG`.
+    ///
+    /// # Errors
+    /// `EBUSY` if an exception is to be injected and one waits already.
+    pub fn set_guest_debug(&self, debug_struct: &kvm_guest_debug) -> Result<()> {
+        self.vcpu.put(r::SET_GUEST_DEBUG, debug_struct).map(drop)
     }
 
     /// `KVM_TRANSLATE`.

@@ -58,6 +58,7 @@ capabilities! {
     SYNC_MMU = 16, 1, "a_clients_memory_is_seen_as_it_is_at_every_entry";
     DESTROY_MEMORY_REGION_WORKS = 21, 1, "slots_are_created_moved_logged_and_deleted";
     USER_NMI = 22, 1, "registers_of_every_kind_pass";
+    SET_GUEST_DEBUG = 23, 1, "a_debugger_steps_and_breaks";
     IRQ_ROUTING = 25, 4096, "messages_and_routes_reach_local_apics";
     IRQ_INJECT_STATUS = 26, 1, "lines_say_what_became_of_them";
     JOIN_MEMORY_REGIONS_WORKS = 30, 1, "slots_are_created_moved_logged_and_deleted";
@@ -78,6 +79,7 @@ capabilities! {
     GET_TSC_KHZ = 61, 1, "registers_of_every_kind_pass";
     MAX_VCPUS = 66, 255, "two_vcpus_share_memory";
     TSC_DEADLINE_TIMER = 72, 1, "the_local_apics_timers_wake_a_halted_vcpu";
+    SYNC_REGS = 74, 7, "registers_pass_through_the_mapping";
     SIGNAL_MSI = 77, 1, "messages_and_routes_reach_local_apics";
     READONLY_MEM = 81, 1, "writes_to_read_only_slots_are_the_clients";
     IRQFD_RESAMPLE = 82, 1, "counters_of_events_pass_both_ways";
@@ -123,7 +125,7 @@ exits! {
     EXCEPTION = 1, Absent Einval;
     IO = 2, Works "a_guest_prints_and_halts";
     HYPERCALL = 3, Works "hypercalls_go_to_the_client_that_asked_for_them";
-    DEBUG = 4, Absent Einval;
+    DEBUG = 4, Works "a_debugger_steps_and_breaks";
     HLT = 5, Works "a_guest_prints_and_halts";
     MMIO = 6, Works "memory_without_a_slot_is_the_clients_to_answer";
     IRQ_WINDOW_OPEN = 7, Works "interrupts_wait_for_their_window";

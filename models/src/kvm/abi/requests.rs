@@ -147,7 +147,7 @@ requests! {
     GET_MP_STATE = ior(0x98, MpState::SIZE), Vcpu, Works "registers_of_every_kind_pass";
     SET_MP_STATE = iow(0x99, MpState::SIZE), Vcpu, Works "registers_of_every_kind_pass";
     NMI = io(0x9a), Vcpu, Works "registers_of_every_kind_pass";
-    SET_GUEST_DEBUG = iow(0x9b, GuestDebug::SIZE), Vcpu, Absent Einval;
+    SET_GUEST_DEBUG = iow(0x9b, GuestDebug::SIZE), Vcpu, Works "a_debugger_steps_and_breaks";
     X86_SETUP_MCE = iow(0x9c, 8), Vcpu, Absent Einval;
     X86_SET_MCE = iow(0x9e, X86Mce::SIZE), Vcpu, Absent Einval;
     GET_VCPU_EVENTS = ior(0x9f, VcpuEvents::SIZE), Vcpu, Works "registers_of_every_kind_pass";
@@ -165,8 +165,8 @@ requests! {
     SET_ONE_REG = iow(0xac, OneReg::SIZE), Vcpu, Absent Einval;
     KVMCLOCK_CTRL = io(0xad), Vcpu, Absent Einval;
     SMI = io(0xb7), Vcpu, Absent Enotty;
-    GET_NESTED_STATE = iowr(0xbe, NestedStateHead::SIZE), Vcpu, Absent Einval;
-    SET_NESTED_STATE = iow(0xbf, NestedStateHead::SIZE), Vcpu, Absent Einval;
+    GET_NESTED_STATE = iowr(0xbe, NestedStateHead::SIZE), Vcpu, Works "a_vcpu_that_does_not_nest_says_so";
+    SET_NESTED_STATE = iow(0xbf, NestedStateHead::SIZE), Vcpu, Works "a_vcpu_that_does_not_nest_says_so";
     GET_SREGS2 = ior(0xcc, Sregs2::SIZE), Vcpu, Works "registers_of_every_kind_pass";
     SET_SREGS2 = iow(0xcd, Sregs2::SIZE), Vcpu, Works "registers_of_every_kind_pass";
     GET_XSAVE2 = ior(0xcf, Xsave::SIZE), Vcpu, Works "registers_of_every_kind_pass";

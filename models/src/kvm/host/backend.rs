@@ -22,6 +22,26 @@ pub struct Injection {
     pub length: u8,
 }
 
+/// What a debugger outside of the guest asks of the processor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Debugging {
+    /// Debug exceptions exit.
+    pub traps: bool,
+    /// INT3 exits.
+    pub breakpoints: bool,
+    /// The guest is left behind its next instruction, which it does not see in RFLAGS.TF once it is left.
+    pub single_step: bool,
+    /// DR0 to DR3 and DR7 while the guest runs; moves to and from debug registers exit then.
+    pub registers: Option<([u64; 4], u64)>,
+}
+
+/// What of the guest's the debugger's has taken the place of: RFLAGS.TF; DR0 to DR3 and DR7.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Own {
+    pub(super) trap_flag: Option<u64>,
+    pub(super) registers: Option<([u64; 4], u64)>,
+}
+
 /// What the next entry does beside entering.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
@@ -33,6 +53,8 @@ pub struct Entry {
     pub nmi_window: bool,
     /// Translations of the guest may be stale.
     pub flush: bool,
+    /// The debugger's wishes.
+    pub debug: Debugging,
 }
 
 /// An access that the second stage refused.
@@ -100,6 +122,25 @@ pub enum Cause {
     Idle,
     /// An instruction that does not exist for this guest.
     Undefined,
+    /// A debug exception that the debugger wanted to see.
+    Debug {
+        /// Its causes, as in DR6, without what that always has set.
+        causes: u64,
+    },
+    /// MOV to a debug register.
+    WriteDr {
+        /// Which.
+        dr: u8,
+        /// The value.
+        value: u64,
+    },
+    /// MOV from a debug register.
+    ReadDr {
+        /// Which.
+        dr: u8,
+        /// Where to.
+        gpr: Gpr,
+    },
     /// An exception that L0 wanted to see.
     Exception {
         /// Vector.

@@ -25,7 +25,7 @@ use crate::kvm::interception::Configuration;
 
 pub(crate) use vmx::lock;
 
-pub use backend::{Backend, Cause, Entry, Exit, Injection, Touched};
+pub use backend::{Backend, Cause, Debugging, Entry, Exit, Injection, Touched};
 pub use executor::{Executor, Lock, Step, Tasks, Yield};
 pub use frames::{Frames, Slot, Slots};
 pub use machine::{HostBug, Machine};

@@ -4,6 +4,7 @@
 //! client's memory. [`Instance`] is a VM with what only its descriptors know.
 
 mod chips;
+mod nested;
 mod page;
 mod system;
 mod vcpu;

@@ -1,14 +1,20 @@
 //! The pages that a vCPU shares with its client: `struct kvm_run`, port data, the ring of coalesced writes.
 
 use super::Instance;
+use crate::kvm::Errno;
 use crate::kvm::abi::{
-    COALESCED_MMIO_PAGE_OFFSET, CoalescedMmio, CoalescedMmioRing, EXIT_BYTES, Eoi, FailEntry, Hypercall, Io,
-    Mmio, Msr, PAGE, PIO_PAGE_OFFSET, Plain, Run,
+    COALESCED_MMIO_PAGE_OFFSET, CoalescedMmio, CoalescedMmioRing, Debug, EXIT_BYTES, Eoi, FailEntry,
+    Hypercall, Io, Mmio, Msr, PAGE, PIO_PAGE_OFFSET, Plain, Run, SyncRegs,
 };
 use crate::kvm::vm::{ClientExit, ClientMemory, Failure, RING_ENTRIES};
 
 /// Where port data lies in the mapping.
 const PORT_DATA: u64 = PIO_PAGE_OFFSET * PAGE;
+/// `KVM_SYNC_X86_REGS`, `KVM_SYNC_X86_SREGS`, `KVM_SYNC_X86_EVENTS`, and all of them, as `KVM_CAP_SYNC_REGS` answers.
+const SYNC_REGS: u64 = 1;
+const SYNC_SREGS: u64 = 2;
+const SYNC_EVENTS: u64 = 4;
+const SYNC_ALL: u64 = 7;
 /// Where the ring lies.
 const RING: u64 = COALESCED_MMIO_PAGE_OFFSET * PAGE;
 
@@ -23,7 +29,11 @@ impl Instance {
         address: u64,
         client: &mut dyn ClientMemory,
     ) -> Result<(), Failure> {
-        let run: Run = super::copy_in(client, address)?;
+        let mut run: Run = super::copy_in(client, address)?;
+        self.take_registers(vcpu, &mut run)?;
+        // What was taken over is no longer news.
+        let news = core::mem::offset_of!(Run, kvm_dirty_regs) as u64;
+        super::copy_out(client, address + news, &run.kvm_dirty_regs)?;
         self.vm.request(vcpu, run.request_interrupt_window != 0, run.immediate_exit != 0)?;
         self.vm.set_cr8(vcpu, run.cr8)?;
         match self.vm.exit(vcpu)? {
@@ -53,6 +63,7 @@ impl Instance {
         let (ready, interrupts, cr8, apic_base) = self.vm.run_state(vcpu)?;
         (run.ready_for_interrupt_injection, run.if_flag) = (ready.into(), interrupts.into());
         (run.cr8, run.apic_base) = (cr8, apic_base);
+        self.show_registers(vcpu, &mut run)?;
         let exit = self.vm.exit(vcpu)?;
         run.exit_reason = exit.reason();
         if let ClientExit::Io { data, .. } = exit {
@@ -62,6 +73,47 @@ impl Instance {
         run.exit[..record.len()].copy_from_slice(&record);
         super::copy_out(client, address, &run)?;
         self.fill_ring(address + RING, client)
+    }
+
+    /// Sets the registers that the client changed in the mapping (`KVM_CAP_SYNC_REGS`).
+    fn take_registers(&mut self, vcpu: usize, run: &mut Run) -> Result<(), Failure> {
+        if (run.kvm_valid_regs | run.kvm_dirty_regs) & !SYNC_ALL != 0 {
+            return Err(Errno::Einval.into());
+        }
+        let registers = SyncRegs::from_bytes(&run.s);
+        if run.kvm_dirty_regs & SYNC_REGS != 0 {
+            self.vm.set_regs(vcpu, &registers.regs)?;
+            run.kvm_dirty_regs &= !SYNC_REGS;
+        }
+        if run.kvm_dirty_regs & SYNC_SREGS != 0 {
+            self.vm.set_sregs(vcpu, &registers.sregs)?;
+            run.kvm_dirty_regs &= !SYNC_SREGS;
+        }
+        if run.kvm_dirty_regs & SYNC_EVENTS != 0 {
+            self.vm.set_vcpu_events(vcpu, &registers.events)?;
+            run.kvm_dirty_regs &= !SYNC_EVENTS;
+        }
+        Ok(())
+    }
+
+    /// Shows the registers that the client asked for in the mapping.
+    fn show_registers(&mut self, vcpu: usize, run: &mut Run) -> Result<(), Failure> {
+        if run.kvm_valid_regs & SYNC_ALL == 0 {
+            return Ok(());
+        }
+        let mut registers = SyncRegs::from_bytes(&run.s);
+        if run.kvm_valid_regs & SYNC_REGS != 0 {
+            registers.regs = self.vm.regs(vcpu)?;
+        }
+        if run.kvm_valid_regs & SYNC_SREGS != 0 {
+            registers.sregs = self.vm.sregs(vcpu)?;
+        }
+        if run.kvm_valid_regs & SYNC_EVENTS != 0 {
+            registers.events = self.vm.vcpu_events(vcpu)?;
+        }
+        let bytes = registers.to_bytes();
+        run.s[..bytes.len()].copy_from_slice(&bytes);
+        Ok(())
     }
 
     /// Moves what was collected into the client's ring, as far as it has room.
@@ -119,6 +171,10 @@ fn record(exit: &ClientExit) -> Vec<u8> {
         ClientExit::Rdmsr { error, reason, index, data }
         | ClientExit::Wrmsr { error, reason, index, data } => {
             Msr { error: *error, pad: [0; 7], reason: *reason, index: *index, data: *data }.to_bytes()
+        }
+        ClientExit::Debug { exception, pc, dr6, dr7 } => {
+            let exception = u32::from(*exception);
+            Debug { exception, pad: 0, pc: *pc, dr6: *dr6, dr7: *dr7 }.to_bytes()
         }
         ClientExit::IoapicEoi { vector } => Eoi { vector: *vector }.to_bytes(),
         ClientExit::Unknown

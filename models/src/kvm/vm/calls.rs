@@ -3,8 +3,8 @@
 use super::vcpu::Vcpu;
 use super::{Failure, Shared, Vm};
 use crate::kvm::abi::{
-    CoalescedMmio, CoalescedMmioZone, CpuidEntry2, DebugRegs, Fpu, LapicState, MpState, MsrEntry, Regs,
-    Sregs, Sregs2, Translation, UserspaceMemoryRegion, VcpuEvents, Xcrs,
+    CoalescedMmio, CoalescedMmioZone, CpuidEntry2, DebugRegs, Fpu, GuestDebug, LapicState, MpState, MsrEntry,
+    Regs, Sregs, Sregs2, Translation, UserspaceMemoryRegion, VcpuEvents, Xcrs,
 };
 use crate::kvm::filter::ExitMask;
 use crate::kvm::host::lock;
@@ -90,6 +90,8 @@ vcpu_calls! {
     };
     /// `KVM_TRANSLATE`.
     translate(linear: u64) -> Translation = |vcpu, shared| vcpu.translate(shared, linear);
+    /// `KVM_SET_GUEST_DEBUG`.
+    set_guest_debug(asked: &GuestDebug) -> () = |vcpu, _shared| vcpu.set_guest_debug(asked);
     /// `KVM_NMI`.
     nmi() -> () = |vcpu, _shared| { vcpu.events.nmi = true; Ok(()) };
     /// `kvm_run.ready_for_interrupt_injection`, `kvm_run.if_flag`, `kvm_run.cr8`, `kvm_run.apic_base`.

@@ -39,6 +39,17 @@ pub enum ClientExit {
         /// Bit 0: 64-bit mode.
         flags: u64,
     },
+    /// The debugger's: a step, a breakpoint.
+    Debug {
+        /// The exception: 1 or 3.
+        exception: u8,
+        /// Linear address of the instruction.
+        pc: u64,
+        /// DR6.
+        dr6: u64,
+        /// DR7.
+        dr7: u64,
+    },
     /// HLT.
     Hlt,
     /// An interrupt can be injected now.
@@ -106,6 +117,7 @@ impl ClientExit {
             Self::Unknown => 0,
             Self::Io { .. } => 2,
             Self::Hypercall { .. } => 3,
+            Self::Debug { .. } => 4,
             Self::Hlt => 5,
             Self::Mmio { .. } => 6,
             Self::IrqWindowOpen => 7,

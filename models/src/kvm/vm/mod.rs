@@ -13,6 +13,7 @@ mod calls;
 mod chips;
 mod coalesced;
 mod cpuid;
+mod debug;
 mod emulate;
 mod events;
 mod exit;

@@ -76,7 +76,8 @@ impl Vcpu {
         if self.run_state == RunState::Uninitialized {
             return self.wait_for_init(shared, tasks).await;
         }
-        if self.complete(shared, tasks).await? == Flow::Client {
+        self.stepped = false;
+        if self.complete(shared, tasks).await? == Flow::Client || self.has_stepped()? {
             return Ok(());
         }
         if self.immediate_exit {
@@ -109,7 +110,7 @@ impl Vcpu {
             shared.rooms().irqchip.set_inside(processor, false);
             let exit = self.backend.leave()?;
             tasks.point(Point::AfterExit).await;
-            if self.handle(&exit, shared, tasks).await? == Flow::Client {
+            if self.handle(&exit, shared, tasks).await? == Flow::Client || self.has_stepped()? {
                 return Ok(());
             }
         }
@@ -135,7 +136,8 @@ impl Vcpu {
     }
 
     fn entry(&mut self, shared: &Shared) -> Result<Entry, Failure> {
-        let accepts = self.backend.accepts()?;
+        let mut accepts = self.backend.accepts()?;
+        accepts.0 &= !self.debugger.blocks_interrupts();
         let mut injection = self.events.take(accepts);
         if injection.is_none() && accepts.0 {
             injection = self.acknowledge(shared);
@@ -145,9 +147,11 @@ impl Vcpu {
         self.generation = generation;
         Ok(Entry {
             injection,
-            interrupt_window: self.has_interrupt(shared) || self.request_interrupt_window,
+            interrupt_window: !self.debugger.blocks_interrupts() && self.has_interrupt(shared)
+                || self.request_interrupt_window,
             nmi_window: self.events.nmi,
             flush,
+            debug: self.debugger.asks(),
         })
     }
 
@@ -176,7 +180,7 @@ impl Vcpu {
             Cause::Hypercall => return self.hypercall(shared),
             Cause::Cpuid => self.emulate_cpuid()?,
             Cause::Hlt => {
-                self.backend.skip()?;
+                self.skip()?;
                 if !self.has_apic(shared) {
                     return Ok(self.ask(ClientExit::Hlt));
                 }
@@ -191,14 +195,14 @@ impl Vcpu {
                 }
                 let lowered = value < self.cr8;
                 self.set_cr8(shared, value);
-                self.backend.skip()?;
+                self.skip()?;
                 if lowered && !self.has_apic(shared) {
                     return Ok(self.ask(ClientExit::SetTpr));
                 }
             }
             Cause::ReadCr8 { gpr } => {
                 self.backend.set_gpr(gpr, self.cr8(shared))?;
-                self.backend.skip()?;
+                self.skip()?;
             }
             Cause::Xsetbv => {
                 let [rax, rcx, rdx] = self.gprs([Gpr::Rax, Gpr::Rcx, Gpr::Rdx])?;
@@ -208,13 +212,32 @@ impl Vcpu {
                 let done =
                     privileged && shared.with(self.processor, |machine, _| machine.execute(xsetbv).is_ok());
                 if done {
-                    self.backend.skip()?;
+                    self.skip()?;
                 } else {
                     self.events.exception = Some(exception(vector::GP, Some(0)));
                 }
             }
-            Cause::CacheFlush | Cause::Idle => self.backend.skip()?,
+            Cause::CacheFlush | Cause::Idle => self.skip()?,
             Cause::Undefined => self.events.exception = Some(exception(vector::UD, None)),
+            Cause::Debug { causes } => {
+                let exit = self.debug_exit(vector::DB, causes)?;
+                return Ok(self.ask(exit));
+            }
+            Cause::Exception { vector: vector::BP, .. } => {
+                let exit = self.debug_exit(vector::BP, 0)?;
+                return Ok(self.ask(exit));
+            }
+            Cause::ReadDr { dr, gpr } => {
+                if let Some(value) = self.move_dr(shared, dr, None)? {
+                    self.backend.set_gpr(gpr, value)?;
+                    self.skip()?;
+                }
+            }
+            Cause::WriteDr { dr, value } => {
+                if self.move_dr(shared, dr, Some(value))?.is_some() {
+                    self.skip()?;
+                }
+            }
             Cause::Exception { vector, code } => self.events.exception = Some(exception(vector, code)),
             Cause::Refused { reason } => {
                 let cpu = self.processor.into();
@@ -254,7 +277,7 @@ impl Vcpu {
         for (gpr, value) in [Gpr::Rax, Gpr::Rbx, Gpr::Rcx, Gpr::Rdx].into_iter().zip(values) {
             self.backend.set_gpr(gpr, value.into())?;
         }
-        Ok(self.backend.skip()?)
+        Ok(self.skip()?)
     }
 
     fn port(&mut self, port: u16, size: u8, input: bool, shared: &Shared) -> Result<Flow, Failure> {
@@ -269,7 +292,7 @@ impl Vcpu {
         }
         let value = self.backend.gpr(Gpr::Rax)? as u32;
         if self.takes(&Sent::Port { port, size, value }, shared) {
-            self.backend.skip()?;
+            self.skip()?;
             return Ok(Flow::Guest);
         }
         self.pending = Pending::PortOut { rip: self.backend.save()?.rip };
@@ -286,7 +309,7 @@ impl Vcpu {
             _ => value & 0xffff_ffff,
         };
         self.backend.set_gpr(Gpr::Rax, rax)?;
-        Ok(self.backend.skip()?)
+        Ok(self.skip()?)
     }
 
     fn msr(&mut self, access: Access, shared: &Shared) -> Result<Flow, Failure> {
@@ -318,7 +341,7 @@ impl Vcpu {
             self.backend.set_gpr(Gpr::Rax, value & 0xffff_ffff)?;
             self.backend.set_gpr(Gpr::Rdx, value >> 32)?;
         }
-        Ok(self.backend.skip()?)
+        Ok(self.skip()?)
     }
 
     fn hypercall(&mut self, shared: &Shared) -> Result<Flow, Failure> {
@@ -334,7 +357,7 @@ impl Vcpu {
         }
         let answer = if state.cpl == 0 { NO_SUCH_HYPERCALL } else { NOT_PERMITTED };
         self.backend.set_gpr(Gpr::Rax, if long { answer } else { answer & 0xffff_ffff })?;
-        self.backend.skip()?;
+        self.skip()?;
         Ok(Flow::Guest)
     }
 
@@ -361,6 +384,7 @@ impl Vcpu {
             match emulated {
                 Emulated::Done(done, sent) => {
                     self.backend.load(&done)?;
+                    self.stepped = true;
                     if done.rflags & RFlags::TF.0 != 0 {
                         self.events.exception = Some(exception(vector::DB, None));
                     }
@@ -496,7 +520,7 @@ impl Vcpu {
             }
             (Pending::Hypercall, ClientExit::Hypercall { ret, flags, .. }) => {
                 self.backend.set_gpr(Gpr::Rax, if flags & 1 != 0 { ret } else { ret & 0xffff_ffff })?;
-                self.backend.skip()?;
+                self.skip()?;
             }
             _ => {}
         }
@@ -506,7 +530,7 @@ impl Vcpu {
     /// Completes the instruction at `rip`, unless the client has moved the guest elsewhere.
     fn skip_at(&mut self, rip: u64) -> Result<(), Failure> {
         if self.backend.save()?.rip == rip {
-            self.backend.skip()?;
+            self.skip()?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use rootmode_arch::{Cr0, Cr4, Efer, Feature};
 use rootmode_cpu::Model;
 
 use super::cpuid::model_of;
+use super::debug::Debugger;
 use super::events::Events;
 use super::exit::ClientExit;
 use super::msrs::Own;
@@ -60,6 +61,9 @@ pub(super) struct Vcpu {
     /// `kvm_run.request_interrupt_window`, `kvm_run.immediate_exit`.
     pub(super) request_interrupt_window: bool,
     pub(super) immediate_exit: bool,
+    pub(super) debugger: Debugger,
+    /// L0 completed an instruction since the guest was left.
+    pub(super) stepped: bool,
 }
 
 impl Vcpu {
@@ -85,6 +89,8 @@ impl Vcpu {
             generation: 0,
             request_interrupt_window: false,
             immediate_exit: false,
+            debugger: Debugger::default(),
+            stepped: false,
             model,
         };
         vcpu.backend.load(&State::reset(vcpu.model.signature()))?;

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use rootmode_arch::{DescriptorTable, Efer, Gpr, GuestPhysical, RFlags, SegmentName};
+use rootmode_arch::{DescriptorTable, Efer, Gpr, GuestPhysical, RFlags, SegmentName, vector};
 use rootmode_cpu::{DeliveryKind, Instruction, Model};
-use rootmode_svm::ExitCode;
-use rootmode_svm::encode::{IoioInfo, MovCr, NpfInfo};
+use rootmode_svm::encode::{IoioInfo, MovCr, MovDr, NpfInfo};
 use rootmode_svm::vmcb::{EventInfo, EventKind, Field, IntCtl, Intercept, Intercepts};
+use rootmode_svm::{ExitCode, Vmcb};
 
-use super::super::backend::{Backend, Cause, Entry, Exit, Injection, Touched};
+use super::super::backend::{Backend, Cause, Debugging, Entry, Exit, Injection, Own, Touched};
 use super::super::machine::HostBug;
 use super::super::state::State;
 use super::{INTERCEPTS, SvmVcpu};
@@ -17,6 +17,9 @@ use crate::kvm::interception::{Cause as Why, Configuration};
 
 /// What a VM's clients need, beyond what L0 always wants.
 const MORE: [Intercept; 2] = [Intercept::cr_read(8), Intercept::cr_write(8)];
+
+/// Causes of a debug exception in DR6: breakpoints, access to a debug register, single step.
+const DR6_CAUSES: u64 = 0x600f;
 
 /// Bit 0 of the interrupt state: STI or MOV SS blocks.
 const SHADOW: u64 = 1;
@@ -76,6 +79,18 @@ impl SvmVcpu {
             | Intercept::CLGI
             | Intercept::SKINIT
             | Intercept::INVLPGA => Cause::Undefined,
+            _ if intercept == Intercept::exception(vector::DB) => Cause::Debug { causes: 0 },
+            _ if intercept == Intercept::exception(vector::BP) => {
+                Cause::Exception { vector: vector::BP, code: None }
+            }
+            Intercept(number @ 32..64) => {
+                let (dr, gpr) = (number & 15, MovDr::decode(info).gpr);
+                if number < 48 {
+                    Cause::ReadDr { dr, gpr }
+                } else {
+                    Cause::WriteDr { dr, value: self.register(gpr) }
+                }
+            }
             _ if intercept == Intercept::cr_read(8) => match MovCr::decode(info).gpr {
                 Some(gpr) => Cause::ReadCr8 { gpr },
                 None => unmodelled,
@@ -86,6 +101,56 @@ impl SvmVcpu {
             },
             _ => unmodelled,
         }
+    }
+
+    /// The processor serves the debugger until the guest is left: what is intercepted for that.
+    fn start_debugging(
+        &mut self,
+        debug: &Debugging,
+        image: &mut Vmcb,
+        mut intercepts: Intercepts,
+    ) -> Intercepts {
+        if *debug == Debugging::default() {
+            return intercepts;
+        }
+        if debug.traps {
+            intercepts = intercepts.with(Intercept::exception(vector::DB));
+        }
+        if debug.breakpoints {
+            intercepts = intercepts.with(Intercept::exception(vector::BP));
+        }
+        let value = |field| image.get(field).unwrap_or(0);
+        let mut own = Own::default();
+        let (flags, dr6, dr7) = (value(Field::Rflags), value(Field::Dr6), value(Field::Dr7));
+        if debug.single_step {
+            image.set(Field::InterruptState, value(Field::InterruptState) & !SHADOW);
+            image.set(Field::Rflags, flags | RFlags::TF.0);
+            own.trap_flag = Some(flags & RFlags::TF.0);
+        }
+        if let Some((registers, debuggers)) = debug.registers {
+            let moves = (0..16).flat_map(|dr| [Intercept::dr_read(dr), Intercept::dr_write(dr)]);
+            intercepts = moves.fold(intercepts, Intercepts::with);
+            let guests = std::mem::replace(&mut self.m().cpu_mut().dr, registers);
+            own.registers = Some((guests, dr7));
+            image.set(Field::Dr7, debuggers);
+        }
+        image.set(Field::Dr6, dr6 & !DR6_CAUSES);
+        self.debugged = Some((own, dr6));
+        intercepts
+    }
+
+    /// The guest has its own again.
+    fn stop_debugging(&mut self) {
+        let Some((Own { trap_flag, registers }, dr6)) = self.debugged.take() else { return };
+        let vmcb = self.vmcb01;
+        if trap_flag == Some(0) {
+            self.set(vmcb, Field::Rflags, self.get(vmcb, Field::Rflags) & !RFlags::TF.0);
+        }
+        if let Some((guests, dr7)) = registers {
+            self.m().cpu_mut().dr = guests;
+            self.set(vmcb, Field::Dr7, dr7);
+        }
+        self.set(vmcb, Field::Dr6, dr6);
     }
 
     fn register(&self, gpr: Gpr) -> u64 {
@@ -191,6 +256,7 @@ impl Backend for SvmVcpu {
         if entry.nmi_window || self.nmi_blocked {
             intercepts = intercepts.with(Intercept::IRET);
         }
+        let intercepts = self.start_debugging(&entry.debug, &mut image, intercepts);
         image.set_intercepts(intercepts);
         image.set(Field::IntCtl, int_ctl.0.into());
         image.set(Field::TlbControl, if entry.flush { 3 } else { 0 });
@@ -227,10 +293,15 @@ impl Backend for SvmVcpu {
             m.idle();
         }
         let code = ExitCode(self.get(vmcb, Field::ExitCode));
+        let causes = self.get(vmcb, Field::Dr6) & DR6_CAUSES;
+        self.stop_debugging();
         if code.is_entry_failure() {
             return Ok(Exit { cause: Cause::Refused { reason: code.0 }, interrupted: None });
         }
-        let cause = self.cause(code);
+        let cause = match self.cause(code) {
+            Cause::Debug { .. } => Cause::Debug { causes },
+            cause => cause,
+        };
         match cause {
             // The host's handler, which is not modelled, acknowledges it.
             Cause::HostInterrupt => {

@@ -23,6 +23,7 @@ use rootmode_svm::bitmap::Msrpm;
 use rootmode_svm::vmcb::{EventInfo, EventKind, Field, Intercept, Intercepts, NestedControl};
 use rootmode_svm::{ExitCode, Processor, Vmcb};
 
+use super::backend::Own;
 use super::executor::{Lock, Tasks};
 use super::machine::{HostBug, Machine};
 use super::point::{Point, Wait};
@@ -72,6 +73,8 @@ pub(super) struct SvmVcpu {
     injected: EventInfo,
     /// NMIs are blocked until IRET: an NMI was injected.
     nmi_blocked: bool,
+    /// The guest's, while the debugger's are in their place; with them DR6.
+    debugged: Option<(Own, u64)>,
 }
 
 /// ASIDs of L1 and of L2.
@@ -155,6 +158,7 @@ impl SvmVcpu {
             },
             injected: EventInfo::NONE,
             nmi_blocked: false,
+            debugged: None,
         };
         vcpu.set_up(start)?;
         Ok(vcpu)

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use rootmode_arch::{AccessRights, Cr0, Cr4, DescriptorTable, Efer, Gpr, GuestPhysical, RFlags, SegmentName};
+use rootmode_arch::{
+    AccessRights, Cr0, Cr4, DescriptorTable, Efer, Gpr, GuestPhysical, RFlags, SegmentName, vector,
+};
 use rootmode_cpu::{DeliveryKind, Instruction, Model};
 use rootmode_vmx::definitions::controls::Word;
 use rootmode_vmx::drive::segment_fields;
-use rootmode_vmx::qualification::{CrAccess, CrAccessKind, Io};
+use rootmode_vmx::qualification::{CrAccess, CrAccessKind, DebugQualification, Io, MovDr};
 use rootmode_vmx::{EntryControls, ExitReason, Field, PrimaryControls};
 
-use super::super::backend::{Backend, Cause, Entry, Exit, Injection, Touched};
+use super::super::backend::{Backend, Cause, Debugging, Entry, Exit, Injection, Own, Touched};
 use super::super::machine::HostBug;
 use super::super::state::State;
 use super::{EPTP_BITS, VmxVcpu, setup};
@@ -87,6 +89,9 @@ impl VmxVcpu {
                 ];
                 match self.event(fields[0], fields[1], fields[2])? {
                     Some(Injection { kind: DeliveryKind::Nmi, .. }) => Cause::HostNmi,
+                    Some(event) if event.vector == vector::DB => {
+                        Cause::Debug { causes: DebugQualification::decode(qualification).encode() }
+                    }
                     Some(event) => Cause::Exception { vector: event.vector, code: event.error_code },
                     None => Cause::Unmodelled { reason: reason.0.into() },
                 }
@@ -101,6 +106,10 @@ impl VmxVcpu {
                     _ => Cause::WriteCr,
                 }
             }
+            ExitReason::MOV_DR => match MovDr::decode(qualification) {
+                MovDr { dr, read: true, gpr } => Cause::ReadDr { dr, gpr },
+                MovDr { dr, gpr, .. } => Cause::WriteDr { dr, value: Backend::gpr(self, gpr)? },
+            },
             ExitReason::GETSEC => Cause::Undefined,
             _ if reason.is_vmx_instruction() => Cause::Undefined,
             _ => Cause::Unmodelled { reason: reason.0.into() },
@@ -117,6 +126,48 @@ impl VmxVcpu {
         ] {
             self.vmwrite(field, value)?;
         }
+        Ok(())
+    }
+
+    /// The processor serves the debugger until the guest is left.
+    fn start_debugging(&mut self, debug: &Debugging) -> Result<(), HostBug> {
+        if *debug == Debugging::default() && self.debugged.is_none() {
+            return Ok(());
+        }
+        let exceptions = u64::from(debug.traps) << vector::DB | u64::from(debug.breakpoints) << vector::BP;
+        self.vmwrite(Field::ExceptionBitmap, exceptions)?;
+        let flags = self.vmread(Field::GuestRflags)?;
+        let mut own = Own::default();
+        if debug.single_step {
+            // A shadow with TF would ask for a debug exception that is pending.
+            self.vmwrite(
+                Field::GuestInterruptibility,
+                self.vmread(Field::GuestInterruptibility)? & !(STI | MOV_SS),
+            )?;
+            self.vmwrite(Field::GuestRflags, flags | RFlags::TF.0)?;
+            own.trap_flag = Some(flags & RFlags::TF.0);
+        }
+        if let Some((registers, dr7)) = debug.registers {
+            let guests = std::mem::replace(&mut self.m().cpu_mut().dr, registers);
+            own.registers = Some((guests, self.vmread(Field::GuestDr7)?));
+            self.vmwrite(Field::GuestDr7, dr7)?;
+        }
+        self.debugged = (*debug != Debugging::default()).then_some(own);
+        Ok(())
+    }
+
+    /// The guest has its own again.
+    fn stop_debugging(&mut self) -> Result<(), HostBug> {
+        let Some(Own { trap_flag, registers }) = self.debugged else { return Ok(()) };
+        if trap_flag == Some(0) {
+            self.vmwrite(Field::GuestRflags, self.vmread(Field::GuestRflags)? & !RFlags::TF.0)?;
+        }
+        if let Some((guests, dr7)) = registers {
+            self.m().cpu_mut().dr = guests;
+            self.vmwrite(Field::GuestDr7, dr7)?;
+        }
+        // The next entry without a debugger still has the exceptions' exits to take away.
+        self.debugged = Some(Own::default());
         Ok(())
     }
 
@@ -214,6 +265,10 @@ impl Backend for VmxVcpu {
         if entry.nmi_window {
             primary |= PrimaryControls::NMI_WINDOW_EXITING.0;
         }
+        if entry.debug.registers.is_some() {
+            primary |= PrimaryControls::MOV_DR_EXITING.0;
+        }
+        self.start_debugging(&entry.debug)?;
         self.vmwrite(Field::PrimaryControls, self.allowed(Word::Primary, primary))?;
         if entry.flush {
             let root = self.m().tables01.root();
@@ -235,6 +290,7 @@ impl Backend for VmxVcpu {
 
     fn leave(&mut self) -> Result<Exit, HostBug> {
         self.m().idle();
+        self.stop_debugging()?;
         let reason = self.vmread(Field::ExitReason)?;
         if reason & u64::from(ExitReason::ENTRY_FAILURE) != 0 {
             return Ok(Exit { cause: Cause::Refused { reason }, interrupted: None });

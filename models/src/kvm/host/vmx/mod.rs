@@ -25,6 +25,7 @@ use rootmode_vmx::bitmap::MsrBitmap;
 use rootmode_vmx::drive::offered;
 use rootmode_vmx::{Capabilities, ExitReason, Field, Vmcs};
 
+use super::backend::Own;
 use super::executor::{Lock, Tasks};
 use super::machine::{HostBug, Machine};
 use super::point::{Point, Wait};
@@ -77,6 +78,8 @@ pub(super) struct VmxVcpu {
     bitmap02: HostPhysical,
     /// IA32_FEATURE_CONTROL of L1.
     feature_control: u64,
+    /// The guest's, while the debugger's are in their place.
+    debugged: Option<Own>,
     nested: Nested,
 }
 
@@ -121,6 +124,7 @@ impl VmxVcpu {
             bitmap01,
             bitmap02,
             feature_control: start.msrs.feature_control,
+            debugged: None,
             nested: Nested {
                 vmxon: None,
                 current: None,

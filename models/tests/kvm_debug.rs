@@ -1,0 +1,127 @@
+//! A client's debugger around a guest, on both vendors.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use rootmode_arch::Vendor;
+use rootmode_models::kvm::Errno;
+use rootmode_models::kvm::abi::{GuestDebug, UserspaceMemoryRegion};
+use rootmode_models::kvm::vm::{ClientExit, Failure, Vm, VmConfig};
+
+const VENDORS: [Vendor; 2] = [Vendor::Intel, Vendor::Amd];
+const CODE: u64 = 0x1000;
+/// `KVM_GUESTDBG_*`.
+const ENABLE: u32 = 1;
+const STEP: u32 = 2;
+const SOFTWARE: u32 = 1 << 16;
+const HARDWARE: u32 = 1 << 17;
+const INJECT_DB: u32 = 1 << 18;
+const INJECT_BP: u32 = 1 << 19;
+const BLOCK_IRQ: u32 = 1 << 20;
+
+/// A VM with 64 KiB at address 0 and one vCPU about to run `code` in real mode.
+fn vm(vendor: Vendor, code: &[u8]) -> Vm {
+    let mut vm = Vm::new(VmConfig::plain(vendor)).unwrap();
+    vm.set_memory_region(&UserspaceMemoryRegion { memory_size: 0x1_0000, ..Default::default() }).unwrap();
+    assert!(vm.write_memory(CODE, code));
+    vm.create_vcpu(0).unwrap();
+    let mut sregs = vm.sregs(0).unwrap();
+    (sregs.cs.base, sregs.cs.selector) = (0, 0);
+    vm.set_sregs(0, &sregs).unwrap();
+    let mut regs = vm.regs(0).unwrap();
+    (regs.rip, regs.rsp, regs.rflags) = (CODE, 0x8000, 2);
+    vm.set_regs(0, &regs).unwrap();
+    vm
+}
+
+fn debug(vm: &mut Vm, control: u32, debugreg: [u64; 8]) {
+    vm.set_guest_debug(0, &GuestDebug { control, pad: 0, debugreg }).unwrap();
+}
+
+/// Runs to the next stop of the debugger: its exception, place and causes.
+#[track_caller]
+fn stop(vm: &mut Vm) -> (u8, u64, u64) {
+    match vm.run(0).unwrap() {
+        ClientExit::Debug { exception, pc, dr6, .. } => (*exception, *pc, *dr6 & 0xf00f),
+        exit => panic!("{exit:?}"),
+    }
+}
+
+/// DR6.BS.
+const BS: u64 = 0x4000;
+
+#[test]
+fn a_debugger_steps_and_breaks() {
+    for vendor in VENDORS {
+        // mov al, 1; out 0x10, al; cpuid; pushf; pop bx; sti; nop; hlt
+        let code = [0xb0, 1, 0xe6, 0x10, 0x0f, 0xa2, 0x9c, 0x5b, 0xfb, 0x90, 0xf4];
+        let mut first = vm(vendor, &code);
+        debug(&mut first, ENABLE | STEP, [0; 8]);
+        assert_eq!(stop(&mut first), (1, CODE + 2, BS), "{vendor:?}");
+        assert_eq!(first.regs(0).unwrap().rflags & 0x100, 0, "TF is not the guest's");
+        assert_eq!(first.run(0).unwrap().reason(), 2);
+        assert_eq!(stop(&mut first), (1, CODE + 4, BS), "OUT is complete");
+        assert_eq!(stop(&mut first), (1, CODE + 6, BS), "so is what L0 emulates");
+        for next in [7, 8, 9, 10] {
+            assert_eq!(stop(&mut first), (1, CODE + next, BS), "{vendor:?}");
+        }
+        assert_eq!(*first.run(0).unwrap(), ClientExit::Hlt);
+        assert_eq!(first.debug_regs(0).unwrap().dr6 & 0xf00f, 0, "DR6 is not the guest's either");
+        debug(&mut first, 0, [0; 8]);
+        let regs = first.regs(0).unwrap();
+        first.set_regs(0, &rootmode_models::kvm::abi::Regs { rip: CODE + 8, ..regs }).unwrap();
+        assert_eq!(*first.run(0).unwrap(), ClientExit::Hlt, "{vendor:?}: nobody steps any more");
+
+        // int3; hlt, and a handler of vector 3: mov bl, 7; iret
+        let mut second = vm(vendor, &[0xcc, 0xf4]);
+        assert!(second.write_memory(0x3000, &[0xb3, 7, 0xcf]));
+        assert!(second.write_memory(4 * 3, &[0x00, 0x30, 0, 0]));
+        debug(&mut second, ENABLE | SOFTWARE, [0; 8]);
+        assert_eq!(stop(&mut second), (3, CODE, 0), "{vendor:?}");
+        debug(&mut second, ENABLE | SOFTWARE | INJECT_BP, [0; 8]);
+        let again = second.set_guest_debug(0, &GuestDebug { control: INJECT_DB, ..Default::default() });
+        assert_eq!(again, Err(Failure::Errno(Errno::Ebusy)));
+        assert_eq!(*second.run(0).unwrap(), ClientExit::Hlt);
+        let regs = second.regs(0).unwrap();
+        assert_eq!((regs.rbx & 0xff, regs.rip), (7, CODE + 2), "{vendor:?}: the guest had its own");
+    }
+}
+
+#[test]
+fn hardware_breakpoints_are_the_debuggers_alone() {
+    for vendor in VENDORS {
+        // mov dr0, eax; mov ecx, dr0; mov ebx, dr7; mov [0x2000], al; nop; hlt
+        let code = [0x0f, 0x23, 0xc0, 0x0f, 0x21, 0xc1, 0x0f, 0x21, 0xfb, 0xa2, 0x00, 0x20, 0x90, 0xf4];
+        let mut vm = vm(vendor, &code);
+        let mut regs = vm.regs(0).unwrap();
+        regs.rax = 0x1234;
+        vm.set_regs(0, &regs).unwrap();
+        // Execution of the NOP; a byte written at 0x2000.
+        debug(&mut vm, ENABLE | HARDWARE, [CODE + 12, 0x2000, 0, 0, 0, 0, 0, 0x10_0000 | 0x5]);
+        assert_eq!(stop(&mut vm), (1, CODE + 12, 2), "{vendor:?}: behind the store");
+        let regs = vm.regs(0).unwrap();
+        assert_eq!((regs.rcx as u32, regs.rbx as u32), (0x1234, 0x400), "{vendor:?}: what the guest sees");
+        let own = vm.debug_regs(0).unwrap();
+        assert_eq!((own.db, own.dr7, own.dr6 & 0xf00f), ([0x1234, 0, 0, 0], 0x400, 0));
+        assert_eq!(stop(&mut vm), (1, CODE + 12, 1), "{vendor:?}: before the NOP");
+        debug(&mut vm, 0, [0; 8]);
+        assert_eq!(*vm.run(0).unwrap(), ClientExit::Hlt);
+    }
+}
+
+#[test]
+fn interrupts_wait_while_a_debugger_steps_that_says_so() {
+    for vendor in VENDORS {
+        for blocks in [true, false] {
+            // sti; nop; nop; hlt
+            let mut vm = vm(vendor, &[0xfb, 0x90, 0x90, 0xf4]);
+            assert!(vm.write_memory(0x3000, &[0xb3, 7, 0xcf]));
+            assert!(vm.write_memory(4 * 0x20, &[0x00, 0x30, 0, 0]));
+            vm.interrupt(0, 0x20).unwrap();
+            debug(&mut vm, ENABLE | STEP | if blocks { BLOCK_IRQ } else { 0 }, [0; 8]);
+            let places = [stop(&mut vm).1, stop(&mut vm).1, stop(&mut vm).1];
+            assert_eq!(places == [CODE + 1, CODE + 2, CODE + 3], blocks, "{vendor:?}: {places:x?}");
+            debug(&mut vm, 0, [0; 8]);
+            assert_eq!(*vm.run(0).unwrap(), ClientExit::Hlt);
+            assert_eq!(vm.regs(0).unwrap().rbx & 0xff, 7, "it came in the end");
+        }
+    }
+}
