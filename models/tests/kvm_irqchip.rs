@@ -277,6 +277,30 @@ fn nmis_come_by_messages_too() {
 }
 
 #[test]
+fn an_nmi_waits_for_the_end_of_the_one_before() {
+    for vendor in VENDORS {
+        // The handler tells, spends some time, and tells its stack pointer; a second NMI comes meanwhile.
+        let mut vm = vm(vendor, |_| {}, 1, &[vec![0x90, 0xeb, 0xfd]], &[]);
+        let handler = [&[0xb0, 0x77, 0xe6, TELL][..], &[0x90, 0x90, 0x89, 0xe0, 0xe6, TELL, 0xcf]].concat();
+        assert!(vm.write_memory(4 * 2, &(HANDLERS as u32 + 0x800).to_le_bytes()));
+        assert!(vm.write_memory(HANDLERS + 0x800, &handler));
+        vm.nmi(0).unwrap();
+        assert_eq!(told(&mut vm, 0), Some(0x77), "{vendor:?}");
+        vm.nmi(0).unwrap();
+        let first = told(&mut vm, 0);
+        assert_eq!(told(&mut vm, 0), Some(0x77), "{vendor:?}: the second one");
+        assert_eq!(
+            told(&mut vm, 0),
+            first,
+            "{vendor:?}: not inside the first one, nor before its IRET is complete"
+        );
+        assert_eq!(first, Some(0xfa), "the low byte of SP");
+        assert_eq!(vm.vcpu_events(0).unwrap().nmi.masked, 1);
+        assert_eq!(vm.regs(0).unwrap().rflags & 0x100, 0, "the step over IRET is nobody's");
+    }
+}
+
+#[test]
 fn messages_and_routes_reach_local_apics() {
     let route = |gsi, type_, u: [u32; 3]| {
         let [a, b, c] = u;

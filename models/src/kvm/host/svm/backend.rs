@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rootmode_arch::{DescriptorTable, Efer, Gpr, GuestPhysical, RFlags, SegmentName, vector};
+use rootmode_arch::{DescriptorTable, Dr6, Efer, Gpr, GuestPhysical, RFlags, SegmentName, vector};
 use rootmode_cpu::{DeliveryKind, Instruction, Model};
 use rootmode_svm::encode::{IoioInfo, MovCr, MovDr, NpfInfo};
 use rootmode_svm::vmcb::{EventInfo, EventKind, Field, IntCtl, Intercept, Intercepts};
@@ -253,10 +253,18 @@ impl Backend for SvmVcpu {
             intercepts = intercepts.with(Intercept::VINTR);
             int_ctl = int_ctl.with(IntCtl::V_IRQ).with(IntCtl::V_IGN_TPR).with_v_intr_prio(0xf);
         }
-        if entry.nmi_window || self.nmi_blocked {
+        // NMIs are blocked until IRET is complete: it is seen when it begins, and stepped over if somebody waits.
+        let steps = entry.nmi_window && self.iret.is_some() && entry.injection.is_none();
+        self.stepping = steps && !entry.debug.single_step;
+        if (entry.nmi_window || self.nmi_blocked) && self.iret.is_none() {
             intercepts = intercepts.with(Intercept::IRET);
         }
-        let intercepts = self.start_debugging(&entry.debug, &mut image, intercepts);
+        let debug = Debugging {
+            traps: entry.debug.traps || steps,
+            single_step: entry.debug.single_step || steps,
+            ..entry.debug
+        };
+        let intercepts = self.start_debugging(&debug, &mut image, intercepts);
         image.set_intercepts(intercepts);
         image.set(Field::IntCtl, int_ctl.0.into());
         image.set(Field::TlbControl, if entry.flush { 3 } else { 0 });
@@ -298,6 +306,9 @@ impl Backend for SvmVcpu {
         if code.is_entry_failure() {
             return Ok(Exit { cause: Cause::Refused { reason: code.0 }, interrupted: None });
         }
+        if self.iret.is_some_and(|rip| rip != self.get(vmcb, Field::Rip)) {
+            (self.iret, self.nmi_blocked) = (None, false);
+        }
         let cause = match self.cause(code) {
             Cause::Debug { .. } => Cause::Debug { causes },
             cause => cause,
@@ -310,12 +321,12 @@ impl Backend for SvmVcpu {
                 m.board.with_processor(physical, |processor, ctx| processor.cpu.acknowledge_interrupt(ctx));
             }
             Cause::HostNmi => self.m().cpu_mut().interrupts.take_nmi(),
-            // IRET is about to end blocking by NMI.
-            Cause::NmiWindow => self.nmi_blocked = false,
+            Cause::NmiWindow => self.iret = Some(self.get(vmcb, Field::Rip)),
             _ => {}
         }
         let interrupted = self.event_of(Field::ExitIntInfo, Field::ExitIntInfoError);
-        Ok(Exit { cause, interrupted })
+        let own = self.stepping && cause == Cause::Debug { causes: Dr6::BS.0 };
+        Ok(Exit { cause: if own { Cause::NmiWindow } else { cause }, interrupted })
     }
 
     fn skip(&mut self) -> Result<(), HostBug> {

@@ -73,6 +73,10 @@ pub(super) struct SvmVcpu {
     injected: EventInfo,
     /// NMIs are blocked until IRET: an NMI was injected.
     nmi_blocked: bool,
+    /// Where the IRET is that will end blocking by NMI, once it is complete.
+    iret: Option<u64>,
+    /// It is stepped over.
+    stepping: bool,
     /// The guest's, while the debugger's are in their place; with them DR6.
     debugged: Option<(Own, u64)>,
 }
@@ -158,6 +162,8 @@ impl SvmVcpu {
             },
             injected: EventInfo::NONE,
             nmi_blocked: false,
+            iret: None,
+            stepping: false,
             debugged: None,
         };
         vcpu.set_up(start)?;

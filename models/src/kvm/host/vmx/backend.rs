@@ -9,7 +9,7 @@ use rootmode_cpu::{DeliveryKind, Instruction, Model};
 use rootmode_vmx::definitions::controls::Word;
 use rootmode_vmx::drive::segment_fields;
 use rootmode_vmx::qualification::{CrAccess, CrAccessKind, DebugQualification, Io, MovDr};
-use rootmode_vmx::{EntryControls, ExitReason, Field, PrimaryControls};
+use rootmode_vmx::{EntryControls, ExitReason, Field, PinControls, PrimaryControls};
 
 use super::super::backend::{Backend, Cause, Debugging, Entry, Exit, Injection, Own, Touched};
 use super::super::machine::HostBug;
@@ -179,6 +179,8 @@ impl VmxVcpu {
 
 impl Backend for VmxVcpu {
     fn load(&mut self, state: &State) -> Result<(), HostBug> {
+        // With them, an NMI window can be asked for, and NMIs that are injected block others until IRET.
+        self.vmwrite(Field::PinControls, self.allowed(Word::Pin, setup::PIN | PinControls::VIRTUAL_NMIS.0))?;
         self.start_state(state)?;
         self.store_control_registers(state.cr0, state.cr4)?;
         let blocking = u64::from(state.sti_shadow) * STI
