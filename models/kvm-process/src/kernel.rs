@@ -19,10 +19,11 @@ use rootmode_models::kvm::vm::{ClientMemory, HostFault, Progress, Vm, VmConfig, 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::io::{FdFlags, fcntl_setfd};
 
+use crate::fair::{Fair, Held};
 use crate::memory::Process;
 
 /// Ticks between two looks at `immediate_exit`.
-const SLICE: u64 = 1 << 16;
+const SLICE: u64 = 1 << 14;
 
 /// A file by device and inode.
 type Inode = (u64, u64);
@@ -30,8 +31,8 @@ type Inode = (u64, u64);
 #[derive(Clone)]
 enum Object {
     System,
-    Vm(Arc<Mutex<Instance>>),
-    Vcpu(Arc<Mutex<Instance>>, usize, Arc<File>),
+    Vm(Arc<Fair<Instance>>),
+    Vcpu(Arc<Fair<Instance>>, usize, Arc<File>),
 }
 
 #[derive(Default)]
@@ -130,11 +131,11 @@ fn create_vm() -> Result<Reply, Errno> {
     let (fd, inode) = file("kvm-vm", 0)?;
     let mut kernel = kernel();
     kernel.sweep();
-    kernel.objects.insert(inode, Object::Vm(Arc::new(Mutex::new(Instance::new(vm)))));
+    kernel.objects.insert(inode, Object::Vm(Arc::new(Fair::new(Instance::new(vm)))));
     Ok(Reply::Descriptor(fd))
 }
 
-fn create_vcpu(vm: Arc<Mutex<Instance>>, number: usize) -> Result<Reply, Errno> {
+fn create_vcpu(vm: Arc<Fair<Instance>>, number: usize) -> Result<Reply, Errno> {
     let (fd, inode) = file("kvm-vcpu", VCPU_MMAP_SIZE)?;
     let own = File::from(fd.try_clone().map_err(|_| Errno::Enomem)?);
     kernel().objects.insert(inode, Object::Vcpu(vm, number, Arc::new(own)));
@@ -189,8 +190,8 @@ fn value(answer: Answer) -> Result<Reply, Errno> {
 }
 
 /// The VM, with what the client has counted up since somebody had it last.
-fn lock(vm: &Mutex<Instance>) -> MutexGuard<'_, Instance> {
-    let mut instance = vm.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+fn lock(vm: &Fair<Instance>) -> Held<'_, Instance> {
+    let mut instance = vm.lock();
     instance.vm.poll_events();
     instance
 }
@@ -199,7 +200,7 @@ fn lock(vm: &Mutex<Instance>) -> MutexGuard<'_, Instance> {
 const NAP: Duration = Duration::from_micros(50);
 
 /// `KVM_RUN`. Between slices others get the VM, and `immediate_exit` is looked at.
-fn run(vm: &Mutex<Instance>, vcpu: usize, file: &File) -> Result<Reply, Errno> {
+fn run(vm: &Fair<Instance>, vcpu: usize, file: &File) -> Result<Reply, Errno> {
     let mut page = Page(file);
     {
         let mut instance = lock(vm);

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod event;
+mod fair;
 mod kernel;
 mod memory;
 

@@ -87,6 +87,8 @@ struct Region {
     window: HostPhysical,
     /// One bit a page, while the slot is logged.
     dirty: Vec<u64>,
+    /// Likewise: it has been mapped since logging began.
+    mapped: Vec<u64>,
 }
 
 impl Region {
@@ -99,6 +101,17 @@ impl Region {
         if let Some(word) = self.dirty.get_mut((index / 64) as usize) {
             *word |= 1 << (index % 64);
         }
+    }
+
+    /// Whether the guest touches a page for the first time since logging began. KVM maps it writable then, whatever the
+    /// access is, and says that it is dirty.
+    fn is_first_touch(&mut self, page: u64) -> bool {
+        let index = (page - self.guest) / PAGE;
+        let Some(word) = self.mapped.get_mut((index / 64) as usize) else { return false };
+        let bit = 1 << (index % 64);
+        let first = *word & bit == 0;
+        *word |= bit;
+        first
     }
 
     fn empty_log(&self) -> Vec<u64> {
@@ -183,6 +196,7 @@ impl Memory {
             (other.guest, other.flags) = (guest, region.flags);
             if other.has(LOG_DIRTY) != logs {
                 other.dirty = other.empty_log();
+                other.mapped = other.empty_log();
             }
         } else {
             if self.regions.iter().any(overlaps) {
@@ -191,8 +205,10 @@ impl Memory {
             let window = self.window(machine, region.memory_size)?;
             let (id, flags) = (region.slot, region.flags);
             let (bytes, user) = (region.memory_size, region.userspace_addr);
-            let mut new = Region { id, flags, guest, bytes, user, window, dirty: Vec::new() };
+            let (dirty, mapped) = (Vec::new(), Vec::new());
+            let mut new = Region { id, flags, guest, bytes, user, window, dirty, mapped };
             new.dirty = new.empty_log();
+            new.mapped = new.empty_log();
             self.regions.push(new);
         }
         self.changed(machine);
@@ -231,6 +247,10 @@ impl Memory {
     fn unmap(&mut self, machine: &mut Machine) {
         let Machine { board, frames, tables01, .. } = machine;
         tables01.clear(&mut board.memory, frames);
+        // What an interprocessor interrupt to all would do: others may be in the guest, and must not go on with what was.
+        for processor in board.processors_mut() {
+            processor.cpu.tlb.flush_all();
+        }
         self.generation += 1;
     }
 
@@ -269,7 +289,7 @@ impl Memory {
             writable &= copy.is_some();
         }
         if region.has(LOG_DIRTY) {
-            if write {
+            if region.is_first_touch(page.0) || write {
                 region.note_dirty(page.0);
             }
             writable &= write;
