@@ -53,6 +53,8 @@ const PROOFS: &[Proof] = &[
     Proof { name: "fuzz", run: crate::fuzz::rows },
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     Proof { name: "kvm-ioctls", run: crate::conformance::rows },
+    #[cfg(target_os = "linux")]
+    Proof { name: "kvm-clients", run: crate::clients::rows },
     Proof { name: "speed", run: speed::rows },
     #[cfg(target_os = "linux")]
     Proof { name: "bench", run: crate::bench::rows },

@@ -2,6 +2,8 @@
 
 #[cfg(target_os = "linux")]
 pub mod bench;
+#[cfg(target_os = "linux")]
+pub mod clients;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub mod conformance;
 pub mod documents;
