@@ -97,7 +97,7 @@ impl Pair {
         let configuration = Configuration {
             processors,
             memory: memory_mib << 20,
-            firmware: true,
+            firmware: 0x2_0000,
             ..Configuration::default()
         };
         Some(Self { qemu, pc: Pc::new(&configuration), log: Vec::new() })

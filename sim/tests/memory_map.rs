@@ -117,11 +117,15 @@ fn firmware_copies_itself_to_the_ram_behind_it() {
         a.hlt()
     });
     rom[CODE..CODE + code.len()].copy_from_slice(&code);
-    rom[0x1_fff0..0x1_fff5].copy_from_slice(&[0xea, 0x00, 0xe0, 0x00, 0xf0]);
+    // mov byte ptr cs:[1234h], 77h; mov bp, cs:[1234h]; jmp far f000h:e000h: below 4 GiB it is a ROM as well.
+    rom[0x1_fff0..0x2_0000].copy_from_slice(&[
+        0x2e, 0xc6, 0x06, 0x34, 0x12, 0x77, 0x2e, 0x8b, 0x2e, 0x34, 0x12, 0xea, 0x00, 0xe0, 0x00, 0xf0,
+    ]);
     let mut machine = machine(None, Some(rom));
     assert_eq!(machine.run(1_000_000).stop, Stop::Requested(0));
     let [a, c, _, b] = bytes(&machine);
-    assert_eq!((b, c, a[1]), ([0x5a, 0x5a], [0x66, 0x66], 0x5a));
+    let below_4g = machine.board.processors()[0].cpu.gpr[5] as u16;
+    assert_eq!((b, c, a[1], below_4g), ([0x5a, 0x5a], [0x66, 0x66], 0x5a, 0x5a5a));
 }
 
 #[test]

@@ -19,15 +19,12 @@ use rootmode_arch::{Hardware, HostPhysical};
 use rootmode_cpu::Cpu;
 use rootmode_cpu::board::{Board, Snapshot, SnapshotError, Stopped};
 use rootmode_mmu::LayoutError;
-use rootmode_models::devices::pc::Configuration;
-use rootmode_models::devices::pc::Pc;
+use rootmode_models::devices::pc::{Configuration, FIRMWARE_END, Pc};
 
 use crate::processor::Processor;
 
 /// Processors a machine may have.
 pub const PROCESSORS: std::ops::RangeInclusive<u8> = 1..=8;
-/// Where firmware that is loaded below 4 GiB ends.
-const ROM_END: u64 = 1 << 32;
 
 /// Watchers of both extensions; the machine tells the one of its processor's.
 #[derive(Clone, Debug)]
@@ -97,14 +94,14 @@ impl Machine {
             return Err(MachineError::Nothing);
         }
         let mut configuration = parts.configuration.clone();
-        configuration.firmware = parts.firmware.is_some();
+        configuration.firmware = parts.firmware.as_ref().map_or(0, |rom| rom.len() as u64);
         let mut board = Board::new();
         board.set_choices(choices);
         board.set_hardware(parts.hardware);
-        Pc::install(&configuration, &mut board)?;
         if let Some(rom) = &parts.firmware {
             load_firmware(&mut board, rom)?;
         }
+        Pc::install(&configuration, &mut board)?;
         for index in 0..count {
             let cpu = Cpu::new(index, parts.cpu.model().clone());
             board.add_processor(cpu, parts.cpu.extension(Level::L1, parts.watch.as_ref()));
@@ -194,12 +191,13 @@ fn install_smm_handlers(board: &mut Board) {
     }
 }
 
-/// Puts firmware right below 4 GiB. The chipset shows its last 128 KiB below 1 MiB as well.
+/// Puts firmware right below 4 GiB, before there is a chipset that keeps stores from it. The chipset shows its last 128 KiB
+/// below 1 MiB as well.
 fn load_firmware(board: &mut Board, rom: &[u8]) -> Result<(), MachineError> {
     if rom.is_empty() || !rom.len().is_multiple_of(4096) || rom.len() > 16 << 20 {
         return Err(MachineError::Firmware(rom.len()));
     }
-    let base = HostPhysical(ROM_END - rom.len() as u64);
+    let base = HostPhysical(FIRMWARE_END - rom.len() as u64);
     board.memory.add_ram(base, rom.len() as u64)?;
     board.memory.write(base, rom);
     Ok(())

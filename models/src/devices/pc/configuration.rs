@@ -6,6 +6,8 @@ use super::super::rtc::Date;
 
 /// Where RAM below 4 GiB ends at the latest: PCI memory follows.
 pub const PCI_HOLE: u64 = 0xc000_0000;
+/// Where firmware ends.
+pub const FIRMWARE_END: u64 = 1 << 32;
 /// Where the RAM that does not fit below goes on.
 pub const HIGH_RAM: u64 = 1 << 32;
 
@@ -18,9 +20,9 @@ pub struct Configuration {
     pub memory: u64,
     /// What the real-time clock shows at tick 0.
     pub date: Date,
-    /// Firmware lies at the reset vector, so that a reset of the processors leads somewhere. Without it a reset stops the
-    /// machine, and devices start as firmware would have left them.
-    pub firmware: bool,
+    /// Bytes of firmware, a number of whole pages that end at 4 GiB, so that a reset of the processors leads somewhere.
+    /// 0: none; a reset stops the machine, and devices start as firmware would have left them.
+    pub firmware: u64,
     /// The kernel's command line.
     pub command_line: String,
     /// The initial RAM disk.
@@ -35,7 +37,7 @@ impl Default for Configuration {
             processors: 1,
             memory: 128 << 20,
             date: Date::default(),
-            firmware: false,
+            firmware: 0,
             command_line: String::new(),
             initrd: Vec::new(),
             items: Items::default(),

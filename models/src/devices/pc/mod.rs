@@ -24,7 +24,7 @@ mod lines;
 mod ports;
 mod timers;
 
-pub use configuration::{Configuration, HIGH_RAM, PCI_HOLE};
+pub use configuration::{Configuration, FIRMWARE_END, HIGH_RAM, PCI_HOLE};
 
 use super::acpi::{power, tables};
 use super::fw_cfg::{self, FwCfg};
@@ -42,7 +42,7 @@ use rootmode_arch::HostPhysical;
 use rootmode_arch::record::Stop;
 use rootmode_cpu::board::Board;
 use rootmode_cpu::{Bus, Effects, Message};
-use rootmode_mmu::{LayoutError, MemoryMap};
+use rootmode_mmu::{Decode, LayoutError, MemoryMap, Shadow};
 use std::any::Any;
 use timers::{Timer, Timers};
 
@@ -65,7 +65,8 @@ const SHUTDOWN_TEXT: &[u8] = b"Shutdown";
 #[derive(Clone, Debug)]
 pub struct Pc {
     processors: u8,
-    firmware: bool,
+    /// Bytes of firmware below 4 GiB.
+    firmware: u64,
     ports: PortTable,
     lines: Lines,
     timers: Timers,
@@ -108,7 +109,7 @@ impl Pc {
         for (base, bytes) in Self::WINDOWS {
             board.memory.add_mmio(base, bytes)?;
         }
-        if !configuration.firmware {
+        if configuration.firmware == 0 {
             let tables = Self::acpi_tables(configuration);
             for (address, bytes) in Self::firmware_remains().into_iter().chain([tables]) {
                 board.memory.write(address, &bytes);
@@ -167,7 +168,7 @@ impl Pc {
             keyboard: Keyboard::new(),
             power: power::Power::new(),
             fw_cfg: FwCfg::new(configuration.fw_cfg()),
-            pci: if configuration.firmware { PciBus::after_reset() } else { PciBus::new() },
+            pci: if configuration.firmware > 0 { PciBus::after_reset() } else { PciBus::new() },
             pci_test: PciTestDevice::new(),
             test: TestDevice::new(),
             system_control: 0x02,
@@ -177,7 +178,7 @@ impl Pc {
             console_output: Vec::new(),
         };
         pc.wire_ports();
-        if !configuration.firmware {
+        if configuration.firmware == 0 {
             pc.initialize_as_firmware();
         }
         pc
@@ -252,7 +253,13 @@ impl Pc {
 
     /// What the chipset makes of the RAM.
     pub fn memory_map(&self) -> MemoryMap {
-        MemoryMap { line_20_low: !self.a20(), shadows: self.pci.shadows() }
+        let rom = (self.firmware > 0).then(|| Shadow {
+            base: HostPhysical(FIRMWARE_END - self.firmware),
+            bytes: self.firmware,
+            loads: Decode::Ram,
+            stores: Decode::Elsewhere,
+        });
+        MemoryMap { line_20_low: !self.a20(), shadows: self.pci.shadows().into_iter().chain(rom).collect() }
     }
 
     /// Brings IRQ 0 to where OUT of counter 0 is at `tick`, through every edge on the way: a pulse is shorter than a slice.
@@ -312,7 +319,7 @@ impl Pc {
 
     /// The INIT line of every processor. Without firmware it leads nowhere, so it counts as a reset of the machine.
     fn reset_processors(&self, effects: &mut Effects) {
-        if self.firmware {
+        if self.firmware > 0 {
             effects.messages.extend((0..self.processors).map(|index| (index, Message::Init)));
         } else {
             effects.stop = Some(Stop::Reset);

@@ -71,7 +71,7 @@ fn the_guest_stops_the_machine_in_each_way() {
 
 #[test]
 fn with_firmware_a_soft_reset_is_an_init_of_every_processor() {
-    let mut pc = Pc::new(&Configuration { processors: 2, firmware: true, ..Configuration::default() });
+    let mut pc = Pc::new(&Configuration { processors: 2, firmware: 0x2_0000, ..Configuration::default() });
     write(&mut pc, 0xcf9, 1, 0);
     let effects = write(&mut pc, 0xcf9, 1, 4);
     assert_eq!(effects.messages, [(0, Message::Init), (1, Message::Init)]);
