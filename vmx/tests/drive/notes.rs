@@ -454,6 +454,15 @@ fn init_waits_in_root_operation_sipis_are_dropped_in_active_guests_and_smm_has_n
     assert!(!bench.cpu().cr4.contains(Cr4::VMXE), "hidden");
 }
 
+/// "Instructions That Cause VM Exits Conditionally": RSM does in SMM, where no guest is.
+#[test]
+fn rsm_of_a_guest_is_an_undefined_instruction() {
+    let mut bench = Bench::new();
+    bench.set(Field::ExceptionBitmap, 1 << 6);
+    bench.assemble(|a| a.rsm());
+    assert_eq!(bench.leaves(), (reason(ExitReason::EXCEPTION_OR_NMI), 0));
+}
+
 /// "Invalidating Cached Translation Information".
 #[test]
 fn translations_survive_exits_under_a_vpid_until_invvpid_names_it() {

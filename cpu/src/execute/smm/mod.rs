@@ -134,6 +134,11 @@ fn is_possible(cpu: &crate::Cpu, values: &Values) -> bool {
 
 /// RSM.
 pub(crate) fn rsm(x: &mut Exec<'_, '_>, _: &Decoded) -> Result<Flow> {
+    // Outside SMM, Intel's processors have no such instruction for a guest to exit with (SDM Vol. 3C "Instructions That Cause VM
+    // Exits Conditionally"); AMD's ask for the intercept first (APM Vol. 2 "Instruction Intercepts").
+    if !x.cpu.smm && x.cpu.model.vendor() == Vendor::Intel {
+        return Err(Fault::UD);
+    }
     x.unprivileged(Event::Rsm)?;
     if !x.cpu.smm {
         return Err(Fault::UD);
