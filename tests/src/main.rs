@@ -23,7 +23,7 @@ enum Command {
     Documents(documents::Arguments),
     /// Compare the entry rules with independent machines over nearly valid VMCSs and VMCBs.
     Judge(judges::command::JudgeArguments),
-    /// Compare generated SVM guests with Bochs and QEMU: exits, state, memory.
+    /// Compare generated VMX and SVM guests with Bochs and QEMU: exits, state, memory.
     Guests(judges::guests::command::GuestArguments),
     /// Run random machines: no panic, no hang, and how much of the processor was reached.
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]

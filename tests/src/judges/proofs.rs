@@ -45,13 +45,22 @@ pub fn svm_on_qemu() -> Result<Vec<Row>, String> {
     })
 }
 
+/// 20,000 generated VMX guests on Bochs and here.
+///
+/// # Errors
+///
+/// A machine that could not be run.
+pub fn vmx_guests_on_bochs() -> Result<Vec<Row>, String> {
+    guests(Peer::BochsVmx, "guests-vmx-bochs", "generated VMX guests on Debian's Bochs")
+}
+
 /// 20,000 generated SVM guests on Bochs and here.
 ///
 /// # Errors
 ///
 /// A machine that could not be run.
-pub fn guests_on_bochs() -> Result<Vec<Row>, String> {
-    guests(Peer::Bochs, "guests-svm-bochs", "generated SVM guests on Debian's Bochs")
+pub fn svm_guests_on_bochs() -> Result<Vec<Row>, String> {
+    guests(Peer::BochsSvm, "guests-svm-bochs", "generated SVM guests on Debian's Bochs")
 }
 
 /// 20,000 generated SVM guests on QEMU and here.
@@ -59,13 +68,12 @@ pub fn guests_on_bochs() -> Result<Vec<Row>, String> {
 /// # Errors
 ///
 /// A machine that could not be run.
-pub fn guests_on_qemu() -> Result<Vec<Row>, String> {
-    guests(Peer::Qemu, "guests-svm-qemu", "generated SVM guests on Debian's QEMU")
+pub fn svm_guests_on_qemu() -> Result<Vec<Row>, String> {
+    guests(Peer::QemuSvm, "guests-svm-qemu", "generated SVM guests on Debian's QEMU")
 }
 
 fn guests(peer: Peer, key: &str, what: &str) -> Result<Vec<Row>, String> {
-    let tally =
-        compare(peer.emulator(), peer.name(), 0, 0..GUESTS).map_err(|error| format!("{key}: {error}"))?;
+    let tally = compare(peer, 0, 0..GUESTS).map_err(|error| format!("{key}: {error}"))?;
     let (explained, open) = (tally.explained.values().sum::<u64>(), tally.unexplained());
     let value = format!(
         "{} guests: {} agree, {explained} settled by the manual, {open} open",

@@ -57,7 +57,7 @@ pub(super) const VMCS_OPERAND: u64 = VARIABLES + 16;
 pub fn rom() -> Result<(Rom, ExitHandlers), IcedError> {
     let mut rom = build(|a, p| {
         enable(a)?;
-        print_capabilities(a, p)?;
+        print_capabilities(a, p, &CAPABILITY_MSRS)?;
         print_processor(a, p)?;
         cases(a, p)
     })?;
@@ -75,7 +75,7 @@ pub struct ExitHandlers {
     pub legacy: u64,
 }
 
-fn enable(a: &mut CodeAssembler) -> Result<(), IcedError> {
+pub(super) fn enable(a: &mut CodeAssembler) -> Result<(), IcedError> {
     a.mov(ecx, 0x3A)?; // IA32_FEATURE_CONTROL: locked, VMX outside SMX
     a.rdmsr()?;
     a.or(eax, 5)?;
@@ -94,8 +94,12 @@ fn enable(a: &mut CodeAssembler) -> Result<(), IcedError> {
     Ok(())
 }
 
-fn print_capabilities(a: &mut CodeAssembler, p: &Printing) -> Result<(), IcedError> {
-    for index in CAPABILITY_MSRS {
+pub(super) fn print_capabilities(
+    a: &mut CodeAssembler,
+    p: &Printing,
+    indices: &[u32],
+) -> Result<(), IcedError> {
+    for index in indices.iter().copied() {
         print(a, "M ")?;
         a.mov(edi, index)?;
         a.call(p.hex)?;

@@ -1,16 +1,16 @@
-//! `rootmode-tests guests`: generated SVM guests on Bochs, on QEMU and here.
+//! `rootmode-tests guests`: generated guests on Bochs, on QEMU and here.
 
 use clap::{Args, ValueEnum};
 
-use super::{compare, differences, draw, here, names, reports, rom};
-use crate::judges::batch::encode;
-use crate::judges::emulator::{Emulator, EmulatorError, run};
-use crate::judges::transcript::read as read_transcript;
+use super::layout::{CODE, CODE_SIZE};
+use super::{compare, differences, ran};
+use crate::judges::emulator::Emulator;
+use crate::judges::judge::Extension;
 
 /// Arguments of the command.
 #[derive(Args, Clone, Debug)]
 pub struct GuestArguments {
-    /// Which machine is compared with; both when not given.
+    /// Which machine is compared with, and whose extension; all when not given.
     #[arg(long, value_enum)]
     peer: Option<Peer>,
     /// How many guests.
@@ -24,25 +24,37 @@ pub struct GuestArguments {
     show: Option<u64>,
 }
 
-/// A machine to compare with.
+/// A machine to compare with, and an extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Peer {
-    /// Debian's Bochs.
-    Bochs,
-    /// Debian's QEMU with TCG.
-    Qemu,
+    /// VMX of Debian's Bochs.
+    BochsVmx,
+    /// SVM of Debian's Bochs.
+    BochsSvm,
+    /// SVM of Debian's QEMU with TCG.
+    QemuSvm,
 }
 
 impl Peer {
-    /// Both.
-    pub const ALL: [Peer; 2] = [Peer::Bochs, Peer::Qemu];
+    /// All of them.
+    pub const ALL: [Peer; 3] = [Peer::BochsVmx, Peer::BochsSvm, Peer::QemuSvm];
 
     /// The machine.
     #[must_use]
     pub const fn emulator(self) -> Emulator {
         match self {
-            Peer::Bochs => Emulator::Bochs("ryzen"),
-            Peer::Qemu => Emulator::Qemu,
+            Peer::BochsVmx => Emulator::Bochs("tigerlake"),
+            Peer::BochsSvm => Emulator::Bochs("ryzen"),
+            Peer::QemuSvm => Emulator::Qemu,
+        }
+    }
+
+    /// The extension.
+    #[must_use]
+    pub const fn extension(self) -> Extension {
+        match self {
+            Peer::BochsVmx => Extension::Vmx,
+            Peer::BochsSvm | Peer::QemuSvm => Extension::Svm,
         }
     }
 
@@ -50,8 +62,9 @@ impl Peer {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Peer::Bochs => "bochs",
-            Peer::Qemu => "qemu",
+            Peer::BochsVmx => "bochs-vmx",
+            Peer::BochsSvm => "bochs-svm",
+            Peer::QemuSvm => "qemu-svm",
         }
     }
 }
@@ -69,7 +82,7 @@ impl GuestArguments {
                 println!("{}", show(peer, self.seed, number)?);
                 continue;
             }
-            let tally = compare(peer.emulator(), peer.name(), self.seed, 0..self.cases)
+            let tally = compare(peer, self.seed, 0..self.cases)
                 .map_err(|error| format!("{}: {error}", peer.name()))?;
             println!("{}: {tally}", peer.name());
             settled &= tally.unexplained() == 0;
@@ -79,30 +92,24 @@ impl GuestArguments {
 }
 
 fn show(peer: Peer, seed: u64, number: u64) -> Result<String, String> {
-    let text = |error: &dyn std::fmt::Display| format!("{}: {error}", peer.name());
-    let scratch = tempfile::tempdir().map_err(|e| text(&e))?;
-    let rom = rom::rom().map_err(|e| text(&e))?;
-    let guest = draw::generate(seed, number).map_err(|e| text(&e))?;
-    let empty = run(peer.emulator(), &rom.image(&encode(&[], [])), scratch.path()).map_err(|e| text(&e))?;
-    let features = here::common(&read_transcript(&empty).processor.features());
-    let cases = [guest.case.clone()];
-    let theirs = reports(&cases, &rom, |image| run(peer.emulator(), image, scratch.path()));
-    let theirs = theirs.map_err(|e| text(&e))?;
-    let ours = reports(&cases, &rom, |image| Ok::<_, EmulatorError>(here::run(image, features)));
-    let ours = ours.map_err(|e| text(&e))?;
-    let mut lines = vec![format!("guest {number} of seed {seed}, {}: {:?}", peer.name(), guest.facts)];
-    let code: Vec<u8> = guest
-        .case
-        .pokes
-        .iter()
-        .filter(|(address, _)| (0xc0_0000..0xc0_0080).contains(address))
-        .flat_map(|(_, value)| value.to_le_bytes())
-        .collect();
-    lines.push(format!("code {code:02x?}"));
-    for (n, name) in names().enumerate() {
-        let value = |report: &super::Report| report.as_ref().map_or(0, |values| values[n]);
-        lines.push(format!("{name:16} {:>20x} {:>20x}", value(&ours[0]), value(&theirs[0])));
+    let all = ran(peer, seed, number..number + 1).map_err(|error| format!("{}: {error}", peer.name()))?;
+    let mut lines = Vec::new();
+    for guest in all {
+        lines.push(format!("guest {number} of seed {seed}, {}: {:?}", peer.name(), guest.guest.facts));
+        let pokes = &guest.guest.case.pokes;
+        let code = pokes
+            .iter()
+            .filter(|(address, _)| (CODE..CODE + CODE_SIZE as u64).contains(&u64::from(*address)));
+        lines.push(format!(
+            "code {:02x?}",
+            code.flat_map(|(_, value)| value.to_le_bytes()).collect::<Vec<u8>>()
+        ));
+        for (n, name) in peer.extension().names().into_iter().enumerate() {
+            let value = |report: &super::Report| report.as_ref().map_or(0, |values| values[n]);
+            lines.push(format!("{name:24} {:>20x} {:>20x}", value(&guest.ours), value(&guest.theirs)));
+        }
+        let differences = differences(peer.extension(), &guest.ours, &guest.theirs);
+        lines.push(format!("differs: {differences:?}"));
     }
-    lines.push(format!("differs: {:?}", differences(&ours[0], &theirs[0])));
     Ok(lines.join("\n"))
 }

@@ -5,11 +5,13 @@ use rootmode_arch::cpuid::TABLE;
 use rootmode_arch::record::{Level, Stop};
 use rootmode_arch::{FeatureSet, HostPhysical, Vendor};
 use rootmode_cpu::board::Board;
-use rootmode_cpu::{Bus, Cpu, Effects, Model};
+use rootmode_cpu::{Bus, Cpu, Effects, Model, Virtualization};
 use rootmode_mmu::PhysicalMemory;
 use rootmode_svm::Processor;
 use rootmode_svm::drive::Svm;
+use rootmode_vmx::drive::Vmx;
 
+use crate::judges::judge::Extension;
 use crate::judges::layout::{IMAGE, IMAGE_SIZE, MEMORY_MIB, ROM_BASE, ROM_SIZE};
 use crate::judges::rom::LOG_PORT;
 
@@ -41,8 +43,11 @@ impl Bus for Ports {
 
 /// The features that a processor of ours has in common with the judging machine's.
 #[must_use]
-pub fn common(theirs: &FeatureSet) -> FeatureSet {
-    let ours = *Model::max_amd().features();
+pub fn common(extension: Extension, theirs: &FeatureSet) -> FeatureSet {
+    let ours = match extension {
+        Extension::Vmx => *Model::max_intel().features(),
+        Extension::Svm => *Model::max_amd().features(),
+    };
     let both =
         TABLE.iter().map(|row| row.feature).filter(|feature| ours.has(*feature) && theirs.has(*feature));
     both.fold(FeatureSet::none(), FeatureSet::with)
@@ -54,7 +59,7 @@ pub fn common(theirs: &FeatureSet) -> FeatureSet {
 ///
 /// Never: the memory is well-formed.
 #[must_use]
-pub fn run(image: &[u8], features: FeatureSet) -> String {
+pub fn run(extension: Extension, image: &[u8], features: FeatureSet) -> String {
     let mut board = Board::new();
     board.set_choices(Box::new(Tame));
     board.set_bus(Box::<Ports>::default());
@@ -63,9 +68,19 @@ pub fn run(image: &[u8], features: FeatureSet) -> String {
     memory.add_ram(HostPhysical(IMAGE), IMAGE_SIZE as u64).expect("the image lies far above it");
     memory.write(HostPhysical(IMAGE), image);
     memory.write(HostPhysical(ROM_BASE), &image[IMAGE_SIZE - ROM_SIZE..]);
-    let model = Model::new(Vendor::Amd, features);
-    let processor = Processor::new("here", features, model.physical_width());
-    board.add_processor(Cpu::new(0, model.into()), Some(Box::new(Svm::new(processor, Level::L1))));
+    let (model, virtualization): (_, Box<dyn Virtualization>) = match extension {
+        Extension::Vmx => {
+            let model = Model::new(Vendor::Intel, features);
+            let vmx = Vmx::new(&model, Level::L1);
+            (model, Box::new(vmx))
+        }
+        Extension::Svm => {
+            let model = Model::new(Vendor::Amd, features);
+            let processor = Processor::new("here", features, model.physical_width());
+            (model, Box::new(Svm::new(processor, Level::L1)))
+        }
+    };
+    board.add_processor(Cpu::new(0, model.into()), Some(virtualization));
     board.run(LIMIT);
     let ports = (board.bus() as &dyn std::any::Any).downcast_ref::<Ports>();
     ports.map_or_else(String::new, |ports| String::from_utf8_lossy(&ports.log).into_owned())

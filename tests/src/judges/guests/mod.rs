@@ -1,27 +1,31 @@
-//! Generated SVM guests on three machines: Debian's Bochs 2.7, QEMU 7.2 TCG, and this simulator.
+//! Generated guests on two machines: Debian's Bochs 2.7 (VMX, SVM) or QEMU 7.2 TCG (SVM), and this simulator.
 //!
-//! The same ROM boots on each and runs one guest after the other: random intercepts, events, registers and instructions
-//! ([`draw`]). What comes back (exit code and information, the guest's state, its memory) must be the same here as there; what
-//! differs is settled in `tests/judges/guests.txt` by a section of the manual, or is open.
+//! The same ROM boots on each and runs one guest after the other: random controls, events, registers and instructions
+//! ([`code`], [`vmx`], [`svm`]). What comes back (exit reason and information, the guest's state, its memory) must be the same
+//! here as there; what differs is settled in `tests/judges/guests.txt` by a section of the manual, or is open.
 
+pub mod code;
 pub mod command;
-pub mod draw;
 pub mod here;
 pub mod layout;
 pub mod rom;
 pub mod settled;
+pub mod svm;
+pub mod vmx;
 
 use std::collections::BTreeMap;
 
-use self::draw::Guest;
-use self::layout::{RESULT_NAMES, VMCB_FIELDS};
+use iced_x86::IcedError;
+
+use self::code::Guest;
+use self::command::Peer;
 use self::settled::Settled;
-use super::batch::{Case, encode, frame_bytes};
-use super::emulator::{Emulator, EmulatorError, run};
-use super::judge::JudgeError;
+use super::batch::{encode, frame_bytes};
+use super::emulator::{EmulatorError, run};
+use super::judge::{Extension, JudgeError};
 use super::layout::BATCH_SIZE;
 use super::rom::Rom;
-use super::transcript::read as read_transcript;
+use super::transcript::{Processor, read as read_transcript};
 
 /// What a machine printed of a guest; `None`: it stopped.
 pub type Report = Option<Vec<u64>>;
@@ -38,6 +42,8 @@ pub struct Tally {
     pub agreed: u64,
     /// Guests all of whose differences are settled, by the first that is.
     pub explained: BTreeMap<String, u64>,
+    /// Guests by the number of the exit that they ended with here.
+    pub exits: BTreeMap<u64, u64>,
     /// Numbers of the others, by their open differences.
     pub open: BTreeMap<String, Vec<u64>>,
 }
@@ -50,69 +56,63 @@ impl Tally {
     }
 }
 
-/// The names of what is printed, in order.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    VMCB_FIELDS.iter().map(|(_, name)| *name).chain(RESULT_NAMES.iter().copied())
+/// The processors of both machines, which have the same features.
+pub struct Peers {
+    /// Ours.
+    pub ours: Processor,
+    /// The judging machine's.
+    pub theirs: Processor,
 }
 
-/// The bits of each value that the architecture defines after an exit with `report`.
-fn defined(report: &[u64]) -> Vec<u64> {
-    let code = report[0] & 0xffff_ffff;
-    let all = u64::MAX;
-    // Exit information without decode assists: error codes, addresses, ports, MSRs.
-    let (info1, info2) = match code {
-        0x4a..=0x4d | 0x51 => (all, 0),
-        0x4e => (all, all),
-        0x400 => (0x3_0000_001f, all),
-        0x7b => (0xffff_1ffd, all),
-        0x7c => (all, 0),
-        _ => (0, 0),
-    };
-    // After a failed VMRUN nothing of the guest is written; after a shutdown its state is undefined.
-    let state = if matches!(code, 0xffff_ffff | 0x7f) { 0 } else { all };
-    let interrupted = report[3];
-    let event = match (interrupted >> 31 & 1, interrupted >> 11 & 1) {
-        (0, _) => 1 << 31,
-        (_, 0) => 0x8000_0fff,
-        _ => 0xffff_ffff_8000_0fff,
-    };
-    names()
-        .map(|name| match name {
-            "EXITCODE" => 0xffff_ffff,
-            "EXITINFO1" => info1,
-            "EXITINFO2" => info2,
-            "EXITINTINFO" => event & state,
-            // V_TPR and V_IRQ.
-            "VINTR" => 0x10f & state,
-            "SHADOW" => 1 & state,
-            "EVENTINJ" => 1 << 31 & state,
-            "CS" | "SS" => 0xffff & state,
-            // The limit is in the upper half.
-            "GDTR.LIMIT" | "IDTR.LIMIT" => 0xffff << 32 & state,
-            // CPL is byte 3 of these eight.
-            "CPL" => 0x0300_0000 & state,
-            "CR0" => !0x10 & state,
-            _ => state,
-        })
-        .collect()
+impl Extension {
+    /// The names of what is printed of a guest, in order: its exit's number first.
+    #[must_use]
+    pub fn names(self) -> Vec<&'static str> {
+        match self {
+            Self::Vmx => vmx::names(),
+            Self::Svm => svm::names(),
+        }
+    }
+
+    /// The bits of each value that the architecture defines after an exit with `report`.
+    fn defined(self, report: &[u64]) -> Vec<u64> {
+        match self {
+            Self::Vmx => vmx::defined(report),
+            Self::Svm => svm::defined(report),
+        }
+    }
+
+    /// Makes guest `number` of the run with `seed`.
+    ///
+    /// # Errors
+    ///
+    /// When iced-x86 cannot encode an instruction, which would be a fault of this module.
+    pub fn guest(self, peers: &Peers, seed: u64, number: u64) -> Result<Guest, IcedError> {
+        match self {
+            Self::Vmx => vmx::generate(peers, seed, number),
+            Self::Svm => svm::generate(seed, number),
+        }
+    }
 }
 
 /// What differs between our report and theirs.
 #[must_use]
-pub fn differences(ours: &Report, theirs: &Report) -> Vec<String> {
+pub fn differences(extension: Extension, ours: &Report, theirs: &Report) -> Vec<String> {
     let (Some(ours), Some(theirs)) = (ours, theirs) else {
         let side = |report: &Report| if report.is_some() { "goes-on" } else { "stops" };
         return vec![format!("end:{}/{}", side(ours), side(theirs))];
     };
-    let (ours_mask, theirs_mask) = (defined(ours), defined(theirs));
+    let (ours_mask, theirs_mask) = (extension.defined(ours), extension.defined(theirs));
+    let names = extension.names();
     let code = |report: &[u64]| report[0] & 0xffff_ffff;
     if code(ours) != code(theirs) {
         // The rest follows.
-        return vec![format!("EXITCODE:{:x}/{:x}", code(ours), code(theirs))];
+        return vec![format!("{}:{:x}/{:x}", names[0], code(ours), code(theirs))];
     }
     let differs = |n: usize| (ours[n] ^ theirs[n]) & (ours_mask[n] | theirs_mask[n]) != 0;
-    let last = names().count() - 1;
-    names()
+    let last = names.len() - 1;
+    names
+        .into_iter()
         .enumerate()
         .filter(|(n, _)| differs(*n))
         // The whole stack says more only if the rest of it is the same.
@@ -121,8 +121,8 @@ pub fn differences(ours: &Report, theirs: &Report) -> Vec<String> {
         .collect()
 }
 
-/// What a log says of each guest, in order of their identifiers from `first`.
-fn read(log: &str, first: u32) -> Vec<Report> {
+/// What a log says of each guest, `count` values, in order of their identifiers from `first`.
+fn read(log: &str, first: u32, count: usize) -> Vec<Report> {
     let mut reports: Vec<Vec<u64>> = Vec::new();
     for line in log.lines() {
         let text = line.split_once("[BIOS  ] ").map_or(line, |(_, text)| text);
@@ -140,27 +140,28 @@ fn read(log: &str, first: u32) -> Vec<Report> {
             _ => {}
         }
     }
-    let count = names().count();
     reports.into_iter().map(|values| (values.len() == count).then_some(values)).collect()
 }
 
-/// Runs `cases` on `machine`, which prints a log for a batch; a guest that ends a machine is run once more on a fresh one.
+/// Runs `guests` on `machine`, which prints a log for a batch, `count` values a guest; a guest that ends a machine is run once more
+/// on a fresh one.
 fn reports<E>(
-    cases: &[Case],
+    guests: &[Guest],
+    count: usize,
     rom: &Rom,
     mut machine: impl FnMut(&[u8]) -> Result<String, E>,
 ) -> Result<Vec<Report>, E> {
-    let mut all: Vec<Report> = Vec::with_capacity(cases.len());
-    while all.len() < cases.len() {
+    let mut all: Vec<Report> = Vec::with_capacity(guests.len());
+    while all.len() < guests.len() {
         let first = all.len();
         let mut room = BATCH_SIZE - frame_bytes(0);
-        let fitting = cases[first..].iter().take_while(|case| {
-            let fits = case.encoded_bytes() <= room;
-            room = room.saturating_sub(case.encoded_bytes());
+        let fitting = guests[first..].iter().take_while(|guest| {
+            let fits = guest.case.encoded_bytes() <= room;
+            room = if guest.is_last { 0 } else { room.saturating_sub(guest.case.encoded_bytes()) };
             fits
         });
-        let batch = encode(&[], fitting.enumerate().map(|(n, case)| ((first + n) as u32, case)));
-        let mut seen = read(&machine(&rom.image(&batch))?, first as u32);
+        let batch = encode(&[], fitting.enumerate().map(|(n, guest)| ((first + n) as u32, &guest.case)));
+        let mut seen = read(&machine(&rom.image(&batch))?, first as u32, count);
         if seen.len() > 1 && seen.last().is_some_and(Option::is_none) {
             seen.pop();
         }
@@ -172,45 +173,61 @@ fn reports<E>(
     Ok(all)
 }
 
-/// Runs guests `numbers` of `seed` on `emulator`, called `peer`, and here.
+/// A guest that ran on both machines.
+pub struct Ran {
+    /// The guest.
+    pub guest: Guest,
+    /// What it left here.
+    pub ours: Report,
+    /// What it left there.
+    pub theirs: Report,
+}
+
+/// Runs guests `numbers` of `seed` on `peer`'s machine and here.
 ///
 /// # Errors
 ///
 /// [`JudgeError`] when the machine cannot be run.
-pub fn compare(
-    emulator: Emulator,
-    peer: &str,
-    seed: u64,
-    numbers: std::ops::Range<u64>,
-) -> Result<Tally, JudgeError> {
+pub fn ran(peer: Peer, seed: u64, numbers: std::ops::Range<u64>) -> Result<Vec<Ran>, JudgeError> {
+    let extension = peer.extension();
     let scratch = tempfile::tempdir()?;
+    let rom = rom::rom(extension)?;
+    let empty = rom.image(&encode(&[], []));
+    let theirs = read_transcript(&run(peer.emulator(), &empty, scratch.path())?).processor;
+    let features = here::common(extension, &theirs.features());
+    let ours = read_transcript(&here::run(extension, &empty, features)).processor;
+    let peers = Peers { ours, theirs };
+    let guests: Vec<Guest> = numbers.map(|n| extension.guest(&peers, seed, n)).collect::<Result<_, _>>()?;
+    let count = extension.names().len();
+    let theirs = reports(&guests, count, &rom, |image| run(peer.emulator(), image, scratch.path()))?;
+    let ours =
+        reports(&guests, count, &rom, |image| Ok::<_, EmulatorError>(here::run(extension, image, features)))?;
+    let both = ours.into_iter().zip(theirs);
+    Ok(guests.into_iter().zip(both).map(|(guest, (ours, theirs))| Ran { guest, ours, theirs }).collect())
+}
+
+/// Runs guests `numbers` of `seed` on `peer`'s machine and here, and compares.
+///
+/// # Errors
+///
+/// [`JudgeError`] when the machine cannot be run.
+pub fn compare(peer: Peer, seed: u64, numbers: std::ops::Range<u64>) -> Result<Tally, JudgeError> {
     let known = settled::settled()?;
-    let rom = rom::rom()?;
-    let empty = run(emulator, &rom.image(&encode(&[], [])), scratch.path())?;
-    let features = here::common(&read_transcript(&empty).processor.features());
-    let guests: Vec<Guest> = numbers.clone().map(|n| draw::generate(seed, n)).collect::<Result<_, _>>()?;
-    let cases: Vec<Case> = guests.iter().map(|guest| guest.case.clone()).collect();
-    let theirs = reports(&cases, &rom, |image| run(emulator, image, scratch.path()))?;
-    let ours = reports(&cases, &rom, |image| Ok::<_, EmulatorError>(here::run(image, features)))?;
     let mut tally = Tally::default();
-    for (number, ((guest, ours), theirs)) in numbers.zip(guests.iter().zip(&ours).zip(&theirs)) {
-        tally.count(peer, &known, number, guest, ours, theirs);
+    for (number, ran) in numbers.clone().zip(ran(peer, seed, numbers)?) {
+        tally.count(peer, &known, number, &ran);
     }
     Ok(tally)
 }
 
 impl Tally {
-    fn count(
-        &mut self,
-        peer: &str,
-        known: &[Settled],
-        number: u64,
-        guest: &Guest,
-        ours: &Report,
-        theirs: &Report,
-    ) {
+    fn count(&mut self, peer: Peer, known: &[Settled], number: u64, ran: &Ran) {
+        let Ran { guest, ours, theirs } = ran;
         self.cases += 1;
-        let differences = differences(ours, theirs);
+        if let Some(report) = ours {
+            *self.exits.entry(report[0] & 0xffff_ffff).or_default() += 1;
+        }
+        let differences = differences(peer.extension(), ours, theirs);
         if differences.is_empty() {
             self.agreed += 1;
             return;
@@ -225,7 +242,7 @@ impl Tally {
         let open: Vec<&str> = differences
             .iter()
             .filter(|difference| {
-                let stanza = known.iter().find(|stanza| stanza.explains(peer, &facts, difference));
+                let stanza = known.iter().find(|stanza| stanza.explains(peer.name(), &facts, difference));
                 first = first.take().or(stanza.map(|stanza| stanza.name.clone()));
                 stanza.is_none()
             })
@@ -236,7 +253,7 @@ impl Tally {
             _ => {
                 // Values belong to the example, not to the kind.
                 let kind = |difference: &&str| match difference.split_once(':') {
-                    Some((name, _)) if name != "EXITCODE" && name != "end" => name.to_owned(),
+                    Some((name, _)) if !matches!(name, "EXITCODE" | "REASON" | "end") => name.to_owned(),
                     _ => (*difference).to_owned(),
                 };
                 let kinds: Vec<String> = open.iter().map(kind).collect();
@@ -251,6 +268,9 @@ impl std::fmt::Display for Tally {
         let explained: u64 = self.explained.values().sum();
         let Self { cases, agreed, .. } = self;
         write!(f, "{cases} guests, {agreed} agreed, {explained} settled, {} open", self.unexplained())?;
+        let exits: Vec<String> =
+            self.exits.iter().map(|(code, count)| format!("{code:x}: {count}")).collect();
+        write!(f, "\n  {} different exits ({})", exits.len(), exits.join(", "))?;
         for (name, count) in &self.explained {
             write!(f, "\n  {count:>6} settled: {name}")?;
         }
