@@ -174,6 +174,106 @@ fn a_client_in_bytes_runs_a_guest() {
     }
 }
 
+/// The errors are Linux 6.18's for the same calls.
+#[test]
+fn clients_clear_the_dirty_log_by_themselves() {
+    for vendor in VENDORS {
+        let mut client = Client::new();
+        let mut vm = guest(vendor, &mut client, &[0xa2, 0x00, 0x20, 0xf4, 0xeb, 0xfa], 0);
+        let enable = |vm: &mut Instance, client: &mut Client, flags| {
+            let cap = abi::cap::MANUAL_DIRTY_LOG_PROTECT2;
+            client.put(ARGUMENT, &abi::EnableCap { cap, args: [flags, 0, 0, 0], ..Default::default() });
+            vm.vm_ioctl(r::ENABLE_CAP, ARGUMENT, client)
+        };
+        assert_eq!(enable(&mut vm, &mut client, 4), Err(Errno::Einval));
+        assert_eq!(enable(&mut vm, &mut client, 2), Err(Errno::Einval));
+        assert_eq!(enable(&mut vm, &mut client, 3), Ok(Answer::Value(0)));
+        let region = abi::UserspaceMemoryRegion {
+            flags: 1,
+            memory_size: 0x1_0000,
+            userspace_addr: RAM,
+            ..Default::default()
+        };
+        client.put(ARGUMENT, &region);
+        vm.vm_ioctl(r::SET_USER_MEMORY_REGION, ARGUMENT, &mut client).unwrap();
+        let log = |vm: &mut Instance, client: &mut Client| {
+            client.put(ARGUMENT, &abi::DirtyLog { slot: 0, padding1: 0, dirty_bitmap: ARGUMENT + 64 });
+            vm.vm_ioctl(r::GET_DIRTY_LOG, ARGUMENT, client).unwrap();
+            client.get::<u64>(ARGUMENT + 64)
+        };
+        assert_eq!(log(&mut vm, &mut client), 0xffff, "it begins full");
+        let clear = |vm: &mut Instance, client: &mut Client, (slot, first_page, num_pages), bits: u64| {
+            client.put(ARGUMENT + 64, &bits);
+            let dirty_bitmap = ARGUMENT + 64;
+            client.put(ARGUMENT, &abi::ClearDirtyLog { slot, num_pages, first_page, dirty_bitmap });
+            vm.vm_ioctl(r::CLEAR_DIRTY_LOG, ARGUMENT, client)
+        };
+        for (place, answer) in [
+            ((0, 0, 8), Err(Errno::Einval)),
+            ((0, 0, 64), Err(Errno::Einval)),
+            ((0, 1, 16), Err(Errno::Einval)),
+            ((0, 0, 0), Ok(Answer::Value(0))),
+            ((5, 0, 16), Err(Errno::Enoent)),
+            ((0, 0, 16), Ok(Answer::Value(0))),
+        ] {
+            assert_eq!(clear(&mut vm, &mut client, place, 0xfffb), answer, "{place:?}");
+        }
+        assert_eq!(log(&mut vm, &mut client), 4, "the client left one");
+        assert_eq!(log(&mut vm, &mut client), 4, "and asking changes nothing");
+        clear(&mut vm, &mut client, (0, 0, 16), 4).unwrap();
+        run(&mut vm, &mut client).unwrap();
+        assert_eq!(log(&mut vm, &mut client) & 4, 4, "{vendor:?}: written again");
+    }
+}
+
+/// A statistic by its name, as a client finds it.
+fn statistic(file: &[u8], name: &str) -> u64 {
+    let header = abi::StatsHeader::from_bytes(file);
+    let size = abi::StatsDesc::SIZE + header.name_size as usize;
+    let descriptors = file[header.desc_offset as usize..].chunks_exact(size).take(header.num_desc as usize);
+    let found = descriptors
+        .clone()
+        .find(|bytes| bytes[abi::StatsDesc::SIZE..].starts_with(format!("{name}\0").as_bytes()));
+    let at = header.data_offset as usize + abi::StatsDesc::from_bytes(found.unwrap()).offset as usize;
+    u64::from_bytes(&file[at..at + 8])
+}
+
+#[test]
+fn statistics_say_what_happened() {
+    for vendor in VENDORS {
+        let mut client = Client::new();
+        // out 0x10, al; mov al, [0x2000]; cpuid; mov es:[0], al (memory that no slot has); hlt
+        let code = [0xe6, 0x10, 0xa0, 0x00, 0x20, 0x0f, 0xa2, 0x26, 0xa2, 0, 0, 0xf4];
+        let mut vm = guest(vendor, &mut client, &code, 0);
+        vm.vcpu_ioctl(0, r::GET_SREGS, ARGUMENT, &mut client).unwrap();
+        let mut sregs: abi::Sregs = client.get(ARGUMENT);
+        sregs.es.base = 0x10_0000;
+        client.put(ARGUMENT, &sregs);
+        vm.vcpu_ioctl(0, r::SET_SREGS, ARGUMENT, &mut client).unwrap();
+        assert_eq!(vm.vcpu_ioctl(0, r::GET_STATS_FD, 0, &mut client), Ok(Answer::NewStatistics));
+        assert_eq!(vm.vm_ioctl(r::GET_STATS_FD, 0, &mut client), Ok(Answer::NewStatistics));
+        for reason in [2, 6, 5] {
+            assert_eq!(run(&mut vm, &mut client), Ok(reason), "{vendor:?}");
+        }
+        let file = vm.vm.statistics(Some(0), 7).unwrap();
+        let header = abi::StatsHeader::from_bytes(&file);
+        assert_eq!(
+            (header.name_size, header.id_offset, header.desc_offset),
+            (48, 24, 72),
+            "as Linux has them"
+        );
+        assert!(file[24..].starts_with(b"kvm-7/vcpu-0\0"));
+        let count = |name| statistic(&file, name);
+        assert_eq!([count("io_exits"), count("mmio_exits"), count("halt_exits")], [1; 3], "{vendor:?}");
+        assert_eq!(count("insn_emulation"), 1);
+        assert!(count("exits") >= 5 && count("pf_fixed") >= 2 && count("pf_taken") > count("pf_fixed"));
+        assert_eq!([count("irq_injections"), count("blocking"), count("signal_exits")], [0; 3]);
+        let file = vm.vm.statistics(None, 7).unwrap();
+        assert!(file[24..].starts_with(b"kvm-7\0") && statistic(&file, "remote_tlb_flush") > 0);
+        assert!(vm.vm.statistics(Some(1), 7).is_err());
+    }
+}
+
 #[test]
 fn settings_of_a_vm_are_kept() {
     for vendor in VENDORS {

@@ -3,7 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use kvm_bindings::{kvm_enable_cap, kvm_irqchip, kvm_msr_entry, kvm_userspace_memory_region};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, MsrExitReason, NoDatamatch, VcpuExit, VcpuFd, VmFd};
+use rootmode_kvm_process::{Reply, call};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 /// Memory that stays where it is.
@@ -131,6 +135,23 @@ fn event_counters_of_this_process_pass_both_ways() {
     assert_eq!(chip_byte(&pic, 1), 0x10, "IRQ 4 is requested");
     assert!(counter.read().is_err(), "the kernel took the count");
     vm.unregister_irqfd(&counter, 4).unwrap();
+}
+
+#[test]
+fn statistics_are_read_as_a_file() {
+    let mut memory = Box::new(Pages([0; 0x4000]));
+    let (_vm, mut vcpu) = guest(&mut memory, &[0xe6, 0x10, 0xf4]);
+    let Ok(Reply::Descriptor(fd)) = call(vcpu.as_raw_fd(), 0xaece, 0) else { panic!("a descriptor") };
+    let file = std::fs::File::from(fd);
+    let mut before = vec![0; 4096];
+    let length = file.read_at(&mut before, 0).unwrap();
+    assert!(length > 72 && before[24..].starts_with(b"kvm-"));
+    assert!(matches!(vcpu.run().unwrap(), VcpuExit::IoOut(0x10, _)));
+    let mut after = vec![0; 4096];
+    assert_eq!(file.read_at(&mut after, 0).unwrap(), length);
+    assert_eq!(before[..length - 18 * 8], after[..length - 18 * 8], "descriptors stay");
+    assert_ne!(before, after, "values do not");
+    assert!(file.write_at(&[0], 0).is_err());
 }
 
 /// A byte of a chip's state.

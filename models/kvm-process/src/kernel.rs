@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
@@ -33,6 +33,8 @@ enum Object {
     System,
     Vm(Arc<Fair<Instance>>),
     Vcpu(Arc<Fair<Instance>>, usize, Arc<File>),
+    /// The statistics of a vCPU or of the VM, which are written there anew whenever somebody had the VM.
+    Statistics(Arc<Fair<Instance>>, Option<usize>, Arc<File>),
 }
 
 #[derive(Default)]
@@ -79,7 +81,7 @@ impl Kernel {
             }
         }
         self.objects.retain(|inode, object| {
-            let own = usize::from(matches!(object, Object::Vcpu(..)));
+            let own = usize::from(matches!(object, Object::Vcpu(..) | Object::Statistics(..)));
             matches!(object, Object::System) || open.get(inode).copied().unwrap_or(0) > own
         });
     }
@@ -142,6 +144,30 @@ fn create_vcpu(vm: Arc<Fair<Instance>>, number: usize) -> Result<Reply, Errno> {
     Ok(Reply::Descriptor(fd))
 }
 
+/// The client's descriptor is one to read by; ours is not.
+fn create_statistics(vm: Arc<Fair<Instance>>, vcpu: Option<usize>) -> Result<Reply, Errno> {
+    let (fd, inode) = file("kvm-stats", 0)?;
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let theirs = File::open(path).map_err(|_| Errno::Enomem)?;
+    let statistics = Object::Statistics(vm, vcpu, Arc::new(fd.into()));
+    show_statistics(&statistics)?;
+    kernel().objects.insert(inode, statistics);
+    Ok(Reply::Descriptor(theirs.into()))
+}
+
+fn show_statistics(statistics: &Object) -> Result<(), Errno> {
+    let Object::Statistics(vm, vcpu, file) = statistics else { return Ok(()) };
+    let bytes = vm.lock().vm.statistics(*vcpu, std::process::id()).map_err(|failure| failure.errno())?;
+    file.write_all_at(&bytes, 0).map_err(|_| Errno::Efault)
+}
+
+/// Shows every statistic of a VM anew, if somebody looks at any.
+fn refresh(vm: &Arc<Fair<Instance>>) -> Result<(), Errno> {
+    let looks = |object: &&Object| matches!(object, Object::Statistics(of, ..) if Arc::ptr_eq(of, vm));
+    let looked: Vec<Object> = kernel().objects.values().filter(looks).cloned().collect();
+    looked.iter().try_for_each(show_statistics)
+}
+
 /// An ioctl as the system call has it: its value; new descriptors are the caller's to close.
 ///
 /// # Errors
@@ -168,24 +194,31 @@ pub fn call(fd: RawFd, number: u32, argument: u64) -> Result<Reply, Errno> {
             let answer = lock(&vm).vm_ioctl(number, argument, &mut Process)?;
             match answer {
                 Answer::NewVcpu(vcpu) => create_vcpu(vm, vcpu),
+                Answer::NewStatistics => create_statistics(vm, None),
                 answer => value(answer),
             }
         }
         Object::Vcpu(vm, vcpu, page) if number == request::RUN => {
             if argument == 0 {
-                run(&vm, vcpu, &page)
+                let result = run(&vm, vcpu, &page);
+                refresh(&vm)?;
+                result
             } else {
                 Err(Errno::Einval)
             }
         }
-        Object::Vcpu(vm, vcpu, _) => value(lock(&vm).vcpu_ioctl(vcpu, number, argument, &mut Process)?),
+        Object::Vcpu(vm, vcpu, _) => {
+            let answer = lock(&vm).vcpu_ioctl(vcpu, number, argument, &mut Process)?;
+            if answer == Answer::NewStatistics { create_statistics(vm, Some(vcpu)) } else { value(answer) }
+        }
+        Object::Statistics(..) => Err(Errno::Enotty),
     }
 }
 
 fn value(answer: Answer) -> Result<Reply, Errno> {
     match answer {
         Answer::Value(value) => Ok(Reply::Value(value)),
-        Answer::NewVm | Answer::NewVcpu(_) => Err(Errno::Einval),
+        Answer::NewVm | Answer::NewVcpu(_) | Answer::NewStatistics => Err(Errno::Einval),
     }
 }
 

@@ -93,10 +93,12 @@ capabilities! {
     IMMEDIATE_EXIT = 136, 1, "a_triple_fault_shuts_down_and_immediate_exit_runs_nothing";
     GET_MSR_FEATURES = 153, 1, "lists_say_how_long_they_are";
     COALESCED_PIO = 162, 1, "coalesced_writes_do_not_exit";
+    MANUAL_DIRTY_LOG_PROTECT2 = 168, 3, "clients_clear_the_dirty_log_by_themselves";
     X86_USER_SPACE_MSR = 188, 7, "msr_accesses_go_to_the_client_that_asked_for_them";
     X86_MSR_FILTER = 189, 1, "msr_accesses_go_to_the_client_that_asked_for_them";
     SREGS2 = 200, 1, "registers_of_every_kind_pass";
     EXIT_HYPERCALL = 201, 1 << 12, "hypercalls_go_to_the_client_that_asked_for_them";
+    BINARY_STATS_FD = 203, 1, "statistics_say_what_happened";
     XSAVE2 = 208, 4096, "registers_of_every_kind_pass";
     USER_MEMORY2 = 231, 1, "settings_of_a_vm_are_kept";
     VM_TYPES = 235, 1, "the_system_answers";

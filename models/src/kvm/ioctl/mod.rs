@@ -31,6 +31,8 @@ pub enum Answer {
     NewVm,
     /// A descriptor of a new vCPU, by its number in [`Vm`].
     NewVcpu(usize),
+    /// A descriptor to read statistics by.
+    NewStatistics,
 }
 
 /// What came of an ioctl.

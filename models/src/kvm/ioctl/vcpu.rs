@@ -78,6 +78,7 @@ impl Instance {
                 copy_out(client, argument, &state)?;
             }
             r::SET_NESTED_STATE => nested::check(vm.host().vendor(), &copy_in(client, argument)?)?,
+            r::GET_STATS_FD => return Ok(Answer::NewStatistics),
             r::NMI => vm.nmi(vcpu)?,
             r::GET_TSC_KHZ => return Ok(Answer::Value((time::TSC.hertz() / 1000) as i32)),
             // Without scaling there is one frequency.

@@ -1,11 +1,11 @@
 //! Ioctls of a VM.
 
-use super::{Answer, DONE, Instance, Outcome, copy_in, copy_out};
+use super::{Answer, DONE, Instance, Outcome, copy_in, copy_list, copy_out};
 use crate::kvm::Errno;
 use crate::kvm::abi::request as r;
 use crate::kvm::abi::{
-    ClockData, CoalescedMmioZone, DirtyLog, EnableCap, PAGE, UserspaceMemoryRegion, UserspaceMemoryRegion2,
-    cap, capability,
+    ClearDirtyLog, ClockData, CoalescedMmioZone, DirtyLog, EnableCap, PAGE, UserspaceMemoryRegion,
+    UserspaceMemoryRegion2, cap, capability,
 };
 use crate::kvm::filter::{Layout, UserFault, UserMemory, prepare};
 use crate::kvm::vm::{ClientMemory, Failure};
@@ -51,6 +51,12 @@ impl Instance {
                 let words = self.vm.dirty_log(log.slot)?;
                 super::write_list(client, log.dirty_bitmap, &words)?;
             }
+            r::CLEAR_DIRTY_LOG => {
+                let log: ClearDirtyLog = copy_in(client, argument)?;
+                let place = (log.slot, log.first_page, log.num_pages.into());
+                self.vm.clear_dirty_log(place, |words| Ok(copy_list(client, log.dirty_bitmap, words)?))?;
+            }
+            r::GET_STATS_FD => return Ok(Answer::NewStatistics),
             r::SET_TSS_ADDR => {
                 // Three pages below 4 GBytes. Nothing lies there: real mode needs no help.
                 if argument > (1 << 32) - 3 * PAGE {
@@ -119,6 +125,7 @@ impl Instance {
         }
         match wanted.cap {
             cap::X86_USER_SPACE_MSR => self.vm.set_msr_exits(wanted.args[0]),
+            cap::MANUAL_DIRTY_LOG_PROTECT2 => self.vm.set_manual_log(wanted.args[0]),
             cap::SPLIT_IRQCHIP => self.vm.split_irqchip(wanted.args[0]),
             cap::EXIT_HYPERCALL => self.vm.set_hypercall_exits(wanted.args[0]),
             _ => Err(Errno::Einval.into()),

@@ -8,7 +8,7 @@ use super::events::Events;
 use super::exit::ClientExit;
 use super::guard::{Need, Sent};
 use super::vcpu::{RunState, Vcpu};
-use super::{Failure, Shared};
+use super::{Failure, Shared, Statistic};
 use crate::kvm::Errno;
 use crate::kvm::abi::{LapicState, MpState};
 use crate::kvm::host::{HostBug, Injection, State, Tasks, Wait};
@@ -167,9 +167,16 @@ impl Vcpu {
 
     /// Sleeps until something comes, unless it has.
     pub(super) async fn sleep(&mut self, shared: &Shared, tasks: &Tasks) {
-        shared.rooms().irqchip.set_asleep(self.number(), true);
+        self.set_asleep(shared, true);
         tasks.wait(Wait::Asleep(self.processor)).await;
-        shared.rooms().irqchip.set_asleep(self.number(), false);
+        self.set_asleep(shared, false);
+        shared.count(self.processor, Statistic::HaltWakeup);
+    }
+
+    fn set_asleep(&self, shared: &Shared, asleep: bool) {
+        let mut rooms = shared.rooms();
+        rooms.irqchip.set_asleep(self.number(), asleep);
+        rooms.statistics[self.number()].set(Statistic::Blocking, asleep);
     }
 
     /// Whether an interrupt waits that it has not taken.

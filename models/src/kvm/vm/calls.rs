@@ -1,7 +1,7 @@
 //! The ioctls of a [`Vm`] and its vCPUs that are one call each.
 
 use super::vcpu::Vcpu;
-use super::{Failure, Shared, Vm};
+use super::{Failure, Shared, Vm, statistics};
 use crate::kvm::abi::{
     CoalescedMmio, CoalescedMmioZone, CpuidEntry2, DebugRegs, Fpu, GuestDebug, LapicState, MpState, MsrEntry,
     Regs, Sregs, Sregs2, Translation, UserspaceMemoryRegion, VcpuEvents, Xcrs,
@@ -144,6 +144,46 @@ impl Vm {
     /// Linux's.
     pub fn dirty_log(&mut self, slot: u32) -> Result<Vec<u64>, Failure> {
         Ok(self.shared.with(0, |machine, rooms| rooms.memory.take_log(machine, slot))?)
+    }
+
+    /// `KVM_CLEAR_DIRTY_LOG` of `pages` pages from `first` on: `bits` reads the words of its bitmap.
+    ///
+    /// # Errors
+    /// Linux's.
+    pub fn clear_dirty_log(
+        &mut self,
+        (slot, first, pages): (u32, u64, u64),
+        bits: impl FnOnce(usize) -> Result<Vec<u64>, Errno>,
+    ) -> Result<(), Failure> {
+        self.shared.rooms().memory.check_clear(slot, first, pages)?;
+        let bits = bits(pages.div_ceil(64) as usize)?;
+        Ok(self.shared.with(0, |machine, rooms| rooms.memory.clear_log(machine, slot, first, &bits))?)
+    }
+
+    /// `KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2`: whether the client clears the log by itself, and whether it begins full.
+    ///
+    /// # Errors
+    /// [`Errno::Einval`] for a log that begins full without the former.
+    pub fn set_manual_log(&mut self, flags: u64) -> Result<(), Failure> {
+        if !matches!(flags, 0 | 1 | 3) {
+            return Err(Errno::Einval.into());
+        }
+        let memory = &mut self.shared.rooms().memory;
+        (memory.manual, memory.initially_dirty) = (flags & 1 != 0, flags & 2 != 0);
+        Ok(())
+    }
+
+    /// What `KVM_GET_STATS_FD`'s descriptor reads as: of a vCPU, or of the VM. `process` is the client's number.
+    ///
+    /// # Errors
+    /// [`Errno::Einval`] if there is no such vCPU.
+    pub fn statistics(&self, vcpu: Option<usize>, process: u32) -> Result<Vec<u8>, Failure> {
+        let rooms = self.shared.rooms();
+        let Some(vcpu) = vcpu else {
+            return Ok(statistics::of_vm(&format!("kvm-{process}"), rooms.memory.generation));
+        };
+        let found = rooms.statistics.get(vcpu).zip(self.ids.get(vcpu)).ok_or(Errno::Einval)?;
+        Ok(found.0.file(&format!("kvm-{process}/vcpu-{}", found.1)))
     }
 
     /// Reads guest memory as a device does. False: not all of it is memory.

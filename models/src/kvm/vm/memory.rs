@@ -17,6 +17,8 @@ use crate::kvm::host::{HostBug, Machine, Rights, Slot};
 /// `KVM_MEM_LOG_DIRTY_PAGES`, `KVM_MEM_READONLY`.
 const LOG_DIRTY: u32 = 1;
 const READ_ONLY: u32 = 2;
+/// Pages of a word of a log.
+const WORD: u64 = 64;
 /// `KVM_CAP_NR_MEMSLOTS`.
 pub const SLOTS: u32 = 32764;
 /// Most pages of a slot (`KVM_MEM_MAX_NR_PAGES`).
@@ -114,6 +116,17 @@ impl Region {
         first
     }
 
+    /// The log that logging begins with.
+    fn new_log(&self, dirty: bool) -> Vec<u64> {
+        let mut log = self.empty_log();
+        if dirty && self.has(LOG_DIRTY) {
+            for page in 0..self.bytes / PAGE {
+                log[(page / WORD) as usize] |= 1 << (page % WORD);
+            }
+        }
+        log
+    }
+
     fn empty_log(&self) -> Vec<u64> {
         let pages = if self.has(LOG_DIRTY) { self.bytes / PAGE } else { 0 };
         vec![0; pages.div_ceil(64) as usize]
@@ -129,6 +142,9 @@ pub(super) struct Memory {
     /// Windows of deleted slots, by size.
     free: Vec<(u64, HostPhysical)>,
     next_window: u64,
+    /// `KVM_GET_DIRTY_LOG` clears nothing, and slots are dirty all over when logging begins.
+    pub(super) manual: bool,
+    pub(super) initially_dirty: bool,
     /// Grows whenever a translation may have become stale.
     pub(super) generation: u64,
 }
@@ -142,6 +158,8 @@ impl Memory {
             copies: BTreeMap::new(),
             free: Vec::new(),
             next_window: FIRST_WINDOW,
+            manual: false,
+            initially_dirty: false,
             generation: 0,
         }
     }
@@ -195,7 +213,7 @@ impl Memory {
             let logs = other.has(LOG_DIRTY);
             (other.guest, other.flags) = (guest, region.flags);
             if other.has(LOG_DIRTY) != logs {
-                other.dirty = other.empty_log();
+                other.dirty = other.new_log(self.initially_dirty);
                 other.mapped = other.empty_log();
             }
         } else {
@@ -207,7 +225,7 @@ impl Memory {
             let (bytes, user) = (region.memory_size, region.userspace_addr);
             let (dirty, mapped) = (Vec::new(), Vec::new());
             let mut new = Region { id, flags, guest, bytes, user, window, dirty, mapped };
-            new.dirty = new.empty_log();
+            new.dirty = new.new_log(self.initially_dirty);
             new.mapped = new.empty_log();
             self.regions.push(new);
         }
@@ -338,11 +356,47 @@ impl Memory {
         if !region.has(LOG_DIRTY) {
             return Err(Errno::Enoent);
         }
+        if self.manual {
+            return Ok(region.dirty.clone());
+        }
         let empty = region.empty_log();
         let log = std::mem::replace(&mut region.dirty, empty);
         self.copy_out(machine)?;
         self.unmap(machine);
         Ok(log)
+    }
+
+    /// How many bits of `KVM_CLEAR_DIRTY_LOG`'s bitmap are read: those of `pages` pages from `first` on.
+    ///
+    /// # Errors
+    /// [`Errno::Enoent`] if there is no such slot or it is not logged, [`Errno::Einval`] if that is no part of it in words.
+    pub(super) fn check_clear(&self, id: u32, first: u64, pages: u64) -> Result<(), Errno> {
+        if id >= SLOTS || first % WORD != 0 {
+            return Err(Errno::Einval);
+        }
+        let region = self.regions.iter().find(|region| region.id == id && region.has(LOG_DIRTY));
+        let left = (region.ok_or(Errno::Enoent)?.bytes / PAGE).checked_sub(first).ok_or(Errno::Einval)?;
+        if pages > left || pages < left && pages % WORD != 0 { Err(Errno::Einval) } else { Ok(()) }
+    }
+
+    /// `KVM_CLEAR_DIRTY_LOG`: the pages whose bits are set, from page `first` on, are watched anew.
+    ///
+    /// # Errors
+    /// [`Errno::Enoent`] if there is no such slot.
+    pub(super) fn clear_log(
+        &mut self,
+        machine: &mut Machine,
+        id: u32,
+        first: u64,
+        bits: &[u64],
+    ) -> Result<(), Errno> {
+        let region = self.regions.iter_mut().find(|region| region.id == id).ok_or(Errno::Enoent)?;
+        for (word, bits) in region.dirty.iter_mut().skip((first / WORD) as usize).zip(bits) {
+            *word &= !bits;
+        }
+        self.copy_out(machine)?;
+        self.unmap(machine);
+        Ok(())
     }
 
     /// Reads guest memory as a device would. False: not all of it is memory.

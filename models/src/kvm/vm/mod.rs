@@ -24,6 +24,7 @@ mod msrs;
 mod registers;
 mod run;
 mod signals;
+mod statistics;
 mod vcpu;
 mod xsave;
 
@@ -48,6 +49,7 @@ use emulate::Emulator;
 use irqchip::{HostTimers, Irqchip, TIMERS};
 use memory::Memory;
 use signals::IoEvents;
+use statistics::{Statistic, Statistics};
 use vcpu::Vcpu;
 
 pub use coalesced::RING_ENTRIES;
@@ -137,6 +139,8 @@ struct Rooms {
     coalesced: Coalesced,
     irqchip: Irqchip,
     io_events: IoEvents,
+    /// By processor.
+    statistics: Vec<Statistics>,
     /// `KVM_SET_BOOT_CPU_ID`.
     bootstrap: u32,
 }
@@ -161,6 +165,10 @@ struct Shared {
 impl Shared {
     fn rooms(&self) -> MutexGuard<'_, Rooms> {
         self.rooms.lock().expect("nobody panics while he holds a VM's rooms")
+    }
+
+    fn count(&self, processor: u8, statistic: Statistic) {
+        self.rooms().statistics[usize::from(processor)].count(statistic);
     }
 
     /// Calls `f` with both, on physical processor `processor`.
@@ -217,6 +225,7 @@ impl Vm {
             coalesced: Coalesced::default(),
             irqchip: Irqchip::new(executor.tasks()),
             io_events: IoEvents::default(),
+            statistics: Vec::new(),
             bootstrap: 0,
         };
         let mmu = executor.tasks().new_lock();
@@ -280,6 +289,7 @@ impl Vm {
         let bootstrap = self.shared.with(processor, |machine, rooms| {
             machine.idle();
             rooms.kicked.push(false);
+            rooms.statistics.push(Statistics::default());
             let bootstrap = rooms.bootstrap == id;
             rooms.irqchip.add_vcpu(id, bootstrap, &self.guest);
             bootstrap

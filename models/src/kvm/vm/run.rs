@@ -3,7 +3,7 @@
 //! It is an `async fn` that can be preempted at L0's points; between two calls nothing of it is left but the [`Vcpu`].
 
 use rootmode_arch::{AccessRights, Cr0, Cr4, Efer, Gpr, GuestPhysical, Linear, RFlags, SegmentName, vector};
-use rootmode_cpu::Instruction;
+use rootmode_cpu::{DeliveryKind, Instruction};
 
 use super::apic::Attention;
 use super::emulate::Emulated;
@@ -12,11 +12,11 @@ use super::exit::{ClientExit, ERROR_DELIVERY, ERROR_UNEXPECTED};
 use super::guard::{Need, Sent};
 use super::memory::Fault;
 use super::vcpu::{RunState, Vcpu};
-use super::{Failure, Shared};
+use super::{Failure, Shared, Statistic};
 use crate::kvm::Errno;
 use crate::kvm::abi::Translation;
 use crate::kvm::filter::{self, MsrExit, Outcome, Path, Resumed};
-use crate::kvm::host::{Cause, Entry, Exit, Point, Tasks, Touched, Wait};
+use crate::kvm::host::{Cause, Entry, Exit, Injection, Point, Tasks, Touched, Wait};
 use crate::kvm::interception::Access;
 
 /// What the next `KVM_RUN` completes.
@@ -87,6 +87,7 @@ impl Vcpu {
             tasks.point(Point::Reschedule).await;
             let processor = usize::from(self.processor);
             if shared.with(self.processor, |_, rooms| std::mem::take(&mut rooms.kicked[processor])) {
+                shared.count(self.processor, Statistic::SignalExits);
                 self.exit = ClientExit::Intr;
                 return Err(Errno::Eintr.into());
             }
@@ -144,6 +145,7 @@ impl Vcpu {
         }
         let generation = shared.with(self.processor, |_, rooms| rooms.memory.generation);
         let flush = generation != self.generation;
+        self.count_entry(injection, flush, shared);
         self.generation = generation;
         Ok(Entry {
             injection,
@@ -158,10 +160,12 @@ impl Vcpu {
     async fn handle(&mut self, exit: &Exit, shared: &Shared, tasks: &Tasks) -> Result<Flow, Failure> {
         // An event whose delivery was interrupted is delivered again, whatever comes of the exit.
         self.events.injected = exit.interrupted;
+        count_exit(exit.cause, self.processor, shared);
         match exit.cause {
             Cause::SecondStage(touched) => {
                 tasks.point(Point::GuestMemory).await;
                 if self.fault_in(shared, touched)? == Fault::Mapped {
+                    shared.count(self.processor, Statistic::PfFixed);
                     return Ok(Flow::Guest);
                 }
                 if exit.interrupted.is_some() {
@@ -249,6 +253,19 @@ impl Vcpu {
             }
         }
         Ok(Flow::Guest)
+    }
+
+    fn count_entry(&self, injection: Option<Injection>, flush: bool, shared: &Shared) {
+        let mut rooms = shared.rooms();
+        let statistics = &mut rooms.statistics[usize::from(self.processor)];
+        if flush {
+            statistics.count(Statistic::TlbFlush);
+        }
+        match injection.map(|event| event.kind) {
+            Some(DeliveryKind::External) => statistics.count(Statistic::IrqInjections),
+            Some(DeliveryKind::Nmi) => statistics.count(Statistic::NmiInjections),
+            _ => {}
+        }
     }
 
     fn ask(&mut self, exit: ClientExit) -> Flow {
@@ -383,6 +400,7 @@ impl Vcpu {
             })?;
             match emulated {
                 Emulated::Done(done, sent) => {
+                    shared.count(self.processor, Statistic::InsnEmulation);
                     self.backend.load(&done)?;
                     self.stepped = true;
                     if done.rflags & RFlags::TF.0 != 0 {
@@ -401,6 +419,9 @@ impl Vcpu {
                         continue;
                     }
                     let exit = self.question(need, &state)?;
+                    if matches!(exit, ClientExit::Mmio { .. }) {
+                        shared.count(self.processor, Statistic::MmioExits);
+                    }
                     self.pending = Pending::Emulation(Waiting { devices, answers, need });
                     return Ok(self.ask(exit));
                 }
@@ -414,6 +435,7 @@ impl Vcpu {
                     return Ok(Flow::Guest);
                 }
                 Emulated::Failed(bytes, length) => {
+                    shared.count(self.processor, Statistic::InsnEmulationFail);
                     return Ok(self.ask(ClientExit::emulation(bytes, length)));
                 }
             }
@@ -482,6 +504,9 @@ impl Vcpu {
                 continue;
             }
             self.pending = Pending::Sends(rest.collect());
+            if matches!(first, Sent::Mmio { .. }) {
+                shared.count(self.processor, Statistic::MmioExits);
+            }
             return self.ask(match first {
                 Sent::Mmio { address, size, value } => {
                     ClientExit::Mmio { address: address.0, data: value.to_le_bytes(), len: size, write: true }
@@ -561,6 +586,23 @@ impl Vcpu {
             _ => Ok(Flow::Guest),
         }
     }
+}
+
+/// Counts an exit of the guest by its cause.
+fn count_exit(cause: Cause, processor: u8, shared: &Shared) {
+    let mut rooms = shared.rooms();
+    let statistics = &mut rooms.statistics[usize::from(processor)];
+    statistics.count(Statistic::Exits);
+    statistics.count(match cause {
+        Cause::Port { .. } => Statistic::IoExits,
+        Cause::Hlt => Statistic::HaltExits,
+        Cause::HostInterrupt => Statistic::IrqExits,
+        Cause::InterruptWindow => Statistic::IrqWindowExits,
+        Cause::NmiWindow => Statistic::NmiWindowExits,
+        Cause::Hypercall => Statistic::Hypercalls,
+        Cause::SecondStage(_) => Statistic::PfTaken,
+        _ => return,
+    });
 }
 
 /// The little-endian number that `bytes` are.
