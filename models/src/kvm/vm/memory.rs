@@ -371,12 +371,12 @@ impl Memory {
     /// # Errors
     /// [`Errno::Enoent`] if there is no such slot or it is not logged, [`Errno::Einval`] if that is no part of it in words.
     pub(super) fn check_clear(&self, id: u32, first: u64, pages: u64) -> Result<(), Errno> {
-        if id >= SLOTS || first % WORD != 0 {
+        if id >= SLOTS || !first.is_multiple_of(WORD) {
             return Err(Errno::Einval);
         }
         let region = self.regions.iter().find(|region| region.id == id && region.has(LOG_DIRTY));
         let left = (region.ok_or(Errno::Enoent)?.bytes / PAGE).checked_sub(first).ok_or(Errno::Einval)?;
-        if pages > left || pages < left && pages % WORD != 0 { Err(Errno::Einval) } else { Ok(()) }
+        if pages > left || pages < left && !pages.is_multiple_of(WORD) { Err(Errno::Einval) } else { Ok(()) }
     }
 
     /// `KVM_CLEAR_DIRTY_LOG`: the pages whose bits are set, from page `first` on, are watched anew.
