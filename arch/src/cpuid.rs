@@ -298,6 +298,9 @@ features! {
     UpperAddressIgnore = 0x8000_0021 . 0 Eax 7 "uai";
     AutomaticIbrs = 0x8000_0021 . 0 Eax 8 "auto-ibrs";
     Sbpb = 0x8000_0021 . 0 Eax 27;
+    SrsoNo = 0x8000_0021 . 0 Eax 29;
+    TsaSqNo = 0x8000_0021 . 0 Ecx 1;
+    TsaL1No = 0x8000_0021 . 0 Ecx 2;
     PerfMonV2 = 0x8000_0022 . 0 Eax 0 "perfmon-v2";
 }
 

@@ -153,6 +153,10 @@ const AMD: &[Feature] = &[
     Feature::NullSelectorClearsBase,
     Feature::MmxExtensions,
     Feature::LfenceAlwaysSerializing,
+    // There is no speculation.
+    Feature::SrsoNo,
+    Feature::TsaSqNo,
+    Feature::TsaL1No,
 ];
 
 /// The C-bit of CPUID 0x8000001f EBX bits 5:0.

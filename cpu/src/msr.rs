@@ -159,7 +159,7 @@ pub fn read(cpu: &Cpu, index: u32) -> Result<u64> {
         IA32_UMWAIT_CONTROL if cpu.model.has(Feature::Waitpkg) => m.umwait_control,
         IA32_ARCH_CAPABILITIES if cpu.model.has(Feature::ArchCapabilities) => NOTHING_LEAKS,
         SYSCFG if !intel => m.syscfg,
-        HWCR if !intel => m.hwcr,
+        HWCR if !intel => m.hwcr | TSC_FREQ_SEL,
         NB_CFG if !intel => m.nb_cfg,
         _ => {
             if let Some(register) = cpu.counters.register(index) {
@@ -325,6 +325,8 @@ pub fn write(cpu: &mut Cpu, index: u32, value: u64, efer_bits: u64) -> Result {
 
 /// SYSCFG.MemEncryptionModEn.
 pub(crate) const MEM_ENCRYPTION_MOD_EN: u64 = 1 << 23;
+/// HWCR.TscFreqSel: the TSC counts with the frequency of P0. It can only be read.
+const TSC_FREQ_SEL: u64 = 1 << 24;
 /// NB_CFG.EnableCf8ExtCfg: bits 27:24 of port 0xCF8 select extended registers, which no function has here.
 const ENABLE_CF8_EXT_CFG: u64 = 1 << 46;
 /// SYSCFG.MtrrFixDramModEn.
