@@ -13,6 +13,8 @@ pub mod full;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub mod fuzz;
 pub mod judges;
+#[cfg(target_os = "linux")]
+pub mod linux;
 pub mod msr_maps;
 pub mod mutation;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]

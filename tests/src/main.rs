@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 #[cfg(target_os = "linux")]
-use rootmode_tests::bench;
+use rootmode_tests::{bench, linux};
 use rootmode_tests::{documents, full, judges, mutation};
 
 /// Full-size proofs of rootmode, and the documents that quote them.
@@ -31,6 +31,9 @@ enum Command {
     /// Measure the speed payload here and on Debian's QEMU.
     #[cfg(target_os = "linux")]
     Bench(bench::Arguments),
+    /// Boot Debian's kernels, and guests under their KVM, and judge what they print.
+    #[cfg(target_os = "linux")]
+    Linux(linux::Arguments),
     /// Change every table mechanically and say which changes nobody notices.
     Mutation(mutation::command::Arguments),
     /// Compare every instruction form with the host's processor.
@@ -51,6 +54,8 @@ fn main() -> ExitCode {
         Command::Fuzz(arguments) => rootmode_tests::fuzz::run(&arguments),
         #[cfg(target_os = "linux")]
         Command::Bench(arguments) => bench::run(&arguments),
+        #[cfg(target_os = "linux")]
+        Command::Linux(arguments) => linux::run(&arguments),
         Command::Mutation(arguments) => mutation::command::run(&arguments),
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         Command::Native(arguments) => rootmode_tests::native::command::run(&arguments),
