@@ -18,22 +18,23 @@ use rootmode_models::kvm::abi::{
 };
 
 /// Virtual processors.
-const VCPUS: usize = 4;
+pub(super) const VCPUS: usize = 4;
 /// Bytes of the first slot, at address 0, and of the second one, which comes and goes.
-const RAM: u64 = 0x1_0000;
-const SECOND: u64 = 0x1000;
+pub(super) const RAM: u64 = 0x1_0000;
+pub(super) const SECOND: u64 = 0x1000;
 /// Where code, the handler of NMIs and the counters are.
-const CODE: u64 = 0x1000;
-const HANDLER: u64 = 0x1800;
-const COUNTERS: u64 = 0x2000;
+pub(super) const CODE: u64 = 0x1000;
+pub(super) const HANDLER: u64 = 0x1800;
+pub(super) const COUNTERS: u64 = 0x2000;
 /// How long the threads may take to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Counts up a word at SI; reads the second slot by ES; every 256 rounds OUT; and so on.
-const BUSY: [u8; 15] = [0xff, 0x04, 0x26, 0xa0, 0, 0, 0x41, 0x84, 0xc9, 0x75, 0xf5, 0xe6, 0x10, 0xeb, 0xf1];
+pub(super) const BUSY: [u8; 15] =
+    [0xff, 0x04, 0x26, 0xa0, 0, 0, 0x41, 0x84, 0xc9, 0x75, 0xf5, 0xe6, 0x10, 0xeb, 0xf1];
 /// HLT, again and again: NMIs count up a word at SI.
-const SLEEPY: [u8; 3] = [0xf4, 0xeb, 0xfd];
-const COUNT_NMI: [u8; 3] = [0xff, 0x04, 0xcf];
+pub(super) const SLEEPY: [u8; 3] = [0xf4, 0xeb, 0xfd];
+pub(super) const COUNT_NMI: [u8; 3] = [0xff, 0x04, 0xcf];
 
 /// What happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
