@@ -500,6 +500,53 @@ fn what_is_absent_answers_as_the_table_says_and_nothing_panics() {
 }
 
 #[test]
+fn a_dead_vm_answers_eio_on_every_descriptor() {
+    for vendor in VENDORS {
+        let mut client = Client::new();
+        let mut instance = guest(vendor, &mut client, &[0xeb, 0xfe], 0);
+        let mut device = |instance: &mut Instance, type_, flags| {
+            client.put(ARGUMENT, &abi::CreateDevice { type_, fd: 0, flags });
+            instance.vm_ioctl(r::CREATE_DEVICE, ARGUMENT, &mut client)
+        };
+        assert_eq!(device(&mut instance, 1, 0), Err(Errno::Enodev));
+        assert_eq!(device(&mut instance, 4, 1), Ok(Answer::Value(0)), "only whether it could be made");
+        assert_eq!(device(&mut instance, 4, 0), Ok(Answer::NewDevice { structure: ARGUMENT }));
+        assert_eq!(device(&mut instance, 4, 0), Err(Errno::Ebusy));
+        Instance::show_device(7, ARGUMENT, &mut client).unwrap();
+        assert_eq!(client.get::<abi::CreateDevice>(ARGUMENT).fd, 7);
+        let attr = |attr| abi::DeviceAttr { group: 1, attr, addr: ARGUMENT + 64, ..Default::default() };
+        client.put(ARGUMENT, &attr(1));
+        assert_eq!(instance.device_ioctl(r::HAS_DEVICE_ATTR, ARGUMENT, &mut client), Ok(Answer::Value(0)));
+        assert_eq!(instance.device_ioctl(r::SET_DEVICE_ATTR, ARGUMENT, &mut client), Err(Errno::Ebadf));
+        assert_eq!(instance.device_ioctl(r::GET_DEVICE_ATTR, ARGUMENT, &mut client), Err(Errno::Eperm));
+        client.put(ARGUMENT, &attr(3));
+        assert_eq!(instance.device_ioctl(r::HAS_DEVICE_ATTR, ARGUMENT, &mut client), Err(Errno::Enxio));
+
+        instance.vm.retire();
+        for row in REQUESTS {
+            let (number, eio) = (row.number, Err(Errno::Eio));
+            match row.object {
+                Object::System => {}
+                Object::Vm => {
+                    assert_eq!(instance.vm_ioctl(number, 0, &mut client), eio, "{}", row.name);
+                    assert_eq!(instance.vm_compat_ioctl(number, 0, &mut client), eio, "{}", row.name);
+                }
+                Object::Vcpu => {
+                    assert_eq!(instance.vcpu_ioctl(0, number, 0, &mut client), eio, "{}", row.name);
+                    assert_eq!(instance.vcpu_compat_ioctl(0, number, 0, &mut client), eio, "{}", row.name);
+                }
+                Object::Device => {
+                    assert_eq!(instance.device_ioctl(number, 0, &mut client), eio, "{}", row.name);
+                }
+            }
+        }
+        assert_eq!(run(&mut instance, &mut client), Err(Errno::Eio));
+        assert!(!instance.vm.is_bugged(), "nothing is wrong with it");
+        assert_eq!(instance.vm.close().unwrap().frames, 0);
+    }
+}
+
+#[test]
 fn every_row_of_the_tables_names_a_test() {
     let sources = [
         include_str!("kvm_debug.rs"),

@@ -35,6 +35,7 @@ enum Object {
     Vcpu(Arc<Fair<Instance>>, usize, Arc<File>),
     /// The statistics of a vCPU or of the VM, which are written there anew whenever somebody had the VM.
     Statistics(Arc<Fair<Instance>>, Option<usize>, Arc<File>),
+    Device(Arc<Fair<Instance>>),
 }
 
 #[derive(Default)]
@@ -168,6 +169,16 @@ fn refresh(vm: &Arc<Fair<Instance>>) -> Result<(), Errno> {
     looked.iter().try_for_each(show_statistics)
 }
 
+/// The client finds the descriptor in its structure, not in the value.
+fn create_device(vm: Arc<Fair<Instance>>, structure: u64) -> Result<Reply, Errno> {
+    let (fd, inode) = file("kvm-vfio", 0)?;
+    let number = u32::try_from(fd.as_raw_fd()).map_err(|_| Errno::Ebadf)?;
+    Instance::show_device(number, structure, &mut Process)?;
+    kernel().objects.insert(inode, Object::Device(vm));
+    let _ = fd.into_raw_fd();
+    Ok(Reply::Value(0))
+}
+
 /// An ioctl as the system call has it: its value; new descriptors are the caller's to close.
 ///
 /// # Errors
@@ -195,6 +206,7 @@ pub fn call(fd: RawFd, number: u32, argument: u64) -> Result<Reply, Errno> {
             match answer {
                 Answer::NewVcpu(vcpu) => create_vcpu(vm, vcpu),
                 Answer::NewStatistics => create_statistics(vm, None),
+                Answer::NewDevice { structure } => create_device(vm, structure),
                 answer => value(answer),
             }
         }
@@ -212,13 +224,16 @@ pub fn call(fd: RawFd, number: u32, argument: u64) -> Result<Reply, Errno> {
             if answer == Answer::NewStatistics { create_statistics(vm, Some(vcpu)) } else { value(answer) }
         }
         Object::Statistics(..) => Err(Errno::Enotty),
+        Object::Device(vm) => value(lock(&vm).device_ioctl(number, argument, &mut Process)?),
     }
 }
 
 fn value(answer: Answer) -> Result<Reply, Errno> {
     match answer {
         Answer::Value(value) => Ok(Reply::Value(value)),
-        Answer::NewVm | Answer::NewVcpu(_) | Answer::NewStatistics => Err(Errno::Einval),
+        Answer::NewVm | Answer::NewVcpu(_) | Answer::NewStatistics | Answer::NewDevice { .. } => {
+            Err(Errno::Einval)
+        }
     }
 }
 

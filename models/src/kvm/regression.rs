@@ -10,6 +10,8 @@
 //! assert!(on.has(Regression::from_id("msr-m03").unwrap()));
 //! ```
 
+#[cfg(test)]
+mod catalogue;
 mod kernel;
 mod table;
 
@@ -60,20 +62,22 @@ pub struct Row {
 /// the model's configuration.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Regressions {
-    bits: u128,
+    bits: [u128; 2],
     tables: &'static Tables,
 }
 
-const _: () = assert!(Regression::ALL.len() <= 128, "Regressions is 128 bits wide");
+const _: () = assert!(Regression::ALL.len() <= 256, "Regressions is 256 bits wide");
 
 impl Regressions {
     /// The empty set: the model as it should be.
-    pub const NONE: Self = Self { bits: 0, tables: Tables::KVM };
+    pub const NONE: Self = Self { bits: [0; 2], tables: Tables::KVM };
 
     /// The set with `regression` added.
     #[must_use]
     pub const fn with(self, regression: Regression) -> Self {
-        Self { bits: self.bits | 1 << regression as u8, ..self }
+        let mut bits = self.bits;
+        bits[regression as usize / 128] |= 1 << (regression as u8 % 128);
+        Self { bits, ..self }
     }
 
     /// The same regressions in a model that goes by `tables`; for mutations.
@@ -90,12 +94,12 @@ impl Regressions {
 
     /// Whether `regression` is in the set.
     pub const fn has(self, regression: Regression) -> bool {
-        self.bits >> regression as u8 & 1 != 0
+        self.bits[regression as usize / 128] >> (regression as u8 % 128) & 1 != 0
     }
 
     /// Whether the set is empty.
     pub const fn is_empty(self) -> bool {
-        self.bits == 0
+        self.bits[0] == 0 && self.bits[1] == 0
     }
 
     /// The members, in table order.
@@ -122,6 +126,28 @@ impl FromIterator<Regression> for Regressions {
         iter.into_iter().fold(Self::NONE, Self::with)
     }
 }
+
+/// Identifiers of the catalogue that no regression has, and why.
+pub const LEFT_OUT: &[(&str, &str)] = &[
+    (
+        "M-7.1b",
+        "no bug of its own: M-7.1 seen by a generator that does not vary the privilege level; the properties' one does",
+    ),
+    ("M-8.1", TRACEPOINTS),
+    ("M-8.1b", TRACEPOINTS),
+    ("M-8.2", TRACEPOINTS),
+    ("M-8.3", TRACEPOINTS),
+    ("M-8.4", TRACEPOINTS),
+    ("M-8.5", TRACEPOINTS),
+    ("M-8.6", TRACEPOINTS),
+    ("M-8.7", TRACEPOINTS),
+    ("M-8.8", TRACEPOINTS),
+    ("M-8.9", TRACEPOINTS),
+    ("M-8.10", TRACEPOINTS),
+    ("M-8.11", TRACEPOINTS),
+];
+
+const TRACEPOINTS: &str = "tracepoints are not modelled yet";
 
 impl Regression {
     /// The stable identifier.

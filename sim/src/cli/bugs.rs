@@ -2,7 +2,7 @@
 
 use clap::Args;
 use miette::{Result, miette};
-use rootmode_models::kvm::{KernelVersion, Origin, Regression, RegressionRow};
+use rootmode_models::kvm::{KernelVersion, Origin, REGRESSIONS_LEFT_OUT, Regression, RegressionRow};
 use serde::Serialize;
 
 use super::{Finding, Format, print_json, table};
@@ -96,6 +96,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<Finding> {
                 .collect();
             table::print(&["bug", "kernels", "consequence"], &cells);
             anstream::println!("\n`rootmode campaign --regression BUG` shows one at work.");
+            if prefix.is_empty() && kernel.is_none() {
+                for (id, reason) in REGRESSIONS_LEFT_OUT {
+                    anstream::println!("{id} is not there: {reason}.");
+                }
+            }
         }
     }
     Ok(Finding::Nothing)

@@ -30,10 +30,22 @@ enum Adjust {
     Capability(u32),
 }
 
-/// The field table, the bitmaps and L1's code.
-pub(super) fn place(image: &mut GuestImage, workload: &Workload) -> Result<(), GuestError> {
-    let code = code()?;
-    image.place("the field table", L1_FIELDS, fields(workload, code.exit), (L1_CODE - L1_FIELDS) as usize)?;
+/// The field table, the bitmaps and L1's code. With `edits`, L1 writes one list of them before each entry, in order.
+pub(super) fn place(
+    image: &mut GuestImage,
+    workload: &Workload,
+    edits: Option<&[Vec<(Field, u64)>]>,
+) -> Result<(), GuestError> {
+    let code = code(edits.is_some())?;
+    image.place(
+        "the field table",
+        L1_FIELDS,
+        fields(workload, code.exit),
+        (L1_EDITS - L1_FIELDS) as usize,
+    )?;
+    if let Some(edits) = edits {
+        image.place("L1's edits", L1_EDITS, edit_table(edits), (L1_MSRS - L1_EDITS) as usize)?;
+    }
     image.place("the MSR bitmap", MSR_MAP, msr_map(workload), 0x1000)?;
     image.place("the I/O bitmaps", IO_MAP, io_map(workload), 0x2000)?;
     image.place("L1's code", L1_CODE, code.bytes, (VMXON_REGION - L1_CODE) as usize)
@@ -129,6 +141,23 @@ fn fields(workload: &Workload, exit: u64) -> Vec<u8> {
     bytes
 }
 
+/// Rows of 16 bytes: field encoding, value. All ones end a list, one less the last one.
+fn edit_table(edits: &[Vec<(Field, u64)>]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut row = |encoding: u32, value: u64| {
+        bytes.extend(u64::from(encoding).to_le_bytes());
+        bytes.extend(value.to_le_bytes());
+    };
+    for list in edits {
+        for (field, value) in list {
+            row(field.encoding(), *value);
+        }
+        row(u32::MAX, 0);
+    }
+    row(u32::MAX - 1, 0);
+    bytes
+}
+
 fn msr_map(workload: &Workload) -> Vec<u8> {
     let mut map = MsrBitmap::INTERCEPT_ALL;
     for (position, (index, _)) in MSRS.iter().enumerate() {
@@ -172,7 +201,7 @@ impl L1 {
     }
 }
 
-fn code() -> Result<Code, IcedError> {
+fn code(edited: bool) -> Result<Code, IcedError> {
     let mut l1 = L1::new()?;
     let mut failed = l1.a.create_label();
     let mut handler = l1.a.create_label();
@@ -180,6 +209,12 @@ fn code() -> Result<Code, IcedError> {
     l1.look_around()?;
     enter_vmx_operation(&mut l1, failed)?;
     write_fields(&mut l1, failed)?;
+    if edited {
+        l1.a.mov(rcx, L1_DATA)?;
+        l1.a.mov(rax, L1_EDITS)?;
+        l1.a.mov(qword_ptr(rcx + data::EDIT), rax)?;
+        write_edits(&mut l1, failed)?;
+    }
     for register in [rax, rbx, rcx, rdx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15] {
         l1.a.xor(register, register)?;
     }
@@ -210,7 +245,7 @@ fn code() -> Result<Code, IcedError> {
     }
     reinject_interrupted(&mut l1)?;
     let (mut advance, mut resume) = (l1.a.create_label(), l1.a.create_label());
-    dispatch(&mut l1, advance, resume)?;
+    dispatch(&mut l1, advance, resume, edited)?;
 
     // The instruction is emulated: go on after it.
     l1.a.set_label(&mut advance)?;
@@ -221,6 +256,9 @@ fn code() -> Result<Code, IcedError> {
     l1.a.add(rdx, rbx)?;
     l1.vmwrite(Field::GuestRip, rdx)?;
     l1.a.set_label(&mut resume)?;
+    if edited {
+        write_edits(&mut l1, failed)?;
+    }
     l1.restore_guest()?;
     l1.a.vmresume()?;
 
@@ -294,6 +332,27 @@ fn write_fields(l1: &mut L1, failed: CodeLabel) -> Result<(), IcedError> {
     l1.vmwrite(Field::HostCr4, rdx)
 }
 
+/// Writes the next list of edits.
+fn write_edits(l1: &mut L1, failed: CodeLabel) -> Result<(), IcedError> {
+    let (mut row, mut done) = (l1.a.create_label(), l1.a.create_label());
+    l1.a.mov(rsi, L1_DATA)?;
+    l1.a.mov(rsi, qword_ptr(rsi + data::EDIT))?;
+    l1.a.set_label(&mut row)?;
+    l1.a.mov(r9d, dword_ptr(rsi))?;
+    l1.a.mov(r8, qword_ptr(rsi + 8))?;
+    l1.a.cmp(r9d, -2)?;
+    l1.a.je(done)?;
+    l1.a.add(rsi, 16)?;
+    l1.a.cmp(r9d, -1)?;
+    l1.a.je(done)?;
+    l1.a.vmwrite(r9, r8)?;
+    l1.a.jbe(failed)?;
+    l1.a.jmp(row)?;
+    l1.a.set_label(&mut done)?;
+    l1.a.mov(rcx, L1_DATA)?;
+    l1.a.mov(qword_ptr(rcx + data::EDIT), rsi)
+}
+
 /// An event whose delivery the exit interrupted is injected again.
 fn reinject_interrupted(l1: &mut L1) -> Result<(), IcedError> {
     let mut none = l1.a.create_label();
@@ -310,7 +369,7 @@ fn reinject_interrupted(l1: &mut L1) -> Result<(), IcedError> {
     l1.a.nop()
 }
 
-fn dispatch(l1: &mut L1, advance: CodeLabel, resume: CodeLabel) -> Result<(), IcedError> {
+fn dispatch(l1: &mut L1, advance: CodeLabel, resume: CodeLabel, edited: bool) -> Result<(), IcedError> {
     let mut next = l1.a.create_label();
     let case = |l1: &mut L1, next: &mut CodeLabel, reason: ExitReason| -> Result<(), IcedError> {
         l1.a.set_label(next)?;
@@ -345,6 +404,15 @@ fn dispatch(l1: &mut L1, advance: CodeLabel, resume: CodeLabel) -> Result<(), Ic
     l1.a.jmp(advance)?;
 
     case(l1, &mut next, ExitReason::VMCALL)?;
+    if edited {
+        // The last thing that L2 asks for ends VMX operation as well.
+        let mut more = l1.a.create_label();
+        l1.a.mov(rax, L1::guest(Gpr::Rax))?;
+        l1.a.cmp(rax, super::l2::END as i32)?;
+        l1.a.jne(more)?;
+        l1.a.vmxoff()?;
+        l1.a.set_label(&mut more)?;
+    }
     l1.answer_hypercall()?;
     l1.a.jmp(advance)?;
 

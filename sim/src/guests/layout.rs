@@ -23,6 +23,10 @@ pub const L1_EXIT_STACK: u64 = 0xa000;
 pub const L1_DATA: u64 = 0xb000;
 /// Table of fields that L1 writes into its control structure.
 pub const L1_FIELDS: u64 = 0xc000;
+/// What L1 changes before each entry, of programs that do.
+pub const L1_EDITS: u64 = 0xe000;
+/// MSR-load area of such programs.
+pub const L1_MSRS: u64 = 0xf000;
 /// L1's code.
 pub const L1_CODE: u64 = 0x10000;
 /// VMXON region, or the host save area.
@@ -60,6 +64,8 @@ pub mod data {
     pub const DESCRIPTOR: i32 = 32;
     /// Whether L2 has been entered once.
     pub const LAUNCHED: i32 = 48;
+    /// Where the next change of the VMCS is read.
+    pub const EDIT: i32 = 56;
 }
 
 /// L2's paging structures: PML4, PDPT, page directory, page table.

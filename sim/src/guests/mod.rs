@@ -20,18 +20,31 @@ pub use workload::{Controls, Initially, MSRS, Operation, PORTS, Workload};
 
 use layout::*;
 use rootmode_arch::Vendor;
+use rootmode_vmx::Field;
 
 /// Assembles L1 and L2 for `workload`.
 ///
 /// # Errors
 /// [`GuestError`] if the program does not fit its place; nothing else can go wrong with drawn workloads.
 pub fn assemble(workload: &Workload) -> Result<GuestImage, GuestError> {
+    assemble_with(workload, None)
+}
+
+/// The same for VMX, where L1 changes fields of its VMCS before each entry: one list an entry.
+///
+/// # Errors
+/// [`GuestError`] if something does not fit its place.
+pub fn assemble_edited(workload: &Workload, edits: &[Vec<(Field, u64)>]) -> Result<GuestImage, GuestError> {
+    assemble_with(workload, Some(edits))
+}
+
+fn assemble_with(workload: &Workload, edits: Option<&[Vec<(Field, u64)>]>) -> Result<GuestImage, GuestError> {
     let mut image = GuestImage::new(workload.vendor);
     image.place("L1's page tables", L1_PML4, tables::l1_paging(), 0x4000)?;
     image.place("L1's GDT", L1_GDT, tables::gdt(L1_TSS), 0x800)?;
     image.place("the second stage", SECOND_STAGE, second_stage(workload), 0x4000)?;
     match workload.vendor {
-        Vendor::Intel => intel::place(&mut image, workload)?,
+        Vendor::Intel => intel::place(&mut image, workload, edits)?,
         Vendor::Amd => amd::place(&mut image, workload)?,
     }
     let (handlers, entries) = l2::handlers()?;

@@ -78,7 +78,20 @@ pub fn board_of(
 
 /// Runs `image` bare for at most `limit` ticks.
 pub fn run_bare(image: &GuestImage, choices: Box<dyn Choices + Send>, limit: u64) -> Run {
+    run_bare_with(image, &[], choices, limit)
+}
+
+/// The same on a machine with more memory: addresses and sizes.
+pub fn run_bare_with(
+    image: &GuestImage,
+    more: &[(HostPhysical, u64)],
+    choices: Box<dyn Choices + Send>,
+    limit: u64,
+) -> Run {
     let mut board = bare_board(image, Hardware::Tame, choices);
+    for (address, bytes) in more {
+        board.memory.add_ram(*address, *bytes).expect("nothing else lies there");
+    }
     let recorder = Recorder::default();
     board.set_observer(Some(Box::new(recorder.clone())));
     let stopped = board.run(limit);

@@ -5,9 +5,9 @@ mod compare;
 mod hosted;
 mod run;
 
-pub use bare::{bare_board, board_of, extension, model, run_bare, start_state};
+pub use bare::{bare_board, board_of, extension, model, run_bare, run_bare_with, start_state};
 pub use compare::{Allowed, Comparison, Difference, compare, facts, is_fact};
-pub use hosted::run_hosted;
+pub use hosted::{Hosting, host_of, run_hosted, run_of};
 pub use run::{Recorder, Run};
 
 use rootmode_arch::Vendor;

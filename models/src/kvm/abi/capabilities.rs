@@ -83,6 +83,7 @@ capabilities! {
     SIGNAL_MSI = 77, 1, "messages_and_routes_reach_local_apics";
     READONLY_MEM = 81, 1, "writes_to_read_only_slots_are_the_clients";
     IRQFD_RESAMPLE = 82, 1, "counters_of_events_pass_both_ways";
+    DEVICE_CTRL = 89, 1, "a_dead_vm_answers_eio_on_every_descriptor";
     IOAPIC_POLARITY_IGNORED = 97, 1, "interrupts_of_the_chips_in_the_kernel_reach_the_guest";
     ENABLE_CAP_VM = 98, 1, "settings_of_a_vm_are_kept";
     IOEVENTFD_NO_LENGTH = 100, 1, "counters_of_events_pass_both_ways";

@@ -124,7 +124,7 @@ requests! {
     GET_STATS_FD = io(0xce), Vm, Works "statistics_say_what_happened";
     SET_MEMORY_ATTRIBUTES = iow(0xd2, MemoryAttributes::SIZE), Vm, Absent Enotty;
     CREATE_GUEST_MEMFD = iowr(0xd4, CreateGuestMemfd::SIZE), Vm, Absent Enotty;
-    CREATE_DEVICE = iowr(0xe0, CreateDevice::SIZE), Vm, Absent Enodev;
+    CREATE_DEVICE = iowr(0xe0, CreateDevice::SIZE), Vm, Works "a_dead_vm_answers_eio_on_every_descriptor";
 
     RUN = io(0x80), Vcpu, Works "a_client_in_bytes_runs_a_guest";
     GET_REGS = ior(0x81, Regs::SIZE), Vcpu, Works "a_client_in_bytes_runs_a_guest";
@@ -172,9 +172,9 @@ requests! {
     GET_XSAVE2 = ior(0xcf, Xsave::SIZE), Vcpu, Works "registers_of_every_kind_pass";
     PRE_FAULT_MEMORY = iowr(0xd5, PreFaultMemory::SIZE), Vcpu, Absent Einval;
 
-    SET_DEVICE_ATTR = iow(0xe1, DeviceAttr::SIZE), Device, Absent Enotty;
-    GET_DEVICE_ATTR = iow(0xe2, DeviceAttr::SIZE), Device, Absent Enotty;
-    HAS_DEVICE_ATTR = iow(0xe3, DeviceAttr::SIZE), Device, Absent Enotty;
+    SET_DEVICE_ATTR = iow(0xe1, DeviceAttr::SIZE), Device, Works "a_dead_vm_answers_eio_on_every_descriptor";
+    GET_DEVICE_ATTR = iow(0xe2, DeviceAttr::SIZE), Device, Works "a_dead_vm_answers_eio_on_every_descriptor";
+    HAS_DEVICE_ATTR = iow(0xe3, DeviceAttr::SIZE), Device, Works "a_dead_vm_answers_eio_on_every_descriptor";
 }
 
 /// The error of an ioctl that does not work on `object`: its own if it is in the table, else what Linux says to a number

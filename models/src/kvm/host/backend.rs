@@ -257,4 +257,10 @@ pub trait Backend: Send {
     /// # Errors
     /// [`HostBug`].
     fn configure(&mut self, configuration: &Configuration, filter: &Filter) -> Result<(), HostBug>;
+
+    /// The vCPU ends: the processor forgets its control structures.
+    ///
+    /// # Errors
+    /// [`HostBug`].
+    fn release(&mut self) -> Result<(), HostBug>;
 }

@@ -17,7 +17,10 @@ use super::point::{Point, Wait};
 struct Desk {
     waiting: Option<Wait>,
     running: u16,
+    /// How often a task continued.
+    steps: u64,
     locks: Vec<Option<u16>>,
+    flags: Vec<bool>,
     opened_gates: Vec<u8>,
     woken: Vec<u8>,
 }
@@ -50,6 +53,13 @@ impl Tasks {
         Lock { tasks: self.clone(), number: (desk.locks.len() - 1) as u16 }
     }
 
+    /// A new flag, down.
+    pub fn new_flag(&self) -> Flag {
+        let mut desk = self.desk();
+        desk.flags.push(false);
+        Flag { tasks: self.clone(), number: (desk.flags.len() - 1) as u16 }
+    }
+
     /// Says that physical CPU `cpu` has reached a gate: the task that waits for it becomes runnable.
     pub fn open_gate(&self, cpu: u8) {
         self.desk().opened_gates.push(cpu);
@@ -58,6 +68,11 @@ impl Tasks {
     /// Says that something has come for the vCPU of physical CPU `cpu`, which sleeps: its task becomes runnable.
     pub fn wake(&self, cpu: u8) {
         self.desk().woken.push(cpu);
+    }
+
+    /// How often a task continued so far: by how much it grows over a wait tells whether others ran meanwhile.
+    pub fn steps(&self) -> u64 {
+        self.desk().steps
     }
 
     /// Number of the task that runs now, as [`Executor::spawn`] gave it.
@@ -100,6 +115,25 @@ impl Lock {
             debug_assert_eq!(holder, Some(running), "a lock is given back by the task that holds it");
         }
         self.tasks.point(Point::LockRelease).await;
+    }
+}
+
+/// A condition that tasks can wait for.
+#[derive(Clone, Debug)]
+pub struct Flag {
+    tasks: Tasks,
+    number: u16,
+}
+
+impl Flag {
+    /// Puts it up or down.
+    pub fn set(&self, up: bool) {
+        self.tasks.desk().flags[usize::from(self.number)] = up;
+    }
+
+    /// Waits until it is up.
+    pub fn up(&self) -> Yield {
+        self.tasks.wait(Wait::Flag(self.number))
     }
 }
 
@@ -211,6 +245,7 @@ impl Executor {
                     Wait::Gate(cpu) => desk.opened_gates.contains(&cpu),
                     Wait::Lock(lock) => desk.locks[usize::from(lock)].is_none(),
                     Wait::Asleep(cpu) => desk.woken.contains(&cpu),
+                    Wait::Flag(flag) => desk.flags[usize::from(flag)],
                 };
                 if runnable {
                     if task.worker { &mut workers } else { &mut ready }.push(number as u16);
@@ -242,9 +277,10 @@ impl Executor {
             match task.wait {
                 Wait::Gate(cpu) => desk.opened_gates.retain(|c| *c != cpu),
                 Wait::Asleep(cpu) => desk.woken.retain(|c| *c != cpu),
-                Wait::Point(_) | Wait::Lock(_) => {}
+                Wait::Point(_) | Wait::Lock(_) | Wait::Flag(_) => {}
             }
             desk.running = number;
+            desk.steps += 1;
             desk.waiting = None;
         }
         match task.body.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -323,6 +359,18 @@ mod tests {
         tasks.open_gate(3);
         assert_eq!(executor.step(&mut Tame), Step::Ended(0));
         assert_eq!(executor.step(&mut Tame), Step::Finished);
+    }
+
+    #[test]
+    fn a_flag_is_waited_for_until_it_is_up() {
+        let mut executor = Executor::new();
+        let flag = executor.tasks().new_flag();
+        let inner = flag.clone();
+        executor.spawn(async move { inner.up().await });
+        assert_eq!(executor.step(&mut Tame), Step::Waits(0, Wait::Flag(0)));
+        assert_eq!(executor.step(&mut Tame), Step::Blocked);
+        flag.set(true);
+        assert_eq!(executor.step(&mut Tame), Step::Ended(0));
     }
 
     #[test]

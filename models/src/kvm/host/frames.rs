@@ -1,5 +1,7 @@
 //! L0's share of host-physical memory: page frames for its own structures, and the slot that is L1's memory.
 
+use std::collections::BTreeSet;
+
 use rootmode_arch::{GuestPhysical, HostPhysical};
 use rootmode_mmu::{LayoutError, PhysicalMemory};
 
@@ -15,6 +17,7 @@ const OWN: u64 = 8 << 20;
 pub struct Frames {
     next: u64,
     free: Vec<HostPhysical>,
+    held: BTreeSet<u64>,
 }
 
 impl Frames {
@@ -24,7 +27,7 @@ impl Frames {
     /// [`LayoutError`] if something is there already.
     pub fn new(memory: &mut PhysicalMemory) -> Result<Self, LayoutError> {
         memory.add_ram(HostPhysical(0), OWN)?;
-        Ok(Self { next: FIRST, free: Vec::new() })
+        Ok(Self { next: FIRST, free: Vec::new(), held: BTreeSet::new() })
     }
 
     /// `count` adjacent zeroed frames; `None` if L0's memory is used up.
@@ -40,14 +43,21 @@ impl Frames {
         if at.0 + count * 4096 > OWN {
             return None;
         }
+        self.held.extend((0..count).map(|page| at.0 + page * 4096));
         for page in 0..count {
             memory.write(at.offset(page * 4096), &[0; 4096]);
         }
         Some(at)
     }
 
+    /// The frames that are handed out, by address.
+    pub const fn held(&self) -> &BTreeSet<u64> {
+        &self.held
+    }
+
     /// Gives one frame back.
     pub fn give_back(&mut self, frame: HostPhysical) {
+        self.held.remove(&frame.0);
         self.free.push(frame);
     }
 }

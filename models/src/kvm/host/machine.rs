@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex};
 
 use rootmode_arch::record::{Level, Observer, Payload, Record, Stop};
-use rootmode_arch::{Cr4, Gpr, GuestPhysical, HostPhysical, RFlags, Vendor};
+use rootmode_arch::{Cr4, Gpr, GuestPhysical, HostPhysical, RFlags, Segment, Vendor};
 use rootmode_cpu::board::Board;
 use rootmode_cpu::{Activity, Cpu, Fault, Instruction, Model, Outcome, gate_address};
 
+use super::executor::Flag;
 use super::frames::{Frames, Slot, SlotReader, Slots};
 use super::second_stage::{Rights, Tables};
 
@@ -73,6 +74,28 @@ impl Observer for Shared {
     }
 }
 
+/// What a vCPU is asked to do while it is out of the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// INIT.
+    Init,
+    /// Its last descriptor is closed.
+    Destroy,
+}
+
+/// What INIT or the destruction of a vCPU leaves behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// The segment registers, as a client reads them.
+    pub segments: Option<[Segment; 8]>,
+    /// vmcs02 is the current VMCS, though L2 does not run.
+    pub loaded02: bool,
+    /// A VMCS was freed while it was current.
+    pub freed_while_loaded: bool,
+    /// A page frame was freed twice.
+    pub freed_twice: bool,
+}
+
 /// What L0's tasks share.
 pub struct Machine {
     /// Memory, processor, clock, devices of L1.
@@ -95,6 +118,11 @@ pub struct Machine {
     pub(super) bug: Option<HostBug>,
     /// L1's registers by number, then RIP, when it was last left.
     pub(super) last_registers: [u64; 17],
+    /// Something for the vCPU to do before its next entry.
+    pub(super) request: Option<Request>,
+    pub(super) ended: Option<Ended>,
+    /// What lets the stopped vCPU go on.
+    pub(super) resumed: Option<Flag>,
 }
 
 impl Machine {
@@ -125,6 +153,9 @@ impl Machine {
             stop: None,
             bug: None,
             last_registers: [0; 17],
+            request: None,
+            ended: None,
+            resumed: None,
         })
     }
 

@@ -26,9 +26,9 @@ use crate::kvm::interception::Configuration;
 pub(crate) use vmx::lock;
 
 pub use backend::{Backend, Cause, Debugging, Entry, Exit, Injection, Touched};
-pub use executor::{Executor, Lock, Step, Tasks, Yield};
+pub use executor::{Executor, Flag, Lock, Step, Tasks, Yield};
 pub use frames::{Frames, Slot, Slots};
-pub use machine::{HostBug, Machine};
+pub use machine::{Ended, HostBug, Machine, Request};
 pub use point::{Point, Wait};
 pub use second_stage::{Access12, Guest12, Mapped12, Refused, Rights, Tables};
 pub use state::State;

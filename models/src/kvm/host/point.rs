@@ -41,6 +41,12 @@ points! {
     UnlinkToFlush = 10 "unlink-to-flush";
     /// A worker has done one round.
     WorkerRound = 11 "worker-round";
+    /// An atomic step on a posted-interrupt descriptor, or one of a processor that takes interrupts.
+    PostedInterrupt = 12 "posted-interrupt";
+    /// A VM was marked bugged; its vCPUs may still be in the guest.
+    Marked = 13 "marked";
+    /// A segment register has been reset, others have not yet.
+    SegmentReset = 14 "segment-reset";
 }
 
 /// What a task waits for when it hands back control.
@@ -54,4 +60,6 @@ pub enum Wait {
     Lock(u16),
     /// Something comes for the vCPU of this physical CPU, which sleeps.
     Asleep(u8),
+    /// A flag is up.
+    Flag(u16),
 }

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex};
 use rootmode_arch::choices::Choices;
 use rootmode_arch::record::{Level, Observer, Payload, Stop};
 use rootmode_arch::{GuestPhysical, HostPhysical, Vendor};
+use rootmode_cpu::apic::register;
 use rootmode_cpu::board::Board;
-use rootmode_cpu::{Bus, Cpu, Virtualization};
+use rootmode_cpu::{Bus, Cpu, Message, Virtualization};
 
 use super::executor::{Executor, Step};
 use super::frames::Slot;
-use super::machine::{HostBug, Machine};
+use super::machine::{Ended, HostBug, Machine, Request};
 use super::point::Wait;
 use super::svm::SvmVcpu;
 use super::vmx::{VmxVcpu, lock};
@@ -20,6 +21,9 @@ use crate::kvm::interception::Configuration;
 
 /// Where L1's memory starts in host-physical memory: any place but 0, so that mixing up address spaces shows.
 pub const SLOT_BASE: HostPhysical = HostPhysical(0x1000_0000);
+
+/// Where memory that is added later starts.
+const SECOND_SLOT_BASE: HostPhysical = HostPhysical(0x8000_0000);
 
 /// Bound on steps of L0 between two runs of the processor.
 const STEPS_WITHOUT_GUEST: u32 = 1_000_000;
@@ -44,6 +48,8 @@ pub struct HostConfig {
     pub filter: Filter,
     /// A second task that now and then takes pages out of L2's shadow tables, as page reclaim does.
     pub reclaim: bool,
+    /// Module parameter `emulate_invalid_guest_state` (VMX).
+    pub emulate_invalid: bool,
 }
 
 /// L0 with one VM of one vCPU.
@@ -77,7 +83,7 @@ impl Host {
         let (shared, lock) = (machine.clone(), mmu.clone());
         match vendor {
             Vendor::Intel => {
-                let vcpu = VmxVcpu::new(
+                let mut vcpu = VmxVcpu::new(
                     shared,
                     0,
                     tasks.clone(),
@@ -86,6 +92,7 @@ impl Host {
                     config.configuration,
                     config.filter,
                 )?;
+                vcpu.set_emulate_invalid(config.emulate_invalid);
                 executor.spawn(vcpu.run());
             }
             Vendor::Amd => {
@@ -165,6 +172,51 @@ impl Host {
         }
     }
 
+    /// More memory for L1: a slot of zeroed bytes at `guest`, which the machine has no other use for.
+    ///
+    /// # Errors
+    /// [`HostBug`] if there is no room for it.
+    pub fn add_slot(&mut self, guest: GuestPhysical, bytes: u64) -> Result<(), HostBug> {
+        lock(&self.machine).add_slot(Slot { guest, base: SECOND_SLOT_BASE, bytes })
+    }
+
+    /// A vCPU that stopped goes on with the next [`Host::run`], at the instruction where it stopped.
+    pub fn resume(&mut self) {
+        let mut m = lock(&self.machine);
+        m.stop = None;
+        if let Some(resumed) = m.resumed.take() {
+            resumed.set(true);
+        }
+    }
+
+    /// INIT, or the end of the vCPU, at whatever it is doing. `None`: it is over already, or is one of SVM's, which keep
+    /// no state that would have to be taken apart.
+    ///
+    /// # Errors
+    /// [`HostBug`] if L0 did something that cannot be right.
+    pub fn request(&mut self, request: Request) -> Result<Option<Ended>, HostBug> {
+        {
+            let mut m = lock(&self.machine);
+            m.request = Some(request);
+            // The host's kernel listens to its local APIC.
+            let cpu = m.cpu_mut();
+            let clock = cpu.clock();
+            cpu.apic.write(register::SVR, 4, 0x1ff, clock);
+            cpu.post(Message::ExtInt);
+        }
+        self.resume();
+        loop {
+            let stop = self.run_tasks()?;
+            if stop.is_some() || lock(&self.machine).ended.is_some() {
+                return Ok(lock(&self.machine).ended.take());
+            }
+            match lock(&self.machine).board.run(u64::MAX).stop {
+                Stop::Gate(number) => self.executor.tasks().open_gate(number as u8),
+                _ => return Ok(None),
+            }
+        }
+    }
+
     /// Lets L0's tasks run until one of them waits for the processor. `Some`: the machine stops.
     fn run_tasks(&mut self) -> Result<Option<Stop>, HostBug> {
         let mut choices = Drawer { machine: self.machine.clone() };
@@ -179,6 +231,7 @@ impl Host {
                     self.points += 1;
                     m.emit(Level::L0, Payload::Point { point: point as u16, task });
                 }
+                Step::Waits(_, Wait::Flag(_)) if m.stop.is_some() => return Ok(m.stop),
                 Step::Waits(..) => {}
                 Step::Blocked => return Ok(None),
                 Step::Ended(_) | Step::Finished => return Ok(Some(m.stop.unwrap_or(Stop::Idle))),

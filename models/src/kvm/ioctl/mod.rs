@@ -4,6 +4,7 @@
 //! client's memory. [`Instance`] is a VM with what only its descriptors know.
 
 mod chips;
+mod device;
 mod nested;
 mod page;
 mod system;
@@ -33,6 +34,11 @@ pub enum Answer {
     NewVcpu(usize),
     /// A descriptor to read statistics by.
     NewStatistics,
+    /// A descriptor of a new device, whose number goes to the client in [`Instance::show_device`].
+    NewDevice {
+        /// Where the client's `struct kvm_create_device` is.
+        structure: u64,
+    },
 }
 
 /// What came of an ioctl.
@@ -48,12 +54,13 @@ pub struct Instance {
     /// Added to the time of the board for `KVM_GET_CLOCK`, in nanoseconds.
     clock: u64,
     mmu_pages: u64,
+    has_vfio: bool,
 }
 
 impl Instance {
     /// A VM whose descriptor was just made.
     pub const fn new(vm: Vm) -> Self {
-        Self { vm, clock: 0, mmu_pages: 0 }
+        Self { vm, clock: 0, mmu_pages: 0, has_vfio: false }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::kvm::abi::{
     Cpuid2Head, CpuidEntry2, Interrupt, MsrEntry, MsrsHead, NestedStateHead, Object, Plain, Translation,
     Xsave, absent,
 };
-use crate::kvm::vm::{ClientMemory, Failure, MOST_ENTRIES};
+use crate::kvm::vm::{ClientMemory, EntryPoint, Failure, MOST_ENTRIES};
 
 impl Instance {
     /// An ioctl of vCPU number `vcpu`.
@@ -25,6 +25,22 @@ impl Instance {
         argument: u64,
         client: &mut dyn ClientMemory,
     ) -> Outcome {
+        self.vm.alive(EntryPoint::Native)?;
+        self.vcpu_call(vcpu, number, argument, client).map_err(Failure::errno)
+    }
+
+    /// The same by a 32-bit client.
+    ///
+    /// # Errors
+    /// Linux's.
+    pub fn vcpu_compat_ioctl(
+        &mut self,
+        vcpu: usize,
+        number: u32,
+        argument: u64,
+        client: &mut dyn ClientMemory,
+    ) -> Outcome {
+        self.vm.alive(EntryPoint::Compat)?;
         self.vcpu_call(vcpu, number, argument, client).map_err(Failure::errno)
     }
 

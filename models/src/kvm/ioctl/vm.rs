@@ -8,7 +8,7 @@ use crate::kvm::abi::{
     UserspaceMemoryRegion2, cap, capability,
 };
 use crate::kvm::filter::{Layout, UserFault, UserMemory, prepare};
-use crate::kvm::vm::{ClientMemory, Failure};
+use crate::kvm::vm::{ClientMemory, EntryPoint, Failure};
 
 /// The time-stamp counters of all processors tick alike (`KVM_CLOCK_TSC_STABLE`).
 const TSC_STABLE: u32 = 2;
@@ -27,7 +27,31 @@ impl Instance {
     /// # Errors
     /// Linux's.
     pub fn vm_ioctl(&mut self, number: u32, argument: u64, client: &mut dyn ClientMemory) -> Outcome {
+        self.vm.alive(EntryPoint::Native)?;
         self.vm_call(number, argument, client).map_err(Failure::errno)
+    }
+
+    /// An ioctl of the VM by a 32-bit client: the filter has a number and a layout of its own there.
+    ///
+    /// # Errors
+    /// Linux's.
+    pub fn vm_compat_ioctl(&mut self, number: u32, argument: u64, client: &mut dyn ClientMemory) -> Outcome {
+        self.vm.alive(EntryPoint::Compat)?;
+        let call = match Layout::of_ioctl(number) {
+            Some(layout) => self.set_filter(layout, argument, client).map(|()| DONE),
+            None => self.vm_call(number, argument, client),
+        };
+        call.map_err(Failure::errno)
+    }
+
+    fn set_filter(
+        &mut self,
+        layout: Layout,
+        argument: u64,
+        client: &mut dyn ClientMemory,
+    ) -> Result<(), Failure> {
+        let filter = prepare(layout, argument, &mut Reader(client)).map_err(|error| error.errno())?;
+        self.vm.set_msr_filter(filter)
     }
 
     fn vm_call(
@@ -84,11 +108,9 @@ impl Instance {
                 self.vm.unregister_coalesced(&copy_in::<CoalescedMmioZone>(client, argument)?)?;
             }
             r::X86_SET_MSR_FILTER => {
-                let filter =
-                    prepare(Layout::of_ioctl(number).ok_or(Errno::Enotty)?, argument, &mut Reader(client))
-                        .map_err(|error| error.errno())?;
-                self.vm.set_msr_filter(filter)?;
+                self.set_filter(Layout::of_ioctl(number).ok_or(Errno::Enotty)?, argument, client)?;
             }
+            r::CREATE_DEVICE => return self.create_device(argument, client),
             r::ENABLE_CAP => self.enable(&copy_in(client, argument)?)?,
             r::GET_CLOCK => {
                 let clock = self.now(client).wrapping_add(self.clock);

@@ -1,5 +1,6 @@
 //! The ioctls of a [`Vm`] and its vCPUs that are one call each.
 
+use super::containment::EntryPoint;
 use super::vcpu::Vcpu;
 use super::{Failure, Shared, Vm, statistics};
 use crate::kvm::abi::{
@@ -20,8 +21,7 @@ macro_rules! vcpu_calls {
                 /// # Errors
                 /// Linux's; [`Errno::Ebusy`] while the vCPU is in `KVM_RUN`.
                 pub fn $name(&mut self, vcpu: usize $(, $argument: $type)*) -> Result<$answer, Failure> {
-                    let ($vcpu, $shared): (&mut Vcpu, &Shared) = self.vcpu(vcpu)?;
-                    $call
+                    self.call(vcpu, |$vcpu: &mut Vcpu, $shared: &Shared| $call)
                 }
             )*
         }
@@ -120,11 +120,21 @@ vcpu_calls! {
 }
 
 impl Vm {
+    fn call<T>(
+        &mut self,
+        vcpu: usize,
+        f: impl FnOnce(&mut Vcpu, &Shared) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let (vcpu, shared) = self.vcpu(vcpu)?;
+        f(vcpu, shared).map_err(|failure| self.note(failure))
+    }
+
     /// `KVM_SET_USER_MEMORY_REGION`.
     ///
     /// # Errors
     /// Linux's.
     pub fn set_memory_region(&mut self, region: &UserspaceMemoryRegion) -> Result<(), Failure> {
+        self.alive(EntryPoint::Native)?;
         Ok(self.shared.with(0, |machine, rooms| rooms.memory.set_region(machine, region))?)
     }
 
@@ -143,6 +153,7 @@ impl Vm {
     /// # Errors
     /// Linux's.
     pub fn dirty_log(&mut self, slot: u32) -> Result<Vec<u64>, Failure> {
+        self.alive(EntryPoint::Native)?;
         Ok(self.shared.with(0, |machine, rooms| rooms.memory.take_log(machine, slot))?)
     }
 
@@ -155,6 +166,7 @@ impl Vm {
         (slot, first, pages): (u32, u64, u64),
         bits: impl FnOnce(usize) -> Result<Vec<u64>, Errno>,
     ) -> Result<(), Failure> {
+        self.alive(EntryPoint::Native)?;
         self.shared.rooms().memory.check_clear(slot, first, pages)?;
         let bits = bits(pages.div_ceil(64) as usize)?;
         Ok(self.shared.with(0, |machine, rooms| rooms.memory.clear_log(machine, slot, first, &bits))?)
@@ -165,6 +177,7 @@ impl Vm {
     /// # Errors
     /// [`Errno::Einval`] for a log that begins full without the former.
     pub fn set_manual_log(&mut self, flags: u64) -> Result<(), Failure> {
+        self.alive(EntryPoint::Native)?;
         if !matches!(flags, 0 | 1 | 3) {
             return Err(Errno::Einval.into());
         }
@@ -201,6 +214,7 @@ impl Vm {
     /// # Errors
     /// [`Errno::Ebusy`] while a vCPU is in `KVM_RUN`: a change under running vCPUs is not modelled yet.
     pub fn set_msr_filter(&mut self, filter: Filter) -> Result<(), Failure> {
+        self.alive(EntryPoint::Native)?;
         let configuration = {
             let mut rooms = self.shared.rooms();
             rooms.filter = filter.clone();
@@ -217,6 +231,7 @@ impl Vm {
     /// # Errors
     /// [`Errno::Einval`] for an undefined bit.
     pub fn set_msr_exits(&mut self, mask: u64) -> Result<(), Failure> {
+        self.alive(EntryPoint::Native)?;
         self.shared.rooms().exit_mask = ExitMask::enable(mask)?;
         Ok(())
     }
@@ -226,6 +241,7 @@ impl Vm {
     /// # Errors
     /// [`Errno::Einval`] for any but `KVM_HC_MAP_GPA_RANGE`.
     pub fn set_hypercall_exits(&mut self, mask: u64) -> Result<(), Failure> {
+        self.alive(EntryPoint::Native)?;
         if mask & !super::HYPERCALL_EXITS != 0 {
             return Err(Errno::Einval.into());
         }
@@ -238,6 +254,7 @@ impl Vm {
     /// # Errors
     /// [`Errno::Einval`].
     pub fn register_coalesced(&mut self, zone: &CoalescedMmioZone) -> Result<(), Failure> {
+        self.alive(EntryPoint::Native)?;
         Ok(self.shared.rooms().coalesced.register(zone)?)
     }
 
@@ -246,6 +263,7 @@ impl Vm {
     /// # Errors
     /// [`Errno::Einval`].
     pub fn unregister_coalesced(&mut self, zone: &CoalescedMmioZone) -> Result<(), Failure> {
+        self.alive(EntryPoint::Native)?;
         Ok(self.shared.rooms().coalesced.unregister(zone)?)
     }
 

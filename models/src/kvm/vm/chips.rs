@@ -1,7 +1,7 @@
 //! The ioctls of a [`Vm`] about interrupt controllers, interrupts and counters of events.
 
 use super::irqchip::Irqchip;
-use super::{EventCounter, Failure, Vm};
+use super::{EntryPoint, EventCounter, Failure, Vm};
 use crate::kvm::Errno;
 use crate::kvm::abi::{
     Ioeventfd, IrqLevel, IrqRoutingEntry, Irqchip as ChipState, Irqfd, Msi, PitConfig, PitState2,
@@ -18,7 +18,7 @@ macro_rules! chip_calls {
                 /// # Errors
                 /// Linux's.
                 pub fn $name(&mut self $(, $argument: $type)*) -> Result<$answer, Failure> {
-                    self.alive()?;
+                    self.alive(EntryPoint::Native)?;
                     Ok(self.shared.with(0, |machine, rooms| {
                         let ($chip, $machine): (&mut Irqchip, &mut Machine) = (&mut rooms.irqchip, machine);
                         $call
@@ -56,12 +56,6 @@ chip_calls! {
 }
 
 impl Vm {
-    /// # Errors
-    /// [`Errno::Eio`] if the VM is bugged.
-    fn alive(&self) -> Result<(), Errno> {
-        if self.bug.is_some() { Err(Errno::Eio) } else { Ok(()) }
-    }
-
     /// Whether all interrupt controllers are in the kernel.
     pub fn has_chips(&self) -> bool {
         self.shared.rooms().irqchip.is_full()
@@ -72,7 +66,7 @@ impl Vm {
     /// # Errors
     /// Linux's.
     pub fn ioeventfd(&mut self, asked: &Ioeventfd, event: Box<dyn EventCounter>) -> Result<(), Failure> {
-        self.alive()?;
+        self.alive(EntryPoint::Native)?;
         Ok(self.shared.rooms().io_events.change(asked, event)?)
     }
 
@@ -81,6 +75,7 @@ impl Vm {
     /// # Errors
     /// [`Errno::Ebusy`] behind the first vCPU.
     pub fn set_bootstrap(&mut self, id: u32) -> Result<(), Failure> {
+        self.alive(EntryPoint::Native)?;
         if self.has_vcpus() {
             return Err(Errno::Ebusy.into());
         }

@@ -10,7 +10,7 @@ use rootmode_cpu::{ApicWindow, Context, Cpu, Effects, Model, Processor, Publishe
 use rootmode_mmu::{Access, AccessKind, Ept, Npt, PagingMode, SecondStage, WalkFault, translate};
 
 use super::guard::{Abort, CLASSES, Guard, Need, Ports, Script, Sent, Shared};
-use crate::kvm::host::{HostBug, Machine, State, Touched};
+use crate::kvm::host::{Frames, HostBug, Machine, State, Touched};
 
 /// What came of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,12 @@ impl Emulator {
         let processor = Processor::new(Cpu::new(0, model), Some(Box::new(guard)));
         let (device, scratch) = (machine.frame(1)?, machine.frame(1)?);
         Ok(Self { processor, script, vendor, device, scratch })
+    }
+
+    /// Its pages go back.
+    pub(super) fn release(self, frames: &mut Frames) {
+        frames.give_back(self.device);
+        frames.give_back(self.scratch);
     }
 
     fn second_stage(&self, root: HostPhysical, physical_width: u8) -> SecondStage {

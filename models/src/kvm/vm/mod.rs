@@ -12,6 +12,7 @@ mod apic;
 mod calls;
 mod chips;
 mod coalesced;
+mod containment;
 mod cpuid;
 mod debug;
 mod emulate;
@@ -32,7 +33,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use rootmode_arch::choices::{Choices, Tame};
 use rootmode_arch::record::{Level, Stop};
-use rootmode_arch::{Site, Vendor};
+use rootmode_arch::{HostPhysical, Site, Vendor};
 use rootmode_cpu::apic::register;
 use rootmode_cpu::board::Board;
 use rootmode_cpu::{Cpu, Model, Virtualization};
@@ -43,8 +44,9 @@ use rootmode_vmx::drive::Vmx;
 use crate::kvm::filter::ExitMask;
 use crate::kvm::host::{Executor, HostBug, Lock, Machine, Step, backend, lock};
 use crate::kvm::interception::Configuration;
-use crate::kvm::{Errno, Filter};
+use crate::kvm::{Errno, Filter, Regressions};
 use coalesced::Coalesced;
+use containment::Containment;
 use emulate::Emulator;
 use irqchip::{HostTimers, Irqchip, TIMERS};
 use memory::Memory;
@@ -53,6 +55,7 @@ use statistics::{Statistic, Statistics};
 use vcpu::Vcpu;
 
 pub use coalesced::RING_ENTRIES;
+pub use containment::{EntryPoint, HostKernel, Invariant, Remains};
 pub use cpuid::{MOST_ENTRIES, guest_model, host_model, supported};
 pub use exit::{ClientExit, ERROR_DELIVERY, ERROR_EMULATION, ERROR_UNEXPECTED};
 pub use irqchip::MOST_ROUTES;
@@ -103,12 +106,22 @@ pub struct VmConfig {
     pub client: Option<Box<dyn ClientMemory>>,
     /// Scheduling of L0's tasks, and the processor's latitude.
     pub choices: Box<dyn Choices + Send>,
+    /// The kernel that it shares with other VMs of its host.
+    pub kernel: HostKernel,
+    /// Known bugs that L0 has.
+    pub regressions: Regressions,
 }
 
 impl VmConfig {
     /// A VM on `vendor`'s processors whose slots are memory of the simulation.
     pub fn plain(vendor: Vendor) -> Self {
-        Self { host: Arc::new(host_model(vendor)), client: None, choices: Box::new(Tame) }
+        Self {
+            host: Arc::new(host_model(vendor)),
+            client: None,
+            choices: Box::new(Tame),
+            kernel: HostKernel::default(),
+            regressions: Regressions::NONE,
+        }
     }
 }
 
@@ -143,6 +156,8 @@ struct Rooms {
     statistics: Vec<Statistics>,
     /// `KVM_SET_BOOT_CPU_ID`.
     bootstrap: u32,
+    containment: Containment,
+    kernel: HostKernel,
 }
 
 impl Rooms {
@@ -197,9 +212,10 @@ pub struct Vm {
     mmu: Lock,
     vcpus: Vec<Place>,
     ids: Vec<u32>,
+    /// L0's page frames that belong to each vCPU.
+    frames: Vec<Vec<HostPhysical>>,
     host: Arc<Model>,
     guest: Arc<Model>,
-    bug: Option<HostBug>,
 }
 
 impl Vm {
@@ -217,7 +233,7 @@ impl Vm {
         let rooms = Rooms {
             memory: Memory::new(config.client),
             emulator: None,
-            configuration: Configuration::plain(vendor),
+            configuration: Configuration { regressions: config.regressions, ..Configuration::plain(vendor) },
             filter: Filter::off(),
             exit_mask: ExitMask::default(),
             hypercall_exits: 0,
@@ -227,6 +243,8 @@ impl Vm {
             io_events: IoEvents::default(),
             statistics: Vec::new(),
             bootstrap: 0,
+            containment: Containment::default(),
+            kernel: config.kernel,
         };
         let mmu = executor.tasks().new_lock();
         let guest = Arc::new(guest_model(&config.host));
@@ -236,9 +254,9 @@ impl Vm {
             mmu,
             vcpus: Vec::new(),
             ids: Vec::new(),
+            frames: Vec::new(),
             host: config.host,
             guest,
-            bug: None,
         })
     }
 
@@ -252,6 +270,7 @@ impl Vm {
     /// # Errors
     /// [`Errno::Einval`] for an ID that is too large, [`Errno::Eexist`] if it is taken.
     pub fn create_vcpu(&mut self, id: u32) -> Result<usize, Failure> {
+        self.alive(EntryPoint::Native)?;
         if id >= MOST_VCPUS {
             return Err(Errno::Einval.into());
         }
@@ -272,7 +291,11 @@ impl Vm {
         let clock = cpu.clock();
         cpu.apic.write(register::SVR, 4, 0x1ff, clock);
         let start = cpu.clone();
-        lock(&self.shared.machine).board.add_processor(cpu, Some(extension));
+        let held = {
+            let mut machine = lock(&self.shared.machine);
+            machine.board.add_processor(cpu, Some(extension));
+            machine.frames.held().clone()
+        };
         let mut back = {
             let rooms = self.shared.rooms();
             backend(
@@ -292,6 +315,8 @@ impl Vm {
             rooms.statistics.push(Statistics::default());
             let bootstrap = rooms.bootstrap == id;
             rooms.irqchip.add_vcpu(id, bootstrap, &self.guest);
+            rooms.containment.add(&self.executor.tasks());
+            self.frames.push(machine.frames.held().difference(&held).copied().map(HostPhysical).collect());
             bootstrap
         });
         let waits = !bootstrap && self.shared.rooms().irqchip.in_kernel();
@@ -301,11 +326,14 @@ impl Vm {
         Ok(usize::from(processor))
     }
 
-    /// The vCPU, if it is not in `KVM_RUN`.
+    /// The vCPU, if it is not in `KVM_RUN` and the VM is not dead.
     fn vcpu(&mut self, vcpu: usize) -> Result<(&mut Vcpu, &Shared), Failure> {
-        if self.bug.is_some() {
-            return Err(Errno::Eio.into());
-        }
+        self.alive(EntryPoint::Native)?;
+        self.mapping(vcpu)
+    }
+
+    /// The same of a dead VM: what the client has mapped of a vCPU stays.
+    fn mapping(&mut self, vcpu: usize) -> Result<(&mut Vcpu, &Shared), Failure> {
         match self.vcpus.get_mut(vcpu) {
             Some(Place::Home(vcpu)) => Ok((vcpu, &self.shared)),
             Some(Place::Running(_)) => Err(Errno::Ebusy.into()),
@@ -318,7 +346,7 @@ impl Vm {
     /// # Errors
     /// [`Errno::Ebusy`] while the vCPU is in `KVM_RUN`.
     pub fn exit(&mut self, vcpu: usize) -> Result<&mut ClientExit, Failure> {
-        Ok(&mut self.vcpu(vcpu)?.0.exit)
+        Ok(&mut self.mapping(vcpu)?.0.exit)
     }
 
     /// `kvm_run.request_interrupt_window` and `kvm_run.immediate_exit`.
@@ -331,7 +359,7 @@ impl Vm {
         interrupt_window: bool,
         immediate_exit: bool,
     ) -> Result<(), Failure> {
-        let vcpu = self.vcpu(vcpu)?.0;
+        let vcpu = self.mapping(vcpu)?.0;
         (vcpu.request_interrupt_window, vcpu.immediate_exit) = (interrupt_window, immediate_exit);
         Ok(())
     }
@@ -366,19 +394,31 @@ impl Vm {
     /// # Errors
     /// [`Errno::Einval`] if the vCPU is not in `KVM_RUN`.
     pub fn advance(&mut self, vcpu: usize, budget: u64) -> Result<Progress, Failure> {
-        let limit = lock(&self.shared.machine).board.now().saturating_add(budget);
+        let limit = {
+            let machine = lock(&self.shared.machine);
+            // Inside a slice, the board's time is the slice's beginning, and processors are ahead of it.
+            let ticks = machine.board.processors().iter().map(|processor| processor.cpu.tick);
+            ticks.fold(machine.board.now(), u64::max).saturating_add(budget)
+        };
         self.poll_events();
+        let mut lags = false;
         loop {
-            self.run_tasks()?;
-            if let Some(result) = self.collect(vcpu)? {
-                return Ok(result.map_or_else(Progress::Failed, |()| Progress::Exit));
+            if !lags {
+                self.run_tasks()?;
+                if let Some(result) = self.collect(vcpu)? {
+                    return Ok(result.map_or_else(Progress::Failed, |()| Progress::Exit));
+                }
             }
             let stopped = lock(&self.shared.machine).board.run(limit);
             match stopped.stop {
                 Stop::Gate(number) if number >= TIMERS => {
                     self.shared.with(0, |machine, rooms| rooms.irqchip.timer(machine, number - TIMERS));
                 }
-                Stop::Gate(number) => self.executor.tasks().open_gate(number as u8),
+                Stop::Gate(number) => {
+                    self.executor.tasks().open_gate(number as u8);
+                    lags = !lags && self.lags(number as u8);
+                }
+                _ if lags => lags = false,
                 Stop::Idle => return Ok(Progress::Idle),
                 _ => return Ok(Progress::Budget),
             }
@@ -388,6 +428,18 @@ impl Vm {
     /// Looks at the counters that interrupt the guest (`KVM_IRQFD`): the client may have counted one up.
     pub fn poll_events(&mut self) {
         self.shared.with(0, |machine, rooms| rooms.irqchip.poll(machine));
+    }
+
+    /// Whether the thread of a vCPU that has just left the guest does not go on at once, so that others leave it too.
+    fn lags(&self, processor: u8) -> bool {
+        self.vcpus.len() > 1
+            && self.shared.with(processor, |machine, _| {
+                let lags = machine.board.choose(Site::Task, 2) == 1;
+                if lags {
+                    machine.idle();
+                }
+                lags
+            })
     }
 
     /// `KVM_RUN` as a whole. A vCPU that nothing can wake returns as if a signal had come.
@@ -445,9 +497,7 @@ impl Vm {
         let Some((inner, result)) = done else { return Ok(None) };
         let processor = inner.processor;
         *place = Place::Home(inner);
-        if let Err(Failure::Bug(bug)) = result {
-            self.bug = Some(bug);
-        }
+        let result = result.map_err(|failure| self.note(failure));
         // The client may look at its memory now.
         self.shared.with(processor, |machine, rooms| rooms.memory.copy_out(machine))?;
         Ok(Some(result))

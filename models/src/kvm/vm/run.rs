@@ -85,6 +85,9 @@ impl Vcpu {
         }
         loop {
             tasks.point(Point::Reschedule).await;
+            if self.gives_up(shared, false)? {
+                return Ok(());
+            }
             let processor = usize::from(self.processor);
             if shared.with(self.processor, |_, rooms| std::mem::take(&mut rooms.kicked[processor])) {
                 shared.count(self.processor, Statistic::SignalExits);
@@ -106,11 +109,21 @@ impl Vcpu {
             let entry = self.entry(shared)?;
             shared.rooms().irqchip.set_inside(processor, true);
             tasks.point(Point::BeforeEntry).await;
+            if self.must_stay(shared) {
+                shared.rooms().irqchip.set_inside(processor, false);
+                self.events.injected = entry.injection;
+                continue;
+            }
             self.backend.enter(&entry)?;
             tasks.wait(Wait::Gate(self.processor)).await;
             shared.rooms().irqchip.set_inside(processor, false);
+            self.is_out(shared);
+            if self.gives_up(shared, true)? {
+                return Ok(());
+            }
             let exit = self.backend.leave()?;
             tasks.point(Point::AfterExit).await;
+            self.check_invariants(shared, tasks).await?;
             if self.handle(&exit, shared, tasks).await? == Flow::Client || self.has_stepped()? {
                 return Ok(());
             }

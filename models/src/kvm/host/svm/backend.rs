@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rootmode_arch::{DescriptorTable, Dr6, Efer, Gpr, GuestPhysical, RFlags, SegmentName, vector};
+use rootmode_arch::{DescriptorTable, Dr6, Efer, Gpr, GuestPhysical, RFlags, SegmentName, msr, vector};
 use rootmode_cpu::{DeliveryKind, Instruction, Model};
 use rootmode_svm::encode::{IoioInfo, MovCr, MovDr, NpfInfo};
 use rootmode_svm::vmcb::{EventInfo, EventKind, Field, IntCtl, Intercept, Intercepts};
@@ -384,6 +384,14 @@ impl Backend for SvmVcpu {
         self.intercepts.set_apic_mode(&self.config, &self.filter);
         let mut m = self.m();
         m.board.memory.write(self.msrpm01, self.intercepts.map.as_bytes());
+        Ok(())
+    }
+
+    fn release(&mut self) -> Result<(), HostBug> {
+        let mut m = self.m();
+        let efer = m.cpu().efer.0 & !Efer::SVME.0;
+        m.execute(Instruction::Wrmsr { index: msr::VM_HSAVE_PA, value: 0 })?;
+        m.execute(Instruction::Wrmsr { index: msr::IA32_EFER, value: efer })?;
         Ok(())
     }
 }

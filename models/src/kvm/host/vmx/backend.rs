@@ -353,4 +353,12 @@ impl Backend for VmxVcpu {
         self.m().board.memory.write(bitmap, &page);
         Ok(())
     }
+
+    fn release(&mut self) -> Result<(), HostBug> {
+        for region in [self.vmcs01.region, self.vmcs02.region] {
+            self.m().vmx(Instruction::Vmclear { region: region.0 })?;
+        }
+        self.m().vmx(Instruction::Vmxoff)?;
+        Ok(())
+    }
 }

@@ -39,7 +39,8 @@ pub(super) const OFFER: Offer = Offer {
             | PrimaryControls::ACTIVATE_SECONDARY.0,
     ),
     secondary: SecondaryControls(
-        SecondaryControls::ENABLE_EPT.0
+        SecondaryControls::VIRTUALIZE_APIC_ACCESSES.0
+            | SecondaryControls::ENABLE_EPT.0
             | SecondaryControls::DESCRIPTOR_TABLE_EXITING.0
             | SecondaryControls::ENABLE_RDTSCP.0
             | SecondaryControls::ENABLE_VPID.0

@@ -1,13 +1,14 @@
 //! VM entry by L1: the checks, vmcs02 from vmcs12, and the switch.
 
-use rootmode_arch::record::{Level, Payload};
-use rootmode_arch::{Efer, Feature, HostPhysical, Vendor, msr, vector};
+use rootmode_arch::record::{Level, Payload, Stop};
+use rootmode_arch::{Efer, Feature, GuestPhysical, HostPhysical, Linear, Vendor, msr, vector};
 use rootmode_vmx::context::{EntryContext, Item, Memory, Processor};
 use rootmode_vmx::definitions::controls::Word;
 use rootmode_vmx::definitions::field::Kind;
-use rootmode_vmx::rules::{Report, check_entry};
+use rootmode_vmx::rules::{Group, Report, check_entry};
 use rootmode_vmx::{
-    EntryControls, ExitControls, ExitReason, Field, PinControls, PrimaryControls, SecondaryControls,
+    EntryControls, ExitControls, ExitReason, Field, InstructionError, PinControls, PrimaryControls,
+    SecondaryControls,
 };
 
 use super::super::frames::SlotReader;
@@ -17,6 +18,7 @@ use super::super::second_stage::Tables;
 use super::nested::End;
 use super::operands::OperandFault;
 use super::{EPTP_BITS, VPID02, VmxVcpu, setup};
+use crate::kvm::Regression;
 use crate::kvm::nested::{VirtualApic, Vmcs12};
 
 impl Memory for SlotReader<'_> {
@@ -26,7 +28,8 @@ impl Memory for SlotReader<'_> {
 }
 
 /// Controls that come from vmcs12 alone, never from L0.
-const SECONDARY_FROM_L1: u32 = SecondaryControls::ENABLE_RDTSCP.0
+const SECONDARY_FROM_L1: u32 = SecondaryControls::VIRTUALIZE_APIC_ACCESSES.0
+    | SecondaryControls::ENABLE_RDTSCP.0
     | SecondaryControls::ENABLE_INVPCID.0
     | SecondaryControls::DESCRIPTOR_TABLE_EXITING.0
     | SecondaryControls::WBINVD_EXITING.0
@@ -48,29 +51,57 @@ impl VmxVcpu {
 
     pub(super) async fn nested_entry(&mut self, resume: bool) -> Result<End, HostBug> {
         self.before_guest_memory().await;
-        let report = self.check12(resume)?;
-        self.tasks.point(Point::NestedEntry).await;
-        if let Some(report) = report {
+        let refusal = self.check12(resume)?;
+        self.point(Point::NestedEntry).await?;
+        // Segment registers are looked at last, in vmcs02.
+        let segments = !matches!(refusal, Some((Group::GuestSegments, _)));
+        if let Some((_, report)) = refusal.filter(|_| segments) {
             return self.refuse12(report).await;
         }
-        self.prepare_vmcs02().await?;
+        if !self.prepare_vmcs02().await? {
+            return self.pages_missing().await;
+        }
+        self.nested.running = true;
+        if !self.takes_segments(segments)? {
+            self.leave_guest_mode().await?;
+            // Other checks have numbers of their own.
+            let link_pointer = self.config.regressions.has(Regression::SegmentsHaveQualification);
+            let qualification = if link_pointer { 4 } else { 0 };
+            let reason = ExitReason::INVALID_GUEST_STATE;
+            return self.refuse12(Report::Exit { reason, qualification }).await;
+        }
         for number in 0..self.nested.vmcs12.value(Field::EntryMsrLoadCount) {
             if !self.load_msr12(Field::EntryMsrLoadAddress, number)? {
-                self.load_vmcs(false).await?;
+                self.leave_guest_mode().await?;
                 let report = Report::Exit { reason: ExitReason::MSR_LOADING, qualification: number + 1 };
                 return self.refuse12(report).await;
             }
         }
         self.nested.launched = true;
-        self.nested.running = true;
         let injection = self.nested.vmcs12.value(Field::EntryInterruptionInfo);
         let rip = self.nested.vmcs12.value(Field::GuestRip);
         self.m().emit(Level::L2, Payload::Entry { vendor: Vendor::Intel, rip, injection });
         Ok(End::Switched)
     }
 
-    /// The rules' answer about vmcs12.
-    fn check12(&self, resume: bool) -> Result<Option<Report>, HostBug> {
+    /// The entry is undone after the vCPU has entered guest mode.
+    async fn leave_guest_mode(&mut self) -> Result<(), HostBug> {
+        self.nested.running = self.config.regressions.has(Regression::GuestModeStays);
+        self.load_vmcs(false).await
+    }
+
+    /// A page that vmcs12 names is nowhere: the client is told, and L1 is as before its instruction.
+    async fn pages_missing(&mut self) -> Result<End, HostBug> {
+        if !self.config.regressions.has(Regression::Vmcs01NotReloaded) {
+            self.load_vmcs(false).await?;
+        }
+        let rip = self.vmread(Field::GuestRip)?;
+        self.m().stop = Some(Stop::Unmodelled(Linear(rip)));
+        Ok(End::Switched)
+    }
+
+    /// The rule that vmcs12 breaks, by its section, and what the processor does about it.
+    fn check12(&self, resume: bool) -> Result<Option<(Group, Report)>, HostBug> {
         let blocking = self.vmread(Field::GuestInterruptibility)?;
         let long_mode = Efer(self.vmread(Field::GuestEfer)?).contains(Efer::LMA);
         let la57 = self.model.has(Feature::La57);
@@ -100,7 +131,7 @@ impl VmxVcpu {
             processor: &processor,
             memory: &memory,
         };
-        Ok(check_entry(&context).err().map(|refusal| refusal.report))
+        Ok(check_entry(&context).err().map(|refusal| (refusal.rule.group, refusal.report)))
     }
 
     /// L1's entry fails: an exception, VMfail, or an exit with bit 31 of the reason.
@@ -109,6 +140,16 @@ impl VmxVcpu {
             Report::Exception(vector::UD) => return Ok(fault(vector::UD)),
             Report::Exception(_) => return Ok(fault(vector::GP)),
             Report::FailInvalid => (0, 0, End::Invalid),
+            Report::Fail(error)
+                if error == InstructionError::ENTRY_CONTROLS
+                    && self.config.regressions.has(Regression::ControlsFailAsExit) =>
+            {
+                (
+                    u64::from(ExitReason::INVALID_GUEST_STATE.0) | u64::from(ExitReason::ENTRY_FAILURE),
+                    0,
+                    End::Switched,
+                )
+            }
             Report::Fail(error) => (error.0.into(), 0, End::Fail(error)),
             Report::Exit { reason, qualification } => {
                 let code = u64::from(reason.0) | u64::from(ExitReason::ENTRY_FAILURE);
@@ -124,8 +165,8 @@ impl VmxVcpu {
         Ok(end)
     }
 
-    /// Fills vmcs02 from vmcs12 and what L0 wants, and makes it current.
-    async fn prepare_vmcs02(&mut self) -> Result<(), HostBug> {
+    /// Fills vmcs02 from vmcs12 and what L0 wants, and makes it current. False: a page that vmcs12 names is missing.
+    async fn prepare_vmcs02(&mut self) -> Result<bool, HostBug> {
         let inherited = [Field::GuestEfer, Field::GuestPat, Field::GuestDr7, Field::GuestDebugCtl];
         let mut of_l1 = [0; 4];
         for (value, field) in of_l1.iter_mut().zip(inherited) {
@@ -135,10 +176,18 @@ impl VmxVcpu {
         let use_bitmap = self.prepare_bitmap();
         let eptp = if self.secondary12(SecondaryControls::ENABLE_EPT) { self.shadow_eptp()? } else { eptp01 };
         self.load_vmcs(true).await?;
+        if self.secondary12(SecondaryControls::VIRTUALIZE_APIC_ACCESSES) {
+            let page = GuestPhysical(self.nested.vmcs12.value(Field::ApicAccessAddress));
+            let Some(host) = self.m().slots.host(page) else { return Ok(false) };
+            self.vmwrite(Field::ApicAccessAddress, host.0)?;
+        }
         for field in Field::ALL.into_iter().filter(|field| field.kind() == Kind::Guest) {
             if offered_to_l1(self, field) {
                 self.vmwrite(field, self.nested.vmcs12.value(field))?;
             }
+        }
+        if !self.config.regressions.has(Regression::SegmentCacheNotCleared) {
+            self.cache().forget_segments();
         }
         self.inherited_state(of_l1)?;
         self.controls02(use_bitmap)?;
@@ -156,7 +205,7 @@ impl VmxVcpu {
             self.flush_vpid02()?;
         }
         self.nested.vpid12 = vpid12;
-        Ok(())
+        Ok(true)
     }
 
     /// What L2 starts with where vmcs12 does not say: L1's values.
@@ -301,5 +350,5 @@ fn offered_to_l1(vcpu: &VmxVcpu, field: Field) -> bool {
 }
 
 const fn fault(vector: u8) -> End {
-    End::Fault(OperandFault { vector, code: 0, address: rootmode_arch::Linear(0) })
+    End::Fault(OperandFault { vector, code: 0, address: Linear(0) })
 }

@@ -31,7 +31,7 @@ impl VmxVcpu {
 
     /// The exit that the processor just made goes to L1.
     pub(super) async fn exit_to_l1(&mut self, reason: ExitReason) -> Result<(), HostBug> {
-        self.tasks.point(Point::NestedExit).await;
+        self.point(Point::NestedExit).await?;
         self.save_l2()?;
         for field in INFORMATION {
             let value = self.vmread(field)?;

@@ -6,6 +6,7 @@
 //! the MSRs.
 
 mod backend;
+mod cache;
 mod capabilities;
 mod entry;
 mod exit;
@@ -14,24 +15,27 @@ mod l2;
 mod msrs;
 mod nested;
 mod operands;
+mod segments;
 mod setup;
+mod teardown;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rootmode_arch::record::Stop;
-use rootmode_arch::{Cr4, GuestPhysical, HostPhysical, Linear, RFlags, Vendor};
+use rootmode_arch::{Cr4, GuestPhysical, HostPhysical, Linear, RFlags, SegmentName, Vendor};
 use rootmode_cpu::{Cpu, Instruction, Model, Outcome};
 use rootmode_vmx::bitmap::MsrBitmap;
-use rootmode_vmx::drive::offered;
+use rootmode_vmx::drive::{offered, segment_fields};
 use rootmode_vmx::{Capabilities, ExitReason, Field, Vmcs};
 
 use super::backend::Own;
-use super::executor::{Lock, Tasks};
+use super::executor::{Flag, Lock, Tasks};
 use super::machine::{HostBug, Machine};
 use super::point::{Point, Wait};
-use crate::kvm::Filter;
 use crate::kvm::interception::{Cause, Configuration, Intercepts};
 use crate::kvm::nested::NestedBitmap;
+use crate::kvm::{Filter, Regression};
+use cache::{Cache, Late};
 
 /// A VMCS of L0's.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +78,13 @@ pub(super) struct VmxVcpu {
     nested_bitmap: NestedBitmap,
     vmcs01: OwnVmcs,
     vmcs02: OwnVmcs,
+    /// vmcs02 is current.
+    loaded02: bool,
+    cache: Mutex<Cache>,
+    /// Module parameter `emulate_invalid_guest_state`.
+    emulate_invalid: bool,
+    /// Goes up when a stopped vCPU may run again.
+    resumed: Flag,
     bitmap01: HostPhysical,
     bitmap02: HostPhysical,
     /// IA32_FEATURE_CONTROL of L1.
@@ -107,6 +118,7 @@ impl VmxVcpu {
             m.current = processor;
             (m.frame(1)?, m.frame(1)?, m.frame(1)?, m.frame(1)?)
         };
+        let resumed = tasks.new_flag();
         let own = |region| OwnVmcs { region, launched: false };
         let mut vcpu = Self {
             machine,
@@ -121,6 +133,10 @@ impl VmxVcpu {
             nested_bitmap: NestedBitmap::default(),
             vmcs01: own(vmcs01),
             vmcs02: own(vmcs02),
+            loaded02: false,
+            cache: Mutex::default(),
+            emulate_invalid: true,
+            resumed,
             bitmap01,
             bitmap02,
             feature_control: start.msrs.feature_control,
@@ -139,13 +155,32 @@ impl VmxVcpu {
         Ok(vcpu)
     }
 
+    /// Module parameter `emulate_invalid_guest_state`.
+    pub(super) const fn set_emulate_invalid(&mut self, on: bool) {
+        self.emulate_invalid = on;
+    }
+
     fn m(&self) -> MutexGuard<'_, Machine> {
         let mut m = lock(&self.machine);
         m.current = self.processor;
         m
     }
 
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().expect("no task panics while it holds the cache")
+    }
+
     fn vmread(&self, field: Field) -> Result<u64, HostBug> {
+        let Some(late) = late(field) else { return self.vmread_now(field) };
+        if let Some(value) = self.cache().register(late) {
+            return Ok(value);
+        }
+        let value = self.vmread_now(field)?;
+        self.cache().fill(late, value);
+        Ok(value)
+    }
+
+    fn vmread_now(&self, field: Field) -> Result<u64, HostBug> {
         match self.m().vmx(Instruction::Vmread { encoding: field.encoding().into() })? {
             Outcome::Value(value) => Ok(value),
             _ => Ok(0),
@@ -153,17 +188,49 @@ impl VmxVcpu {
     }
 
     fn vmwrite(&self, field: Field, value: u64) -> Result<(), HostBug> {
+        match late(field) {
+            Some(late) => self.cache().change(late, value),
+            None => self.vmwrite_now(field, value)?,
+        }
+        Ok(())
+    }
+
+    fn vmwrite_now(&self, field: Field, value: u64) -> Result<(), HostBug> {
         self.m().vmx(Instruction::Vmwrite { encoding: field.encoding().into(), value })?;
         Ok(())
     }
 
-    /// Makes vmcs01 or vmcs02 current.
-    async fn load_vmcs(&self, nested: bool) -> Result<(), HostBug> {
+    /// Makes vmcs01 or vmcs02 current. Nothing happens if it is.
+    async fn load_vmcs(&mut self, nested: bool) -> Result<(), HostBug> {
+        if self.loaded02 == nested && !self.config.regressions.has(Regression::RedundantSwitchForgets) {
+            return Ok(());
+        }
         let region = if nested { self.vmcs02.region } else { self.vmcs01.region };
         self.m().vmx(Instruction::Vmptrld { region: region.0 })?;
+        self.loaded02 = nested;
+        self.cache().forget();
         self.m().set_nested(nested);
-        self.tasks.point(Point::SwitchControl).await;
+        self.point(Point::SwitchControl).await
+    }
+
+    /// Stands at `point`. If others ran meanwhile, the vCPU was put, which looks at its privilege level.
+    async fn point(&self, point: Point) -> Result<(), HostBug> {
+        let before = self.tasks.steps();
+        self.tasks.point(point).await;
+        if self.tasks.steps() > before + 1 {
+            self.segment(SegmentName::Ss, 2)?;
+        }
         Ok(())
+    }
+
+    /// A field of a segment register, through the cache.
+    fn segment(&self, name: SegmentName, field: usize) -> Result<u64, HostBug> {
+        if let Some(value) = self.cache().segment(name, field) {
+            return Ok(value);
+        }
+        let value = self.vmread_now(segment_fields(name)[field])?;
+        self.cache().fill_segment(name, field, value);
+        Ok(value)
     }
 
     /// The vCPU's thread.
@@ -176,8 +243,16 @@ impl VmxVcpu {
     async fn run_until_stopped(&mut self) -> Result<(), HostBug> {
         loop {
             self.tasks.point(Point::Reschedule).await;
+            let request = self.m().request.take();
+            if let Some(request) = request {
+                return self.serve(request).await;
+            }
             if self.m().stop.is_some() {
-                return self.remember_registers();
+                self.remember_registers()?;
+                self.resumed.set(false);
+                self.m().resumed = Some(self.resumed.clone());
+                self.resumed.up().await;
+                continue;
             }
             self.intercepts.before_entry(&self.config, &self.filter);
             self.tasks.point(Point::BeforeEntry).await;
@@ -217,6 +292,11 @@ impl VmxVcpu {
         let own = if self.nested.running { &mut self.vmcs02 } else { &mut self.vmcs01 };
         let instruction = if own.launched { Instruction::Vmresume } else { Instruction::Vmlaunch };
         own.launched = true;
+        let dirty = self.cache().take_dirty();
+        for (late, value) in dirty {
+            self.vmwrite_now(if late == Late::Rip { Field::GuestRip } else { Field::GuestRsp }, value)?;
+        }
+        self.cache().forget();
         self.m().vmx(instruction)?;
         Ok(())
     }
@@ -228,6 +308,10 @@ impl VmxVcpu {
             return Err(HostBug::Refused { code: reason, detail });
         }
         let reason = ExitReason(reason as u16);
+        if reason == ExitReason::EXTERNAL_INTERRUPT {
+            // The host's own: somebody wants the vCPU out of the guest.
+            return Ok(());
+        }
         if self.nested.running {
             self.handle_l2_exit(reason).await
         } else {
@@ -262,6 +346,15 @@ impl VmxVcpu {
     }
 
     const VENDOR: Vendor = Vendor::Intel;
+}
+
+/// The registers that are written late.
+const fn late(field: Field) -> Option<Late> {
+    match field {
+        Field::GuestRip => Some(Late::Rip),
+        Field::GuestRsp => Some(Late::Rsp),
+        _ => None,
+    }
 }
 
 /// EPTP bits beside the root: write-back, four levels.

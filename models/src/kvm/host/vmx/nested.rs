@@ -56,6 +56,11 @@ impl VmxVcpu {
             None => match reason {
                 ExitReason::VMLAUNCH => self.nested_entry(false).await?,
                 ExitReason::VMRESUME => self.nested_entry(true).await?,
+                ExitReason::VMXOFF => {
+                    self.flush_vmcs12();
+                    self.end(End::Succeed)?;
+                    return self.free_nested().await;
+                }
                 _ => {
                     self.before_guest_memory().await;
                     self.nested_plain(reason)?
@@ -109,11 +114,6 @@ impl VmxVcpu {
             ExitReason::VMXON => {
                 let pointer = fetched!(self.pointer_operand());
                 self.nested_vmxon(pointer)
-            }
-            ExitReason::VMXOFF => {
-                self.flush_vmcs12();
-                self.nested.vmxon = None;
-                Ok(End::Succeed)
             }
             ExitReason::VMCLEAR => {
                 let pointer = fetched!(self.pointer_operand());
