@@ -7,6 +7,7 @@ mod code;
 mod derived;
 mod digest;
 mod status;
+mod translating;
 
 use crate::apic::{Abilities, LocalApic, OwnPage};
 use crate::branches::BranchRecords;
@@ -28,6 +29,7 @@ use rootmode_arch::{
 };
 use rootmode_mmu::{Lookup, Paging, PhysicalMemory, SecondStage, Tag, Tlb, WalkMemo};
 use std::sync::Arc;
+use translating::{Contexts, Translating};
 
 /// What a processor is doing (SDM Vol. 3C "Guest Non-Register State", activity state).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -412,6 +414,8 @@ pub struct Cpu {
     pub(crate) tag: Tag,
     /// For what the shortcuts in use were made, and the TLB's other ones.
     shortcuts: [Translating; 2],
+    /// Contexts of translation that were there before.
+    contexts: Contexts,
     /// CR0, CR4 and EFER, as [`Self::paging`] was last made from them.
     paging_from: Option<(Cr0, Cr4, Efer)>,
     /// Number of this processor in its machine.
@@ -424,15 +428,6 @@ pub struct Cpu {
     pub tlb: Tlb,
     /// Walks that may be met again: not state.
     pub(crate) walks: WalkMemo,
-}
-
-/// What governs translations, and which of them may be gone to directly.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-struct Translating {
-    paging: Paging,
-    tag: Tag,
-    second_stage: SecondStage,
-    apic_access: Option<ApicWindow>,
 }
 
 /// The segment registers after reset, by [`SegmentName`] (SDM Vol. 3A "Processor State After Reset").
@@ -514,6 +509,7 @@ impl Cpu {
             masks_pointers: false,
             tag: Tag::default(),
             shortcuts: [Translating::default(); 2],
+            contexts: Contexts::default(),
             paging_from: None,
             index,
             model,

@@ -125,6 +125,20 @@ pub trait Virtualization: Send {
         Err(Fault::UD)
     }
 
+    /// What VMREAD of `encoding` into a register yields in 64-bit mode, if it surely succeeds. `None`:
+    /// [`permit`](Self::permit) and [`execute`](Self::execute) decide.
+    fn field(&self, cpu: &Cpu, encoding: u64) -> Option<u64> {
+        let _ = (cpu, encoding);
+        None
+    }
+
+    /// VMWRITE of a register in 64-bit mode, if it surely succeeds. False, and nothing happened: [`permit`](Self::permit) and
+    /// [`execute`](Self::execute) decide.
+    fn set_field(&mut self, cpu: &Cpu, ctx: &mut Context<'_>, encoding: u64, value: u64) -> bool {
+        let _ = (cpu, ctx, encoding, value);
+        false
+    }
+
     /// An instruction boundary, while `published.boundary` is set or `published.deadline` has come. May exit, or set
     /// [`Cpu::injected`] (then answer [`Reaction::Proceed`]; the engine delivers it at once).
     fn boundary(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, slot: Slot) -> Reaction {

@@ -27,7 +27,20 @@ fn instruction(random: &mut Seeded, code: &mut Vec<u8>) {
         32.. => return vector(random, code),
         0 | 1 => return code.extend([0x70 + draw(16), draw(24)]),
         2 => return code.extend([0xeb, draw(8)]),
-        3 => return code.push([0x50, 0x58][usize::from(draw(2))] + draw(3)),
+        // PUSHes or POPs in a row, and sometimes RET; or MOVs.
+        3 => {
+            let (opcode, count) = ([0x50, 0x58, 0x89][usize::from(draw(3))], draw(4));
+            for _ in 0..=count {
+                match opcode {
+                    0x89 => code.extend([0x48, opcode, 0xc0 | draw(3) << 3 | draw(3)]),
+                    _ => code.push(opcode + draw(3)),
+                }
+            }
+            if opcode == 0x58 && draw(4) == 0 {
+                code.push(0xc3);
+            }
+            return;
+        }
         4 => return code.extend([0xe8, draw(16), 0, 0, 0]),
         5 if draw(4) == 0 => return code.push(0xc3),
         20 => {

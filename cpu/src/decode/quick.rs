@@ -58,6 +58,8 @@ pub(crate) enum Quick {
     Stos,
     /// Another near branch.
     Near,
+    Vmread,
+    Vmwrite,
     /// Two XMM registers combined by [`super::Decoded::combine`]. From here on all are of vector registers.
     Combine,
     /// MOVAPS, MOVDQA and relatives.
@@ -168,6 +170,8 @@ pub(super) fn quick(instruction: &Instruction) -> Quick {
         M::Ret => Quick::Ret,
         M::In => Quick::In,
         M::Out => Quick::Out,
+        M::Vmread => Quick::Vmread,
+        M::Vmwrite => Quick::Vmwrite,
         M::Movaps | M::Movapd | M::Movdqa | M::Movntps | M::Movntpd | M::Movntdq | M::Movntdqa => {
             Quick::MovWhole
         }

@@ -1,7 +1,7 @@
 //! Quick forms of near branches. RIP moves to the target; within a page the next block is linked.
 
 use super::arithmetic::{CMP, compute, step_value};
-use super::moves::{ANY, narrow};
+use super::moves::{ANY, narrow, pop};
 use super::{Call, LEAVE, Op, dispatch, enter, enter_known, find, general};
 use crate::execute::Exec;
 use rootmode_arch::{Gpr, Linear};
@@ -106,17 +106,26 @@ pub(super) fn step_jcc<const N: usize, const D: bool, const C: u8>(
 
 /// CALL rel: `N` bytes are pushed.
 pub(super) fn call<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
-    let target = x.cpu.rip.wrapping_add(op.immediate) & op.mask;
     let to = op.taken.get();
-    // The target of a call that was linked is in the same page.
-    if to == LEAVE && !x.is_plain_target(target) || !push_return::<N>(x, op, behind) {
-        return general(x, op, behind);
-    }
     if to == LEAVE {
-        return lead_out(x, behind, true, target);
+        return call_unlinked::<N>(x, op, behind);
+    }
+    // The target of a call that was linked is in the same page.
+    let target = x.cpu.rip.wrapping_add(op.immediate) & narrow::<N>();
+    if !push_return::<N>(x, op, behind) {
+        return general(x, op, behind);
     }
     x.cpu.rip = target;
     enter_known(x, to, op.taken_rest.get())
+}
+
+#[inline(never)]
+fn call_unlinked<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
+    let target = x.cpu.rip.wrapping_add(op.immediate) & narrow::<N>();
+    if !x.is_plain_target(target) || !push_return::<N>(x, op, behind) {
+        return general(x, op, behind);
+    }
+    lead_out(x, behind, true, target)
 }
 
 /// CALL register.
@@ -149,22 +158,52 @@ pub(super) fn jmp_memory<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: 
 pub(super) fn ret<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
     let pointer = x.gpr(Gpr::Rsp as u8) & narrow::<N>();
     let Some(target) = x.quick_load::<N>(pointer) else { return general(x, op, behind) };
-    let above = pointer.wrapping_add(N as u64).wrapping_add(op.immediate) & narrow::<N>();
     let call = x.run.returns.pop(target);
-    if let Some(call) = call
-        && call.to != LEAVE
-    {
-        // A block behind a call that was linked with it lies in the call's own page.
-        x.cpu.gpr[Gpr::Rsp as usize] = above;
-        x.cpu.rip = target;
-        return enter_known(x, call.to, call.rest);
-    }
-    if !x.is_plain_target(target) {
+    if call.is_none() && !x.is_plain_target(target) {
         return general(x, op, behind);
     }
+    go_back::<N>(x, op, pointer, target, call)
+}
+
+/// RET with its stack slot at `pointer`, to `target`, behind `call` if that is known.
+#[inline(always)]
+fn go_back<const N: usize>(
+    x: &mut Exec<'_, '_>,
+    op: &Op,
+    pointer: u64,
+    target: u64,
+    call: Option<Call>,
+) -> u32 {
+    let above = pointer.wrapping_add(N as u64).wrapping_add(op.immediate) & narrow::<N>();
     x.cpu.gpr[Gpr::Rsp as usize] = above;
     x.cpu.rip = target;
-    come_back(x, call.map(|call| call.at))
+    match call {
+        // A block behind a call that was linked with it lies in the call's own page.
+        Some(call) if call.to != LEAVE => enter_known(x, call.to, call.rest),
+        _ => come_back(x, call.map(|call| call.at)),
+    }
+}
+
+/// `K` POPs of registers other than RSP, and RET: `N` bytes of 64-bit mode's stack together.
+pub(super) fn pops_ret<const K: usize, const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
+    let pointer = x.gpr(Gpr::Rsp as u8);
+    if let Some(others) = behind.get(..K)
+        && let Some(place) = x.quick_from::<N>(pointer)
+        && let Some(bytes) = x.ctx.memory.load_at::<N>(place)
+    {
+        let slots = bytes.as_chunks().0;
+        let target = u64::from_le_bytes(slots[K]);
+        let call = x.run.returns.pop(target);
+        if call.is_some() || x.is_plain_target(target) {
+            let gpr = &mut x.cpu.gpr;
+            gpr[op.a as usize & 15] = u64::from_le_bytes(slots[0]);
+            for n in 1..K {
+                gpr[others[n - 1].a as usize & 15] = u64::from_le_bytes(slots[n]);
+            }
+            return go_back::<8>(x, &others[K - 1], pointer.wrapping_add(8 * K as u64), target, call);
+        }
+    }
+    pop::<8>(x, op, behind)
 }
 
 /// Goes on at RIP, behind the instruction `call` if that is known.
@@ -190,7 +229,7 @@ fn go<const N: usize, const C: bool>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op
 
 #[inline(always)]
 fn push_return<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> bool {
-    let next = x.cpu.rip.wrapping_add(u64::from(op.end)) & op.mask;
+    let next = x.cpu.rip.wrapping_add(u64::from(op.end)) & narrow::<N>();
     let pointer = x.gpr(Gpr::Rsp as u8).wrapping_sub(N as u64) & narrow::<N>();
     let Some(place) = x.quick_place::<N>(pointer) else { return false };
     let pushed = x.store_place::<N>(place, next);

@@ -9,6 +9,7 @@
 //! block as executed; [`general`] puts both right before anyone can see them.
 
 mod arithmetic;
+mod fields;
 mod flow;
 mod liveness;
 mod moves;
@@ -26,7 +27,7 @@ use crate::fault::{Fault, Result};
 use crate::state::Attention;
 use rootmode_arch::Linear;
 use rootmode_arch::record::Stop;
-use rootmode_mmu::{Bank, Key};
+use rootmode_mmu::{Access, Bank, Key};
 use std::cell::Cell;
 use store::Jump;
 
@@ -84,6 +85,8 @@ pub(crate) struct Running<'a> {
     pub(crate) left: i64,
     /// The tick at which the chain must end.
     pub(crate) until: u64,
+    /// The tick of the last VM entry or exit, at first the one at which the chain began.
+    crossed: u64,
     /// Why the machine must stop.
     pub(crate) stop: Option<Stop>,
     /// The branch that led out of the chain and could be linked, and whether it was taken.
@@ -108,6 +111,7 @@ impl Running<'_> {
         jumps: &[],
         left: 0,
         until: 0,
+        crossed: 0,
         stop: None,
         unlinked: None,
         links: Vec::new(),
@@ -120,14 +124,21 @@ impl Running<'_> {
         mode: Mode::NONE,
     };
 
-    /// Whether `cpu` still runs code in the chain's mode and with its shortcuts, without a limit or checks of data.
+    /// Goes on in the mode and with the shortcuts that `cpu` has now. False: it does not run as chains do, without a limit or
+    /// checks of data.
     #[inline]
-    fn fits(&self, cpu: &Cpu) -> bool {
-        Mode::of(cpu) == self.mode
-            && self.mode.is_flat()
-            && !cpu.checks_data
-            && cpu.bank() == self.bank
-            && cpu.code_bank() == self.code_bank
+    fn follow(&mut self, cpu: &Cpu) -> bool {
+        let (mode, bank, code_bank) = (Mode::of(cpu), cpu.bank(), cpu.code_bank());
+        if !mode.is_flat() || cpu.checks_data {
+            return false;
+        }
+        if (mode, code_bank) != (self.mode, self.code_bank) {
+            // The same addresses may lead elsewhere.
+            self.returns.forget();
+        }
+        (self.mode, self.bank, self.code_bank) = (mode, bank, code_bank);
+        self.key = cpu.tlb.key(bank);
+        true
     }
 
     /// Whether data accesses of the chain need no segmentation.
@@ -190,7 +201,7 @@ pub(crate) struct Returns<'a> {
 }
 
 /// Returns that are remembered; a power of two.
-const RETURNS: usize = 16;
+const RETURNS: usize = 32;
 
 impl Returns<'_> {
     const NONE: Returns<'static> = Returns { ring: &[], depth: 0 };
@@ -263,6 +274,19 @@ fn find(x: &Exec<'_, '_>) -> Option<u32> {
     store::find_jump(x.run.jumps, linear, place, x.run.mode)
 }
 
+/// The same where the code's translation went: it is looked up, or made, as the caller would next.
+#[cold]
+fn find_slowly(x: &mut Exec<'_, '_>) -> Option<u32> {
+    // A fetch from an APIC-access page, or through one, is an event.
+    if !x.cpu.tlb.code_lost() || may_be_gate(x) || x.cpu.published.apic_access.is_some() {
+        return None;
+    }
+    x.cpu.code_room()?;
+    let linear = x.cpu.code_address();
+    x.translate(linear, Access::fetch(x.cpu.cpl)).ok()?;
+    find(x)
+}
+
 /// Goes on at RIP, which a branch has just set, if the block there is known.
 #[inline(always)]
 fn dispatch(x: &mut Exec<'_, '_>) -> u32 {
@@ -321,9 +345,13 @@ fn step(x: &mut Exec<'_, '_>, op: &Op, at: u32, resuming: bool) -> u32 {
             x.run.left += rest - 1;
             go_elsewhere(x, decoded.keeps_mode)
         }
-        Ok(Flow::Repeat | Flow::Entered) => {
+        Ok(Flow::Repeat) => {
             x.run.left += rest;
             LEAVE
+        }
+        Ok(Flow::Entered) => {
+            x.run.left += rest;
+            cross(x)
         }
         Err(fault) => settle(x, fault),
     }
@@ -359,11 +387,12 @@ fn repeat(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
 /// Settles the fault of the instruction at RIP, and goes on in its handler, or behind the exit, if that took a tick.
 #[inline(never)]
 fn settle(x: &mut Exec<'_, '_>, fault: Fault) -> u32 {
-    let before = x.cpu.tick;
+    let (before, guest) = (x.cpu.tick, x.cpu.published.guest);
     let settled = x.settle(fault);
     x.run.left = x.run.until.wrapping_sub(x.cpu.tick) as i64;
     match settled {
         Ok(()) if x.cpu.tick != before => go_elsewhere(x, false),
+        Ok(()) if fault == Fault::Left || x.cpu.published.guest != guest => cross(x),
         Ok(()) => LEAVE,
         Err(stop) => {
             x.run.stop = Some(stop);
@@ -372,17 +401,34 @@ fn settle(x: &mut Exec<'_, '_>, fault: Fault) -> u32 {
     }
 }
 
+/// Whether a gate may be at RIP, which is the caller's business.
+const fn may_be_gate(x: &Exec<'_, '_>) -> bool {
+    x.ctx.gates && !x.cpu.published.guest
+}
+
+/// Goes on at RIP behind a VM entry or exit, which takes no tick, if the chain may.
+fn cross(x: &mut Exec<'_, '_>) -> u32 {
+    // Without a tick in between, the caller counts such steps.
+    let moves = std::mem::replace(&mut x.run.crossed, x.cpu.tick) != x.cpu.tick;
+    let in_time = x.cpu.published.deadline.is_none_or(|deadline| deadline >= x.run.until);
+    if !moves || !in_time || may_be_gate(x) || x.cpu.tick >= x.run.until {
+        return LEAVE;
+    }
+    x.run.returns.forget();
+    go_elsewhere(x, false)
+}
+
 /// Goes on at RIP behind an instruction that has completed, if the chain may: nothing wants attention, code is what it was,
 /// it runs as before (which `keeps_mode` knows), and the block there is known.
 fn go_elsewhere(x: &mut Exec<'_, '_>, keeps_mode: bool) -> u32 {
     let attention = x.cpu.attention.0;
     if attention & !Attention::RESUME != 0
         || x.ctx.memory.code_writes() != x.run.code_writes
-        || !keeps_mode && !x.run.fits(x.cpu)
+        || !keeps_mode && !x.run.follow(x.cpu)
     {
         return LEAVE;
     }
-    let Some(first) = find(x) else { return LEAVE };
+    let Some(first) = find(x).or_else(|| find_slowly(x)) else { return LEAVE };
     if x.cpu.tlb.code_lost() {
         // This page is there, others may not be.
         x.run.returns.forget();

@@ -109,6 +109,16 @@ pub(super) fn mov_rr<const N: usize, const S: u8>(x: &mut Exec<'_, '_>, op: &Op,
     go_on(x, behind)
 }
 
+/// Two MOVs between registers of 8 bytes.
+pub(super) fn two_moves(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
+    let Some((second, behind)) = behind.split_first() else { return general(x, op, behind) };
+    let value = x.gpr(op.b);
+    x.set::<8>(op.a, value);
+    let value = x.gpr(second.b);
+    x.set::<8>(second.a, value);
+    go_on(x, behind)
+}
+
 /// MOVZX register, AH (CH, DH, BH).
 pub(super) fn mov_rh<const N: usize>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op]) -> u32 {
     let value = x.gpr(op.b) >> 8 & 0xff;

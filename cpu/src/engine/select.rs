@@ -7,7 +7,7 @@ use super::arithmetic::{
 };
 use super::liveness::{FlagUse, needed};
 use super::moves::{self, ANY, BASE, INDEXED, by_address};
-use super::{LEAVE, Mode, Op, Run, flow, general, ports, vector};
+use super::{LEAVE, Mode, Op, Run, fields, flow, general, ports, vector};
 use crate::decode::{Decoded, NO_REGISTER, Operand, Quick, RIP_BASE};
 use crate::execute::flags::STATUS;
 use rootmode_arch::SegmentName;
@@ -326,6 +326,14 @@ fn form(decoded: &Decoded, mode: Mode) -> Option<Form> {
             // An access may end the chain, where all flags can be seen.
             plain(run, MOVES_MEMORY)
         }
+        Quick::Vmread | Quick::Vmwrite => match operands {
+            (Register(_), Register(_)) if !mode.is_64_bit() => None,
+            (Register(_), Register(_)) if decoded.quick == Quick::Vmread => {
+                plain(fields::vmread, TOUCHES_MEMORY)
+            }
+            (Register(_), Register(_)) => plain(fields::vmwrite, TOUCHES_MEMORY),
+            _ => None,
+        },
         kind if kind.is_vector() => vector::form(decoded, mode),
         kind => {
             let way = || address(decoded, mode);

@@ -150,6 +150,7 @@ impl Store {
             jumps: &self.jumps,
             left: left as i64,
             until: cpu.tick + left,
+            crossed: cpu.tick,
             stop: None,
             unlinked: None,
             links: Vec::new(),

@@ -94,10 +94,10 @@ impl Exec<'_, '_> {
         let Some(place) = self.cpu.tlb.quick_write(key, linear, usize::from(size)) else { return false };
         let memory = &mut *self.ctx.memory;
         match size {
-            1 => memory.store_at(place, (value as u8).to_le_bytes()),
-            2 => memory.store_at(place, (value as u16).to_le_bytes()),
-            4 => memory.store_at(place, (value as u32).to_le_bytes()),
-            8 => memory.store_at(place, value.to_le_bytes()),
+            1 => memory.store_across(place, (value as u8).to_le_bytes()),
+            2 => memory.store_across(place, (value as u16).to_le_bytes()),
+            4 => memory.store_across(place, (value as u32).to_le_bytes()),
+            8 => memory.store_across(place, value.to_le_bytes()),
             _ => false,
         }
     }
@@ -150,7 +150,8 @@ impl Exec<'_, '_> {
         };
         let log = cpu.published.modification_log.as_mut();
         if apic.is_none() && log.is_none() {
-            return Ok(cpu.walks.translate(self.ctx.memory, &cpu.paging, &second, linear, access));
+            let context = cpu.translation_context();
+            return Ok(cpu.walks.translate(self.ctx.memory, context, (&cpu.paging, &second), linear, access));
         }
         let mut watched = Watched { memory: self.ctx.memory, apic, log, met: false };
         let answer = translate(&mut watched, &cpu.paging, &second, linear, access);
@@ -259,8 +260,68 @@ impl Exec<'_, '_> {
         Ok(())
     }
 
+    /// Reads `N` bytes at once. `None`: there is no shortcut to them, or the access is checked; [`Self::read`] must do it.
+    #[inline]
+    pub(crate) fn load_quickly<const N: usize>(&self, linear: Linear, access: Access) -> Option<[u8; N]> {
+        if self.cpu.checks_data {
+            return None;
+        }
+        let place = self.cpu.tlb.quick_read(self.cpu.tlb.key(self.bank_of(access)), linear, N)?;
+        self.ctx.memory.load_at(place)
+    }
+
+    /// Reads `W` words of 8 bytes, `N` bytes together, upwards from `linear`.
+    #[inline]
+    pub(crate) fn read_words<const W: usize, const N: usize>(
+        &mut self,
+        linear: Linear,
+        access: Access,
+    ) -> Result<[u64; W]> {
+        let mut words = [0; W];
+        if let Some(bytes) = self.load_quickly::<N>(linear, access) {
+            words
+                .iter_mut()
+                .zip(bytes.as_chunks().0)
+                .for_each(|(word, bytes)| *word = u64::from_le_bytes(*bytes));
+            return Ok(words);
+        }
+        for (n, word) in words.iter_mut().enumerate() {
+            *word = self.read(linear.offset(8 * n as u64), 8, access)?;
+        }
+        Ok(words)
+    }
+
+    /// Writes `W` words of 8 bytes, `N` bytes together, at once. False, and nothing happened: there is no shortcut to them, or
+    /// the access is checked.
+    #[inline]
+    fn store_quickly<const W: usize, const N: usize>(
+        &mut self,
+        linear: Linear,
+        words: &[u64],
+        access: Access,
+    ) -> bool {
+        let Ok(words) = <&[u64; W]>::try_from(words) else { return false };
+        if self.cpu.checks_data {
+            return false;
+        }
+        let key = self.cpu.tlb.key(self.bank_of(access));
+        if let Some(place) = self.cpu.tlb.quick_write(key, linear, N)
+            && let Some(bytes) = self.ctx.memory.open_at::<N>(place)
+        {
+            bytes.as_chunks_mut().0.iter_mut().zip(words).for_each(|(to, word)| *to = word.to_le_bytes());
+            return true;
+        }
+        false
+    }
+
     /// Writes 8-byte words upwards from `linear`, all or nothing (at most 4096 bytes).
     pub(crate) fn write_words(&mut self, linear: Linear, words: &[u64], access: Access) -> Result {
+        // The frames of 64-bit mode's events.
+        if self.store_quickly::<5, 40>(linear, words, access)
+            || self.store_quickly::<6, 48>(linear, words, access)
+        {
+            return Ok(());
+        }
         let last = linear.offset(words.len() as u64 * 8 - 1);
         self.translate(linear, access)?;
         if last.page_base() != linear.page_base() {

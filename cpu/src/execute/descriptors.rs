@@ -56,7 +56,7 @@ impl Exec<'_, '_> {
             return Err(outside);
         }
         let linear = Linear(base.wrapping_add(selector.offset()));
-        let raw = self.read(linear, 8, Access::implicit(AccessKind::Read))?;
+        let [raw] = self.read_words::<1, 8>(linear, Access::implicit(AccessKind::Read))?;
         Ok(Descriptor { linear, raw })
     }
 

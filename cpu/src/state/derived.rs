@@ -38,13 +38,24 @@ impl Cpu {
             },
         };
         let Published { second_stage, apic_access, .. } = self.published;
-        let now = Translating { paging: self.paging, tag: self.tag, second_stage, apic_access };
-        if now != self.shortcuts[0] {
+        let (tag, paging) = (self.tag, &self.paging);
+        if !self.shortcuts[0].is(tag, &second_stage, &apic_access, paging) {
+            let now = Translating { tag, second_stage, apic_access, paging: *paging, number: 0 };
             self.shortcuts.swap(0, 1);
-            self.tlb.switch_shortcuts(now == self.shortcuts[0]);
-            self.shortcuts[0] = now;
+            let known = self.shortcuts[0].is(tag, &second_stage, &apic_access, &now.paging);
+            self.tlb.switch_shortcuts(known);
+            if !known {
+                self.shortcuts[0] = self.contexts.numbered(now);
+            }
         }
         self.update_attention();
+    }
+
+    /// A number for the paging registers and the second stage, as last refreshed: others never have it.
+    pub(crate) fn translation_context(&self) -> u64 {
+        let context = &self.shortcuts[0];
+        debug_assert_eq!((context.paging, context.second_stage), (self.paging, self.published.second_stage));
+        context.number
     }
 
     /// What governs translation, from the registers.

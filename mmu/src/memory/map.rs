@@ -146,6 +146,7 @@ impl PhysicalMemory {
     /// Computes what is shown again.
     pub(super) fn show(&mut self) {
         self.view = View::of(&self.regions, &self.map, self.management);
+        self.layout += 1;
         self.epoch += 1;
     }
 

@@ -114,6 +114,8 @@ pub struct PhysicalMemory {
     management: bool,
     /// The map and the mode at work on the regions.
     view: View,
+    /// How often the view was computed.
+    layout: u64,
     epoch: u64,
     code_writes: u64,
     hits: Vec<(HostPhysical, Watch)>,
@@ -193,6 +195,11 @@ impl PhysicalMemory {
         self.epoch
     }
 
+    /// Grows whenever [`Self::offset`] may answer otherwise.
+    pub(crate) const fn layout(&self) -> u64 {
+        self.layout
+    }
+
     /// The offset in RAM of what loads from `address` find: what [`Self::load_at`] takes, and [`Self::store_at`] where
     /// [`Self::kind`] is [`PageKind::Ram`]. Offsets of a page are contiguous.
     pub fn offset(&self, address: HostPhysical) -> Option<usize> {
@@ -205,25 +212,16 @@ impl PhysicalMemory {
         self.bytes.get(offset..)?.first_chunk().copied()
     }
 
-    /// The `N` bytes at `offset`, no more than a line has, to be read and written. `None`: they do not lie in RAM, or a line is
-    /// watched or its page was not written since the last snapshot, so that [`Self::write`] must write them.
+    /// The `N` bytes at `offset`, to be read and written. `None`: they do not lie in RAM, or in two lines, or the line is watched
+    /// or its page was not written since the last snapshot, so that [`Self::write`] must write them.
     #[inline(always)]
     pub fn open_at<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
         const { assert!(N <= LINE) };
-        if offset % LINE > LINE - N {
-            return self.open_across(offset);
-        }
-        if *self.lines.as_flattened().get(offset / LINE)? != WRITTEN {
+        let inside = offset % LINE <= LINE - N;
+        if !inside || *self.lines.as_flattened().get(offset / LINE)? != WRITTEN {
             return None;
         }
         self.bytes.get_mut(offset..)?.first_chunk_mut()
-    }
-
-    /// [`Self::open_at`] for bytes of two lines.
-    #[cold]
-    #[inline(never)]
-    fn open_across<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
-        self.plain(offset, N)?.first_chunk_mut()
     }
 
     /// Stores `N` bytes at `offset`. False, and nothing happened: as [`Self::open_at`].
@@ -235,6 +233,13 @@ impl PhysicalMemory {
             *bytes = value;
         }
         plain
+    }
+
+    /// The same for bytes that may lie in two lines.
+    #[inline]
+    pub fn store_across<const N: usize>(&mut self, offset: usize, value: [u8; N]) -> bool {
+        self.store_at(offset, value)
+            || self.plain(offset, N).map(|bytes| bytes.copy_from_slice(&value)).is_some()
     }
 
     /// The `bytes` bytes at `offset`, if they lie in RAM and nobody needs to notice stores to them.
@@ -329,7 +334,7 @@ impl PhysicalMemory {
     fn store<const N: usize>(&mut self, address: HostPhysical, value: [u8; N]) {
         if let Some((offset, rest)) = self.locate_store(address.0)
             && rest >= N
-            && self.store_at(offset, value)
+            && self.store_across(offset, value)
         {
             return;
         }

@@ -9,8 +9,9 @@ use std::collections::BTreeSet;
 pub(super) const LINE: usize = 128;
 /// Lines of a page.
 pub(super) const LINES: usize = 4096 / LINE;
-/// The mark of a line whose page was written since the last snapshot and that nobody watches.
-pub(super) const WRITTEN: u8 = 0x80;
+/// The mark of a line whose page was written since the last snapshot and that nobody watches. (Not the sign bit: a comparison
+/// with that takes one more register on x86.)
+pub(super) const WRITTEN: u8 = 0x40;
 
 /// Why a line is watched: a set of reasons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -174,7 +174,7 @@ impl Micro {
 impl Slot {
     /// Where `bytes` bytes at `linear` are, if the slot, the one for the page of `linear`, leads there.
     #[inline(always)]
-    const fn follow(&self, key: Key, linear: Linear, bytes: usize) -> Option<usize> {
+    const fn follow(self, key: Key, linear: Linear, bytes: usize) -> Option<usize> {
         // The last byte's page: of bytes that cross into the next page it is one that this slot never holds.
         let last = linear.0.wrapping_add(bytes as u64 - 1);
         if self.tag == last & PAGE | key.tag {

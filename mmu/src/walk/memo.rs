@@ -13,22 +13,24 @@ const WALKS: usize = 128;
 /// Entries that a kept walk may read: those of four levels through four levels.
 const LONGEST: usize = 24;
 
-/// What a walk depends on beside memory.
+/// What a walk depends on beside the entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Question {
     page: u64,
     access: Access,
-    paging: Paging,
-    second: SecondStage,
+    /// A number for paging registers and second stage.
+    context: u64,
+    /// Where physical addresses lie in RAM.
+    layout: u64,
 }
 
 /// A walk that was met.
 #[derive(Debug)]
 struct Kept {
     question: Question,
-    /// Where entries were read, with bit 0 set if they have 8 bytes, and what they held. Empty: the walk is worth keeping
-    /// when it is met again.
-    way: Vec<(u64, u64)>,
+    /// Where in RAM entries were read, with bit 0 set if they have 8 bytes, and what they held. Empty: the walk is worth
+    /// keeping when it is met again.
+    way: Vec<(usize, u64)>,
     answer: Translation,
 }
 
@@ -37,19 +39,27 @@ impl Kept {
     #[inline]
     fn still_holds(&self, memory: &PhysicalMemory) -> bool {
         self.way.iter().all(|&(at, entry)| {
-            let place = HostPhysical(at & !1);
-            entry == if at & 1 != 0 { memory.read_u64(place) } else { memory.read_u32(place).into() }
+            if at & 1 != 0 {
+                memory.load_at(at & !1) == Some(entry.to_le_bytes())
+            } else {
+                memory.load_at(at) == Some((entry as u32).to_le_bytes())
+            }
         })
     }
 
     /// Walks, and keeps the way if it can be relied on.
-    fn learn(&mut self, memory: &mut PhysicalMemory, linear: Linear) -> Result<Translation, WalkFault> {
-        let Question { access, paging, second, .. } = self.question;
+    fn learn(
+        &mut self,
+        memory: &mut PhysicalMemory,
+        paging: &Paging,
+        second: &SecondStage,
+        linear: Linear,
+    ) -> Result<Translation, WalkFault> {
         self.way.clear();
-        let mut recorder = Recorder { memory, way: &mut self.way, changed: false };
-        let answer = translate(&mut recorder, &paging, &second, linear, access);
+        let mut recorder = Recorder { memory, way: &mut self.way, unreliable: false };
+        let answer = translate(&mut recorder, paging, second, linear, self.question.access);
         match answer {
-            Ok(answer) if !recorder.changed && self.way.len() <= LONGEST => self.answer = answer,
+            Ok(answer) if !recorder.unreliable && self.way.len() <= LONGEST => self.answer = answer,
             _ => self.way.clear(),
         }
         answer
@@ -73,41 +83,52 @@ impl Clone for WalkMemo {
 /// Memory that remembers which entries were read.
 struct Recorder<'a> {
     memory: &'a mut PhysicalMemory,
-    way: &'a mut Vec<(u64, u64)>,
-    changed: bool,
+    way: &'a mut Vec<(usize, u64)>,
+    /// An entry was changed, or does not lie in RAM.
+    unreliable: bool,
+}
+
+impl Recorder<'_> {
+    fn note(&mut self, at: HostPhysical, mark: usize, entry: u64) {
+        match self.memory.offset(at) {
+            Some(place) => self.way.push((place | mark, entry)),
+            None => self.unreliable = true,
+        }
+    }
 }
 
 impl EntryMemory for Recorder<'_> {
     fn entry_u32(&mut self, at: HostPhysical) -> u32 {
         let entry = self.memory.read_u32(at);
-        self.way.push((at.0, entry.into()));
+        self.note(at, 0, entry.into());
         entry
     }
     fn entry_u64(&mut self, at: HostPhysical) -> u64 {
         let entry = self.memory.read_u64(at);
-        self.way.push((at.0 | 1, entry));
+        self.note(at, 1, entry);
         entry
     }
     fn set_entry_u32(&mut self, at: HostPhysical, entry: u32) {
-        self.changed = true;
+        self.unreliable = true;
         self.memory.write_u32(at, entry);
     }
     fn set_entry_u64(&mut self, at: HostPhysical, entry: u64) {
-        self.changed = true;
+        self.unreliable = true;
         self.memory.write_u64(at, entry);
     }
 }
 
 impl WalkMemo {
-    /// [`translate`]: the same answer, and the same flags set in memory.
+    /// [`translate`]: the same answer, and the same flags set in memory. `context` is a number for `paging` and `second`
+    /// together: never the same one for others.
     ///
     /// # Errors
     /// As [`translate`].
     pub fn translate(
         &mut self,
         memory: &mut PhysicalMemory,
-        paging: &Paging,
-        second: &SecondStage,
+        context: u64,
+        (paging, second): (&Paging, &SecondStage),
         linear: Linear,
         access: Access,
     ) -> Result<Translation, WalkFault> {
@@ -116,12 +137,12 @@ impl WalkMemo {
             self.kept.resize_with(WALKS, || None);
         }
         let kind = access.kind as u64;
-        let place = &mut self.kept[(page ^ page >> 7 ^ kind << 5) as usize % WALKS];
-        let question = Question { page, access, paging: *paging, second: *second };
+        let place = &mut self.kept[(page ^ page >> 7 ^ kind << 5 ^ context << 3) as usize % WALKS];
+        let question = Question { page, access, context, layout: memory.layout() };
         match place {
             Some(kept) if kept.question == question => {
                 if kept.way.is_empty() || !kept.still_holds(memory) {
-                    return kept.learn(memory, linear);
+                    return kept.learn(memory, paging, second, linear);
                 }
                 let Translation { host, guest, .. } = kept.answer;
                 let offset = linear.page_offset();
@@ -165,7 +186,7 @@ mod tests {
         let (mut memory, paging) = tables();
         let mut memo = WalkMemo::default();
         let mut ask = |memory: &mut PhysicalMemory| {
-            memo.translate(memory, &paging, &SecondStage::None, Linear(0x123), READ).map(|t| t.host.0)
+            memo.translate(memory, 1, (&paging, &SecondStage::None), Linear(0x123), READ).map(|t| t.host.0)
         };
         for _ in 0..3 {
             assert_eq!(ask(&mut memory), Ok(0x3123));
@@ -184,7 +205,7 @@ mod tests {
         let mut memo = WalkMemo::default();
         for _ in 0..4 {
             memory.write_u32(HostPhysical(0x2000), 0x3000 | 7);
-            memo.translate(&mut memory, &paging, &SecondStage::None, Linear(0), READ).unwrap();
+            memo.translate(&mut memory, 1, (&paging, &SecondStage::None), Linear(0), READ).unwrap();
             assert_eq!(memory.read_u32(HostPhysical(0x2000)), 0x3000 | 0x27);
         }
     }
@@ -195,10 +216,11 @@ mod tests {
         let mut memo = WalkMemo::default();
         let other = Paging { smap: true, ..paging };
         for _ in 0..3 {
-            let mut ask =
-                |paging| memo.translate(&mut memory, paging, &SecondStage::None, Linear(0), READ).is_ok();
-            assert!(ask(&paging));
-            assert!(!ask(&other), "a user page under SMAP");
+            let mut ask = |context, paging| {
+                memo.translate(&mut memory, context, (paging, &SecondStage::None), Linear(0), READ).is_ok()
+            };
+            assert!(ask(1, &paging));
+            assert!(!ask(2, &other), "a user page under SMAP");
         }
     }
 }

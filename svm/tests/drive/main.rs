@@ -4,6 +4,7 @@
 mod avic;
 mod avic_tables;
 mod bench;
+mod chains;
 mod clean;
 mod doorbell;
 mod encrypted;

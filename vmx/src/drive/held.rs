@@ -77,6 +77,7 @@ impl Vmx {
         let held = self.held.iter().position(|held| held.at == at).map(|n| self.held.swap_remove(n));
         self.current = Some(at);
         self.launched = None;
+        self.controls_changed = true;
         if let Some(held) = held {
             self.vmcs = held.data;
             self.launched = Some(held.launched);

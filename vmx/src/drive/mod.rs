@@ -31,18 +31,19 @@ pub use state::segment_fields;
 pub use watcher::Watcher;
 
 use crate::decide::{Controls, PauseLoop, Table, View, decide};
+use crate::definitions::field::{Access, Kind};
 use crate::rules::Passed;
 use crate::{Capabilities, Field, FieldSet, SecondaryControls, Vmcs};
 use entry::Classes;
 use rootmode_arch::record::Level;
-use rootmode_arch::{Cr0, Efer, Event, HostPhysical, RFlags, Reaction, Stage, Vendor, msr};
+use rootmode_arch::{Efer, Event, HostPhysical, Reaction, Stage, Vendor, msr};
 use rootmode_cpu::{Context, Cpu, Fault, Instruction, Model, Opcode, Outcome, Result, Slot, Virtualization};
 use rootmode_mmu::Digest;
 
 /// Whether the mode is one that has VMX instructions: protected, and 64-bit if long.
 fn is_vmx_mode(cpu: &Cpu) -> bool {
     let compatibility = cpu.efer.contains(Efer::LMA) && !cpu.is_64_bit();
-    cpu.cr0.contains(Cr0::PE) && !cpu.rflags().contains(RFlags::VM) && !compatibility
+    cpu.is_protected() && !compatibility
 }
 
 /// VMX of one logical processor.
@@ -65,6 +66,8 @@ pub struct Vmx {
     /// What is known of its checks, and the fields that changed since.
     passed: Passed,
     changed: FieldSet,
+    /// A control changed since `controls` were taken from it.
+    controls_changed: bool,
     /// In VMX non-root operation.
     guest: bool,
     /// The current VMCS's controls, while the guest runs.
@@ -103,6 +106,7 @@ impl Vmx {
             held: Vec::new(),
             passed: Passed::default(),
             changed: FieldSet::none(),
+            controls_changed: true,
             guest: false,
             controls: Controls::default(),
             classes: Classes::of(&Controls::default()),
@@ -133,6 +137,9 @@ impl Vmx {
 
     /// Takes over the controls of the current VMCS. Most entries find the ones of the entry before.
     fn take_controls(&mut self) {
+        if !std::mem::take(&mut self.controls_changed) {
+            return;
+        }
         let controls = view::controls(self);
         if controls != self.controls {
             self.classes = Classes::of(&controls);
@@ -153,10 +160,19 @@ impl Vmx {
         if let Some(region) = self.current {
             self.vmcs.set(field, value);
             self.changed.insert(field);
+            self.controls_changed |= field.kind() == Kind::Control;
             if self.launched.is_none() {
                 region::store(ctx.memory, region, field, self.vmcs.value(field));
             }
         }
+    }
+
+    /// The field of the current VMCS that `encoding` names, for VMREAD and VMWRITE of a host that may execute them.
+    fn own_field(&self, cpu: &Cpu, encoding: u64) -> Option<(Field, Access)> {
+        let permitted = self.vmxon.is_some() && !self.guest && cpu.cpl == 0 && !cpu.smm;
+        self.current.filter(|_| permitted)?;
+        let (field, access) = Field::from_encoding(u32::try_from(encoding).ok()?)?;
+        self.fields.has(field).then_some((field, access))
     }
 
     /// The level that runs as a guest of this processor's host.
@@ -248,6 +264,22 @@ impl Virtualization for Vmx {
         instruction: &Instruction,
     ) -> Result<Outcome> {
         self.execute_instruction(cpu, ctx, instruction)
+    }
+
+    fn field(&self, cpu: &Cpu, encoding: u64) -> Option<u64> {
+        let (field, access) = self.own_field(cpu, encoding)?;
+        let value = self.vmcs.value(field);
+        Some(if access == Access::High { value >> 32 } else { value })
+    }
+
+    fn set_field(&mut self, cpu: &Cpu, ctx: &mut Context<'_>, encoding: u64, value: u64) -> bool {
+        match self.own_field(cpu, encoding) {
+            Some((field, Access::Full)) if field.kind() != Kind::ReadOnly => {
+                self.write(ctx, field, value);
+                true
+            }
+            _ => false,
+        }
     }
 
     fn boundary(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, slot: Slot) -> Reaction {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 mod bench;
+mod chains;
 mod flips;
 mod notes;
 mod random;

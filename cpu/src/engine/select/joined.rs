@@ -1,4 +1,5 @@
-//! Frequent sequences that run as one operation: several PUSHes or POPs, and arithmetic with the branch that looks at its flags.
+//! Frequent sequences that run as one operation: two MOVs, PUSHes, POPs and the RET behind them, and arithmetic with the branch
+//! that looks at its flags.
 //! The instructions behind the first keep their own forms, for whoever begins or goes on there.
 
 use super::super::arithmetic::{ADD, AND, CMP, SUB, TEST};
@@ -11,8 +12,15 @@ use rootmode_arch::Gpr;
 pub(super) fn joined(block: &[Decoded], mode: Mode) -> Option<Run> {
     match block {
         [first, branch] if branch.quick == Quick::Jcc => compared(first, branch, mode),
+        [first, second, ..] if is_move(first) && is_move(second) => Some(moves::two_moves),
         _ => stacked(block, mode),
     }
+}
+
+/// MOV between registers of 8 bytes.
+fn is_move(decoded: &Decoded) -> bool {
+    let registers = matches!(decoded.operands[..2], [Operand::Register(_), Operand::Register(_)]);
+    decoded.quick == Quick::Mov && registers && (decoded.size, decoded.source_size) == (8, 8)
 }
 
 /// PUSHes or POPs of registers other than RSP in 64-bit mode.
@@ -23,6 +31,17 @@ fn stacked(block: &[Decoded], mode: Mode) -> Option<Run> {
         decoded.quick == kind && decoded.size == 8 && register
     };
     let count = if mode.is_64_bit() { block.iter().take_while(alike).count() } else { 0 };
+    let returns = block.get(count).is_some_and(|next| next.quick == Quick::Ret && next.size == 8);
+    if kind == Quick::Pop && returns && count <= 6 {
+        return Some(match count {
+            1 => flow::pops_ret::<1, 16>,
+            2 => flow::pops_ret::<2, 24>,
+            3 => flow::pops_ret::<3, 32>,
+            4 => flow::pops_ret::<4, 40>,
+            5 => flow::pops_ret::<5, 48>,
+            _ => flow::pops_ret::<6, 56>,
+        });
+    }
     Some(match (kind, count) {
         (_, ..=1) => return None,
         (Quick::Push, 2) => moves::pushes::<2, 16>,

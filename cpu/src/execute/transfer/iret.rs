@@ -125,10 +125,22 @@ fn to_previous_task(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     Ok(Flow::Jumped)
 }
 
+/// All five slots of a frame of 64-bit mode. `None`: they have to be read one by one.
+fn whole_frame(x: &Exec<'_, '_>) -> Option<[u64; 5]> {
+    let linear = x.segmented(SegmentName::Ss, x.stack_pointer(), 40, AccessKind::Read).ok()?;
+    let bytes = x.load_quickly::<40>(linear, x.data(AccessKind::Read))?;
+    let slots = bytes.as_chunks().0;
+    Some(core::array::from_fn(|n| u64::from_le_bytes(slots[n])))
+}
+
 fn protected(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let size = u64::from(op.size);
-    let (offset, selector, flags) = frame(x, op.size)?;
     let wide = x.cpu.is_64_bit();
+    let whole = if wide && op.size == 8 { whole_frame(x) } else { None };
+    let (offset, selector, flags) = match whole {
+        Some([offset, selector, flags, ..]) => (offset, Selector(selector as u16), flags),
+        None => frame(x, op.size)?,
+    };
     let cpl = x.cpu.cpl;
     if flags & RFlags::VM.0 != 0 && op.size == 4 && cpl == 0 && !x.is_long() {
         return to_virtual_8086(x, offset, selector, flags);
@@ -138,7 +150,11 @@ fn protected(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
         let selector = Selector(x.stack_slot(4 * size, op.size)? as u16);
         Ok((x.stack_slot(3 * size, op.size)?, selector))
     };
-    let mut slots = if wide { Some(outer(x)?) } else { None };
+    let mut slots = match whole {
+        Some([.., pointer, selector]) => Some((pointer, Selector(selector as u16))),
+        None if wide => Some(outer(x)?),
+        None => None,
+    };
     let code = x.return_code(selector)?;
     let level = code.selector.rpl();
     if !wide && level > cpl {

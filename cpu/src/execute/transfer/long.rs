@@ -20,8 +20,7 @@ impl Exec<'_, '_> {
             return Err(Fault::with_code(vector::GP, idt_code));
         }
         let gate = Linear(self.cpu.idtr.base.wrapping_add(offset));
-        let low = self.read(gate, 8, Access::implicit(AccessKind::Read))?;
-        let high = self.read(gate.offset(8), 8, Access::implicit(AccessKind::Read))?;
+        let [low, high] = self.read_words::<2, 16>(gate, Access::implicit(AccessKind::Read))?;
         let kind = low >> 40 & 0x1f;
         if !matches!(kind, 0xe | 0xf) || frame.software && (low >> 45 & 3) < u64::from(self.cpu.cpl) {
             return Err(Fault::with_code(vector::GP, idt_code));
@@ -72,8 +71,9 @@ impl Exec<'_, '_> {
         self.cpu.rip = target;
         let cleared = RFlags::TF | RFlags::NT | RFlags::RF | RFlags::VM;
         let cleared = if kind == 0xe { cleared | RFlags::IF } else { cleared };
+        // Attention follows at the end of the delivery.
         let flags = self.cpu.rflags().without(cleared);
-        self.cpu.set_rflags(flags);
+        self.cpu.load_rflags(flags);
         self.commit_shadow_enter(from, ssp);
         Ok(())
     }
@@ -106,7 +106,7 @@ impl Exec<'_, '_> {
             return Err(Fault::with_code(vector::TS, selector_code(tr.selector) | ext));
         }
         let at = Linear(tr.base.wrapping_add(offset));
-        let rsp = self.read(at, 8, Access::implicit(AccessKind::Read))?;
+        let [rsp] = self.read_words::<1, 8>(at, Access::implicit(AccessKind::Read))?;
         if !Linear(rsp).is_canonical(self.cpu.linear_width()) {
             return Err(Fault::with_code(vector::SS, ext));
         }
