@@ -3,6 +3,7 @@
 use super::*;
 use crate::guests::GuestImage;
 use crate::guests::layout::{CONTROL, L1_FIELDS};
+use rootmode_arch::Hardware;
 use rootmode_arch::record::{Payload, Stop};
 use rootmode_svm::vmcb::Field as VmcbField;
 use rootmode_vmx::Field;
@@ -112,5 +113,27 @@ fn a_broken_vmcb_is_refused_bare_and_hosted() {
         let hosted = run_hosted(&image, Box::new(Tame), false, Regressions::NONE, LIMIT).unwrap();
         assert_eq!(bare.stop, Stop::Requested(0xf1), "{field:?} bare");
         assert_eq!(compare(bare, hosted, Vendor::Amd).differences, [], "{field:?}");
+    }
+}
+
+/// Save and restore are the identity at every instruction of a hypervisor and its guest, wherever the processor keeps them.
+#[test]
+fn a_machine_restored_at_any_tick_ends_as_if_it_had_not_been() {
+    for vendor in [Vendor::Intel, Vendor::Amd] {
+        for seed in 0..2 {
+            let image = assemble(&Workload::draw(vendor, 8, &mut Seeded::new(seed))).unwrap();
+            let board = |seed| bare_board(&image, Hardware::Tame, Box::new(Seeded::new(seed)));
+            let mut plain = board(seed);
+            let end = plain.run(LIMIT);
+            let expected = plain.digest();
+            let (mut original, mut other) = (board(seed), board(seed + 1));
+            for tick in 1..end.tick {
+                original.run(tick);
+                other.restore(&original.snapshot().unwrap()).unwrap();
+                assert_eq!(other.digest(), original.digest(), "{vendor:?} seed {seed} at {tick}");
+                assert_eq!(other.run(LIMIT), end, "{vendor:?} seed {seed} from {tick}");
+                assert_eq!(other.digest(), expected, "{vendor:?} seed {seed} from {tick}");
+            }
+        }
     }
 }
