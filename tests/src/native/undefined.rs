@@ -49,6 +49,11 @@ pub fn is_undefined(case: &Case, i: &Instruction, host: &Outcome) -> bool {
         Mnemonic::Iret | Mnemonic::Iretd | Mnemonic::Iretq => {
             case.registers.cs == CODE_32 && host.vector == 14
         }
+        // Which of two operands is read first; Zen 4 and its predecessors do not agree.
+        Mnemonic::Cmpsb | Mnemonic::Cmpsw | Mnemonic::Cmpsd | Mnemonic::Cmpsq => {
+            let (source, destination) = (host.registers.gpr[6], host.registers.gpr[7]);
+            host.vector == 14 && memory_index(source).is_none() && memory_index(destination).is_none()
+        }
         // Whether masked bytes fault is up to the implementation.
         Mnemonic::Maskmovq | Mnemonic::Maskmovdqu => faulted,
         // AMD's parts read four bytes, as the other forms do.
