@@ -16,8 +16,8 @@ const VENDORS: [Vendor; 2] = [Vendor::Intel, Vendor::Amd];
 const BASE: u64 = 0x7f00_0000_0000;
 const ARGUMENT: u64 = BASE;
 const PAGES: u64 = BASE + 0x1_0000;
-const RAM: u64 = BASE + 0x2_0000;
-const SIZE: usize = 0x4_0000;
+const RAM: u64 = BASE + 0x6_0000;
+const SIZE: usize = 0x8_0000;
 
 /// A client's memory, which the test shares.
 #[derive(Clone)]
@@ -271,6 +271,90 @@ fn statistics_say_what_happened() {
         let file = vm.vm.statistics(None, 7).unwrap();
         assert!(file[24..].starts_with(b"kvm-7\0") && statistic(&file, "remote_tlb_flush") > 0);
         assert!(vm.vm.statistics(Some(1), 7).is_err());
+    }
+}
+
+/// The errors are Linux 6.18's for the same calls.
+#[test]
+fn pages_are_harvested_from_dirty_rings() {
+    const RING: u64 = PAGES + 64 * 4096;
+    for vendor in VENDORS {
+        let mut client = Client::new();
+        let mut vm = instance(vendor, &client);
+        let enable = |vm: &mut Instance, client: &mut Client, bytes| {
+            let cap = abi::cap::DIRTY_LOG_RING;
+            client.put(ARGUMENT, &abi::EnableCap { cap, args: [bytes, 0, 0, 0], ..Default::default() });
+            vm.vm_ioctl(r::ENABLE_CAP, ARGUMENT, client)
+        };
+        assert_eq!(vm.vm_ioctl(r::RESET_DIRTY_RINGS, 0, &mut client), Err(Errno::Einval));
+        for (bytes, answer) in [
+            (4097, Err(Errno::Einval)),
+            (1024, Err(Errno::Einval)),
+            (2 << 20, Err(Errno::E2big)),
+            (4096, Ok(Answer::Value(0))),
+            (4096, Err(Errno::Einval)),
+        ] {
+            assert_eq!(enable(&mut vm, &mut client, bytes), answer, "{bytes}");
+        }
+        assert_eq!(vm.mapping_size(), 65 * 4096);
+        let region = abi::UserspaceMemoryRegion {
+            slot: 5,
+            flags: 1,
+            memory_size: 0x1_0000,
+            userspace_addr: RAM,
+            ..Default::default()
+        };
+        client.put(ARGUMENT, &region);
+        vm.vm_ioctl(r::SET_USER_MEMORY_REGION, ARGUMENT, &mut client).unwrap();
+        // mov [0x2000], al; mov [0x3000], al; hlt; jmp back
+        client.write(RAM + 0x1000, &[0xa2, 0, 0x20, 0xa2, 0, 0x30, 0xf4, 0xeb, 0xf7]).unwrap();
+        vm.vm_ioctl(r::CREATE_VCPU, 0, &mut client).unwrap();
+        vm.vcpu_ioctl(0, r::GET_SREGS, ARGUMENT, &mut client).unwrap();
+        let mut sregs: abi::Sregs = client.get(ARGUMENT);
+        (sregs.cs.base, sregs.cs.selector) = (0, 0);
+        client.put(ARGUMENT, &sregs);
+        vm.vcpu_ioctl(0, r::SET_SREGS, ARGUMENT, &mut client).unwrap();
+        client.put(ARGUMENT, &abi::Regs { rip: 0x1000, rflags: 2, ..Default::default() });
+        vm.vcpu_ioctl(0, r::SET_REGS, ARGUMENT, &mut client).unwrap();
+        client.put(ARGUMENT, &abi::DirtyLog { slot: 5, padding1: 0, dirty_bitmap: ARGUMENT + 64 });
+        assert_eq!(vm.vm_ioctl(r::GET_DIRTY_LOG, ARGUMENT, &mut client), Err(Errno::Enxio));
+        let mut place = 0;
+        let mut harvest = |client: &mut Client| {
+            let mut pages = Vec::new();
+            loop {
+                let at = RING + 16 * (place % 256);
+                let entry: abi::DirtyGfn = client.get(at);
+                if entry.flags != 1 {
+                    return pages;
+                }
+                client.put(at, &abi::DirtyGfn { flags: 2, ..entry });
+                pages.push((entry.slot, entry.offset));
+                place += 1;
+            }
+        };
+        assert_eq!(run(&mut vm, &mut client), Ok(5));
+        assert_eq!(run(&mut vm, &mut client), Ok(5));
+        assert_eq!(
+            harvest(&mut client),
+            [(5, 1), (5, 2), (5, 3)],
+            "{vendor:?}: each once, the code's page first"
+        );
+        assert_eq!(vm.vm_ioctl(r::RESET_DIRTY_RINGS, 0, &mut client), Ok(Answer::ResetRings));
+        assert_eq!(vm.reset_ring(0, PAGES, &mut client), Ok(3));
+        assert_eq!(vm.reset_ring(0, PAGES, &mut client), Ok(0));
+        // Two pages a round.
+        let mut rounds = 0;
+        while run(&mut vm, &mut client) == Ok(5) {
+            for entry in harvest(&mut client) {
+                assert!([(5, 2), (5, 3)].contains(&entry), "{entry:?}");
+            }
+            rounds += 1;
+            assert_eq!(vm.reset_ring(0, PAGES, &mut client), Ok(2));
+            if rounds == 200 {
+                break;
+            }
+        }
+        assert_eq!(rounds, 200, "{vendor:?}: a ring that is harvested never fills, however long it goes on");
     }
 }
 

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use rootmode_arch::Vendor;
-use rootmode_models::kvm::abi::{CoalescedMmioZone, MsrEntry, UserspaceMemoryRegion};
+use rootmode_models::kvm::abi::{CoalescedMmioZone, DirtyGfn, MsrEntry, UserspaceMemoryRegion};
 use rootmode_models::kvm::vm::{ClientExit, Failure, Progress, SAVED_MSRS, Vm, VmConfig, supported};
 use rootmode_models::kvm::{Errno, Filter};
 
@@ -226,6 +226,36 @@ fn slots_are_created_moved_logged_and_deleted() {
         assert_eq!(byte, [0xa2], "with its contents");
         vm.set_memory_region(&region(0, 0, 0, 0)).unwrap();
         assert!(!vm.read_memory(0x10_0000 + CODE, &mut byte));
+    }
+}
+
+#[test]
+fn a_full_dirty_ring_stops_its_vcpu() {
+    for vendor in VENDORS {
+        let mut vm = Vm::new(VmConfig::plain(vendor)).unwrap();
+        vm.set_dirty_rings(4096).unwrap();
+        vm.set_memory_region(&region(3, 1, 0, 0x10_0000)).unwrap();
+        // mov es, bx; mov es:[0], al; add bh, 1; jmp: a byte in every page
+        assert!(vm.write_memory(CODE, &[0x8e, 0xc3, 0x26, 0xa2, 0, 0, 0x80, 0xc7, 1, 0xeb, 0xf5]));
+        vm.create_vcpu(0).unwrap();
+        let mut sregs = vm.sregs(0).unwrap();
+        (sregs.cs.base, sregs.cs.selector) = (0, 0);
+        vm.set_sregs(0, &sregs).unwrap();
+        let mut regs = vm.regs(0).unwrap();
+        (regs.rip, regs.rbx) = (CODE, 0x200);
+        vm.set_regs(0, &regs).unwrap();
+        assert_eq!(*vm.run(0).unwrap(), ClientExit::DirtyRingFull, "{vendor:?}");
+        assert_eq!(*vm.run(0).unwrap(), ClientExit::DirtyRingFull, "nothing has changed");
+        let taken = vm.take_dirty(0);
+        assert_eq!(taken.len(), 256 - 64, "{vendor:?}");
+        assert_eq!((taken[0].0, taken[0].1.slot, taken[0].1.offset), (0, 3, 1));
+        assert_eq!((taken[191].0, taken[191].1.offset), (191, 192));
+        let harvested = |place: u32| Ok(DirtyGfn { flags: 2, ..taken[place as usize].1 });
+        assert_eq!(vm.reset_dirty_ring(0, harvested), Ok(192));
+        vm.set_regs(0, &regs).unwrap();
+        assert_eq!(*vm.run(0).unwrap(), ClientExit::DirtyRingFull, "the same pages again");
+        let more = vm.take_dirty(0);
+        assert_eq!((more[0].0, more[64].0), (192, 0), "places begin anew at the end of the ring");
     }
 }
 

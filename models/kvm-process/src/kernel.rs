@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rootmode_arch::Vendor;
 use rootmode_models::kvm::Errno;
-use rootmode_models::kvm::abi::{Plain, Run, VCPU_MMAP_SIZE, request};
+use rootmode_models::kvm::abi::{Plain, Run, request};
 use rootmode_models::kvm::ioctl::{Answer, Instance, system};
 use rootmode_models::kvm::vm::{ClientMemory, HostFault, Progress, Vm, VmConfig, host_model};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
@@ -139,10 +139,24 @@ fn create_vm() -> Result<Reply, Errno> {
 }
 
 fn create_vcpu(vm: Arc<Fair<Instance>>, number: usize) -> Result<Reply, Errno> {
-    let (fd, inode) = file("kvm-vcpu", VCPU_MMAP_SIZE)?;
+    let (fd, inode) = file("kvm-vcpu", vm.lock().mapping_size())?;
     let own = File::from(fd.try_clone().map_err(|_| Errno::Enomem)?);
     kernel().objects.insert(inode, Object::Vcpu(vm, number, Arc::new(own)));
     Ok(Reply::Descriptor(fd))
+}
+
+/// `KVM_RESET_DIRTY_RINGS`: all of a VM's.
+fn reset_rings(vm: &Arc<Fair<Instance>>) -> Result<Reply, Errno> {
+    let of_vm = |object: &Object| match object {
+        Object::Vcpu(of, vcpu, file) if Arc::ptr_eq(of, vm) => Some((*vcpu, file.clone())),
+        _ => None,
+    };
+    let rings: Vec<_> = kernel().objects.values().filter_map(of_vm).collect();
+    let mut count = 0;
+    for (vcpu, file) in rings {
+        count += lock(vm).reset_ring(vcpu, 0, &mut Page(&file)).map_err(|failure| failure.errno())?;
+    }
+    Ok(Reply::Value(count as i32))
 }
 
 /// The client's descriptor is one to read by; ours is not.
@@ -207,6 +221,7 @@ pub fn call(fd: RawFd, number: u32, argument: u64) -> Result<Reply, Errno> {
                 Answer::NewVcpu(vcpu) => create_vcpu(vm, vcpu),
                 Answer::NewStatistics => create_statistics(vm, None),
                 Answer::NewDevice { structure } => create_device(vm, structure),
+                Answer::ResetRings => reset_rings(&vm),
                 answer => value(answer),
             }
         }
@@ -231,9 +246,11 @@ pub fn call(fd: RawFd, number: u32, argument: u64) -> Result<Reply, Errno> {
 fn value(answer: Answer) -> Result<Reply, Errno> {
     match answer {
         Answer::Value(value) => Ok(Reply::Value(value)),
-        Answer::NewVm | Answer::NewVcpu(_) | Answer::NewStatistics | Answer::NewDevice { .. } => {
-            Err(Errno::Einval)
-        }
+        Answer::NewVm
+        | Answer::NewVcpu(_)
+        | Answer::NewStatistics
+        | Answer::NewDevice { .. }
+        | Answer::ResetRings => Err(Errno::Einval),
     }
 }
 

@@ -97,10 +97,12 @@ capabilities! {
     MANUAL_DIRTY_LOG_PROTECT2 = 168, 3, "clients_clear_the_dirty_log_by_themselves";
     X86_USER_SPACE_MSR = 188, 7, "msr_accesses_go_to_the_client_that_asked_for_them";
     X86_MSR_FILTER = 189, 1, "msr_accesses_go_to_the_client_that_asked_for_them";
+    DIRTY_LOG_RING = 192, 1_048_576, "pages_are_harvested_from_dirty_rings";
     SREGS2 = 200, 1, "registers_of_every_kind_pass";
     EXIT_HYPERCALL = 201, 1 << 12, "hypercalls_go_to_the_client_that_asked_for_them";
     BINARY_STATS_FD = 203, 1, "statistics_say_what_happened";
     XSAVE2 = 208, 4096, "registers_of_every_kind_pass";
+    DIRTY_LOG_RING_ACQ_REL = 223, 1_048_576, "pages_are_harvested_from_dirty_rings";
     USER_MEMORY2 = 231, 1, "settings_of_a_vm_are_kept";
     VM_TYPES = 235, 1, "the_system_answers";
 }
@@ -144,7 +146,7 @@ exits! {
     HYPERV = 27, Absent Einval;
     X86_RDMSR = 29, Works "msr_accesses_go_to_the_client_that_asked_for_them";
     X86_WRMSR = 30, Works "msr_accesses_go_to_the_client_that_asked_for_them";
-    DIRTY_RING_FULL = 31, Absent Einval;
+    DIRTY_RING_FULL = 31, Works "a_full_dirty_ring_stops_its_vcpu";
     X86_BUS_LOCK = 33, Absent Einval;
     XEN = 34, Absent Einval;
     NOTIFY = 37, Absent Einval;

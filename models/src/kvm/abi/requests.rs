@@ -120,7 +120,7 @@ requests! {
     CLEAR_DIRTY_LOG = iowr(0xc0, ClearDirtyLog::SIZE), Vm, Works "clients_clear_the_dirty_log_by_themselves";
     SET_PMU_EVENT_FILTER = iow(0xb2, 32), Vm, Absent Enotty;
     X86_SET_MSR_FILTER = iow(0xc6, MsrFilter::SIZE), Vm, Works "settings_of_a_vm_are_kept";
-    RESET_DIRTY_RINGS = io(0xc7), Vm, Absent Enotty;
+    RESET_DIRTY_RINGS = io(0xc7), Vm, Works "pages_are_harvested_from_dirty_rings";
     GET_STATS_FD = io(0xce), Vm, Works "statistics_say_what_happened";
     SET_MEMORY_ATTRIBUTES = iow(0xd2, MemoryAttributes::SIZE), Vm, Absent Enotty;
     CREATE_GUEST_MEMFD = iowr(0xd4, CreateGuestMemfd::SIZE), Vm, Absent Enotty;

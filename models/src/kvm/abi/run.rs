@@ -14,6 +14,8 @@ pub const PAGE: u64 = 4096;
 pub const PIO_PAGE_OFFSET: u64 = 1;
 /// `KVM_COALESCED_MMIO_PAGE_OFFSET`: the page that holds the ring of coalesced accesses.
 pub const COALESCED_MMIO_PAGE_OFFSET: u64 = 2;
+/// `KVM_DIRTY_LOG_PAGE_OFFSET`: the page at which the dirty ring begins.
+pub const DIRTY_LOG_PAGE_OFFSET: u64 = 64;
 /// `KVM_GET_VCPU_MMAP_SIZE`: `struct kvm_run`, the port data, the ring.
 pub const VCPU_MMAP_SIZE: u64 = 3 * PAGE;
 

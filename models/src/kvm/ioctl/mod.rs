@@ -32,6 +32,8 @@ pub enum Answer {
     NewVm,
     /// A descriptor of a new vCPU, by its number in [`Vm`].
     NewVcpu(usize),
+    /// The rings of all vCPUs are to be reset: [`Instance::reset_ring`] of each, and the sum.
+    ResetRings,
     /// A descriptor to read statistics by.
     NewStatistics,
     /// A descriptor of a new device, whose number goes to the client in [`Instance::show_device`].

@@ -3,8 +3,9 @@
 use super::Instance;
 use crate::kvm::Errno;
 use crate::kvm::abi::{
-    COALESCED_MMIO_PAGE_OFFSET, CoalescedMmio, CoalescedMmioRing, Debug, EXIT_BYTES, Eoi, FailEntry,
-    Hypercall, Io, Mmio, Msr, PAGE, PIO_PAGE_OFFSET, Plain, Run, SyncRegs,
+    COALESCED_MMIO_PAGE_OFFSET, CoalescedMmio, CoalescedMmioRing, DIRTY_LOG_PAGE_OFFSET, Debug, DirtyGfn,
+    EXIT_BYTES, Eoi, FailEntry, Hypercall, Io, Mmio, Msr, PAGE, PIO_PAGE_OFFSET, Plain, Run, SyncRegs,
+    VCPU_MMAP_SIZE,
 };
 use crate::kvm::vm::{ClientExit, ClientMemory, Failure, RING_ENTRIES};
 
@@ -15,6 +16,14 @@ const SYNC_REGS: u64 = 1;
 const SYNC_SREGS: u64 = 2;
 const SYNC_EVENTS: u64 = 4;
 const SYNC_ALL: u64 = 7;
+/// `KVM_DIRTY_GFN_F_RESET`.
+const HARVESTED: u32 = 2;
+
+/// Where entry `place` of the dirty ring lies in the mapping at `address`.
+const fn dirty_entry(address: u64, place: u32) -> u64 {
+    address + DIRTY_LOG_PAGE_OFFSET * PAGE + place as u64 * DirtyGfn::SIZE as u64
+}
+
 /// Where the ring lies.
 const RING: u64 = COALESCED_MMIO_PAGE_OFFSET * PAGE;
 
@@ -72,7 +81,38 @@ impl Instance {
         let record = record(exit);
         run.exit[..record.len()].copy_from_slice(&record);
         super::copy_out(client, address, &run)?;
+        for (place, entry) in self.vm.take_dirty(vcpu) {
+            super::copy_out(client, dirty_entry(address, place), &entry)?;
+        }
         self.fill_ring(address + RING, client)
+    }
+
+    /// `KVM_RESET_DIRTY_RINGS` of the ring in the mapping at `address`: how many entries came back.
+    ///
+    /// # Errors
+    /// If the mapping cannot be read or written.
+    pub fn reset_ring(
+        &mut self,
+        vcpu: usize,
+        address: u64,
+        client: &mut dyn ClientMemory,
+    ) -> Result<u32, Failure> {
+        self.vm.reset_dirty_ring(vcpu, |place| {
+            let at = dirty_entry(address, place);
+            let entry: DirtyGfn = super::copy_in(client, at)?;
+            if entry.flags & HARVESTED != 0 {
+                super::copy_out(client, at, &DirtyGfn { flags: 0, ..entry })?;
+            }
+            Ok(entry)
+        })
+    }
+
+    /// Bytes of a vCPU's mapping, its dirty ring included.
+    pub fn mapping_size(&self) -> u64 {
+        match self.vm.dirty_ring_entries() {
+            0 => VCPU_MMAP_SIZE,
+            entries => dirty_entry(0, entries),
+        }
     }
 
     /// Sets the registers that the client changed in the mapping (`KVM_CAP_SYNC_REGS`).
@@ -180,6 +220,7 @@ fn record(exit: &ClientExit) -> Vec<u8> {
         ClientExit::Unknown
         | ClientExit::Hlt
         | ClientExit::IrqWindowOpen
+        | ClientExit::DirtyRingFull
         | ClientExit::Shutdown
         | ClientExit::Intr
         | ClientExit::SetTpr => Vec::new(),

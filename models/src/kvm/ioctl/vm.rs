@@ -80,6 +80,8 @@ impl Instance {
                 let place = (log.slot, log.first_page, log.num_pages.into());
                 self.vm.clear_dirty_log(place, |words| Ok(copy_list(client, log.dirty_bitmap, words)?))?;
             }
+            r::RESET_DIRTY_RINGS if self.vm.dirty_ring_entries() == 0 => return Err(Errno::Einval.into()),
+            r::RESET_DIRTY_RINGS => return Ok(Answer::ResetRings),
             r::GET_STATS_FD => return Ok(Answer::NewStatistics),
             r::SET_TSS_ADDR => {
                 // Three pages below 4 GBytes. Nothing lies there: real mode needs no help.
@@ -147,6 +149,7 @@ impl Instance {
         }
         match wanted.cap {
             cap::X86_USER_SPACE_MSR => self.vm.set_msr_exits(wanted.args[0]),
+            cap::DIRTY_LOG_RING | cap::DIRTY_LOG_RING_ACQ_REL => self.vm.set_dirty_rings(wanted.args[0]),
             cap::MANUAL_DIRTY_LOG_PROTECT2 => self.vm.set_manual_log(wanted.args[0]),
             cap::SPLIT_IRQCHIP => self.vm.split_irqchip(wanted.args[0]),
             cap::EXIT_HYPERCALL => self.vm.set_hypercall_exits(wanted.args[0]),

@@ -155,6 +155,10 @@ impl Vcpu {
             self.exit = ClientExit::IoapicEoi { vector };
             return Ok(Attention::Asks);
         }
+        if shared.rooms().memory.ring(self.number()).is_some_and(|ring| ring.is_full()) {
+            self.exit = ClientExit::DirtyRingFull;
+            return Ok(Attention::Asks);
+        }
         if self.run_state == RunState::Halted {
             let accepts = self.backend.accepts()?;
             let pending = self.events.interrupt.is_some() || shared.rooms().irqchip.pending(self.number());

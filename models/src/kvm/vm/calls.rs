@@ -2,10 +2,10 @@
 
 use super::containment::EntryPoint;
 use super::vcpu::Vcpu;
-use super::{Failure, Shared, Vm, statistics};
+use super::{Failure, Shared, Vm, ring, statistics};
 use crate::kvm::abi::{
-    CoalescedMmio, CoalescedMmioZone, CpuidEntry2, DebugRegs, Fpu, GuestDebug, LapicState, MpState, MsrEntry,
-    Regs, Sregs, Sregs2, Translation, UserspaceMemoryRegion, VcpuEvents, Xcrs,
+    CoalescedMmio, CoalescedMmioZone, CpuidEntry2, DebugRegs, DirtyGfn, Fpu, GuestDebug, LapicState, MpState,
+    MsrEntry, Regs, Sregs, Sregs2, Translation, UserspaceMemoryRegion, VcpuEvents, Xcrs,
 };
 use crate::kvm::filter::ExitMask;
 use crate::kvm::host::lock;
@@ -184,6 +184,55 @@ impl Vm {
         let memory = &mut self.shared.rooms().memory;
         (memory.manual, memory.initially_dirty) = (flags & 1 != 0, flags & 2 != 0);
         Ok(())
+    }
+
+    /// `KVM_CAP_DIRTY_LOG_RING`: every vCPU gets a ring of so many bytes, which takes the place of the logs.
+    ///
+    /// # Errors
+    /// [`Errno::Einval`] for a size that cannot be, the second time, and behind the first vCPU; [`Errno::E2big`].
+    pub fn set_dirty_rings(&mut self, bytes: u64) -> Result<(), Failure> {
+        let entries = ring::entries(bytes)?;
+        let memory = &mut self.shared.rooms().memory;
+        if memory.ring_entries > 0 || !self.vcpus.is_empty() {
+            return Err(Errno::Einval.into());
+        }
+        memory.ring_entries = entries;
+        Ok(())
+    }
+
+    /// Entries of a vCPU's ring; 0: there are none.
+    pub fn dirty_ring_entries(&self) -> u32 {
+        self.shared.rooms().memory.ring_entries
+    }
+
+    /// The entries of a vCPU's ring that its mapping does not show yet, with their places.
+    pub fn take_dirty(&mut self, vcpu: usize) -> Vec<(u32, DirtyGfn)> {
+        self.shared.rooms().memory.ring(vcpu).map_or_else(Vec::new, |ring| ring.take_fresh())
+    }
+
+    /// `KVM_RESET_DIRTY_RINGS` of one vCPU: `entry` takes an entry out of its place in the mapping if the client has
+    /// harvested it. How many came back.
+    ///
+    /// # Errors
+    /// What `entry` says.
+    pub fn reset_dirty_ring(
+        &mut self,
+        vcpu: usize,
+        mut entry: impl FnMut(u32) -> Result<DirtyGfn, Errno>,
+    ) -> Result<u32, Failure> {
+        let mut pages = Vec::new();
+        loop {
+            let mut rooms = self.shared.rooms();
+            let Some(ring) = rooms.memory.ring(vcpu) else { return Err(Errno::Einval.into()) };
+            let Some(place) = ring.oldest() else { break };
+            let found = entry(place)?;
+            if !ring.take_back(&found) {
+                break;
+            }
+            pages.push((found.slot, found.offset));
+        }
+        self.shared.with(0, |machine, rooms| rooms.memory.watch(machine, &pages))?;
+        Ok(pages.len() as u32)
     }
 
     /// What `KVM_GET_STATS_FD`'s descriptor reads as: of a vCPU, or of the VM. `process` is the client's number.

@@ -72,6 +72,8 @@ pub enum ClientExit {
         /// Its vector.
         vector: u8,
     },
+    /// The dirty ring is full.
+    DirtyRingFull,
     /// KVM cannot go on.
     InternalError {
         /// `KVM_INTERNAL_ERROR_*`.
@@ -129,6 +131,7 @@ impl ClientExit {
             Self::IoapicEoi { .. } => 26,
             Self::Rdmsr { .. } => 29,
             Self::Wrmsr { .. } => 30,
+            Self::DirtyRingFull => 31,
         }
     }
 

@@ -10,6 +10,7 @@ use rootmode_arch::{GuestPhysical, HostPhysical};
 use rootmode_mmu::PhysicalMemory;
 
 use super::EventCounter;
+use super::ring::Ring;
 use crate::kvm::Errno;
 use crate::kvm::abi::{PAGE, UserspaceMemoryRegion};
 use crate::kvm::host::{HostBug, Machine, Rights, Slot};
@@ -98,11 +99,14 @@ impl Region {
         self.flags & flag != 0
     }
 
-    fn note_dirty(&mut self, page: u64) {
+    /// Marks a page; whether it is news.
+    fn note_dirty(&mut self, page: u64) -> bool {
         let index = (page - self.guest) / PAGE;
-        if let Some(word) = self.dirty.get_mut((index / 64) as usize) {
-            *word |= 1 << (index % 64);
-        }
+        let Some(word) = self.dirty.get_mut((index / WORD) as usize) else { return false };
+        let bit = 1 << (index % WORD);
+        let new = *word & bit == 0;
+        *word |= bit;
+        new
     }
 
     /// Whether the guest touches a page for the first time since logging began. KVM maps it writable then, whatever the
@@ -144,6 +148,10 @@ pub(super) struct Memory {
     next_window: u64,
     /// `KVM_GET_DIRTY_LOG` clears nothing, and slots are dirty all over when logging begins.
     pub(super) manual: bool,
+    /// Entries of a vCPU's ring, which takes the place of logs; 0: there are none.
+    pub(super) ring_entries: u32,
+    /// By processor.
+    rings: Vec<Ring>,
     pub(super) initially_dirty: bool,
     /// Grows whenever a translation may have become stale.
     pub(super) generation: u64,
@@ -159,6 +167,8 @@ impl Memory {
             free: Vec::new(),
             next_window: FIRST_WINDOW,
             manual: false,
+            ring_entries: 0,
+            rings: Vec::new(),
             initially_dirty: false,
             generation: 0,
         }
@@ -308,7 +318,10 @@ impl Memory {
         }
         if region.has(LOG_DIRTY) {
             if region.is_first_touch(page.0) || write {
-                region.note_dirty(page.0);
+                let new = region.note_dirty(page.0);
+                if let Some(ring) = self.rings.get_mut(usize::from(machine.current)).filter(|_| new) {
+                    ring.push(region.id, (page.0 - region.guest) / PAGE);
+                }
             }
             writable &= write;
         }
@@ -349,6 +362,9 @@ impl Memory {
     /// # Errors
     /// [`Errno::Enoent`] if there is no such slot, or it is not logged.
     pub(super) fn take_log(&mut self, machine: &mut Machine, id: u32) -> Result<Vec<u64>, Errno> {
+        if self.ring_entries > 0 {
+            return Err(Errno::Enxio);
+        }
         if id >= SLOTS {
             return Err(Errno::Einval);
         }
@@ -371,6 +387,9 @@ impl Memory {
     /// # Errors
     /// [`Errno::Enoent`] if there is no such slot or it is not logged, [`Errno::Einval`] if that is no part of it in words.
     pub(super) fn check_clear(&self, id: u32, first: u64, pages: u64) -> Result<(), Errno> {
+        if self.ring_entries > 0 {
+            return Err(Errno::Enxio);
+        }
         if id >= SLOTS || !first.is_multiple_of(WORD) {
             return Err(Errno::Einval);
         }
@@ -393,6 +412,37 @@ impl Memory {
         let region = self.regions.iter_mut().find(|region| region.id == id).ok_or(Errno::Enoent)?;
         for (word, bits) in region.dirty.iter_mut().skip((first / WORD) as usize).zip(bits) {
             *word &= !bits;
+        }
+        self.copy_out(machine)?;
+        self.unmap(machine);
+        Ok(())
+    }
+
+    /// A vCPU was made.
+    pub(super) fn add_vcpu(&mut self) {
+        if self.ring_entries > 0 {
+            self.rings.push(Ring::new(self.ring_entries));
+        }
+    }
+
+    /// A vCPU's ring, if there are any.
+    pub(super) fn ring(&mut self, vcpu: usize) -> Option<&mut Ring> {
+        self.rings.get_mut(vcpu)
+    }
+
+    /// Watches pages anew that came back from a ring.
+    ///
+    /// # Errors
+    /// [`Errno::Efault`] if the client's memory is gone.
+    pub(super) fn watch(&mut self, machine: &mut Machine, pages: &[(u32, u64)]) -> Result<(), Errno> {
+        for (slot, offset) in pages {
+            let region = self.regions.iter_mut().find(|region| region.id == *slot);
+            if let Some(word) = region.and_then(|region| region.dirty.get_mut((offset / WORD) as usize)) {
+                *word &= !(1 << (offset % WORD));
+            }
+        }
+        if pages.is_empty() {
+            return Ok(());
         }
         self.copy_out(machine)?;
         self.unmap(machine);

@@ -23,6 +23,7 @@ mod irqchip;
 mod memory;
 mod msrs;
 mod registers;
+mod ring;
 mod run;
 mod signals;
 mod statistics;
@@ -313,6 +314,7 @@ impl Vm {
             machine.idle();
             rooms.kicked.push(false);
             rooms.statistics.push(Statistics::default());
+            rooms.memory.add_vcpu();
             let bootstrap = rooms.bootstrap == id;
             rooms.irqchip.add_vcpu(id, bootstrap, &self.guest);
             rooms.containment.add(&self.executor.tasks());
