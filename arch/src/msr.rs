@@ -34,6 +34,7 @@ msrs! {
     IA32_PMC1 = 0xc2;
     IA32_PMC2 = 0xc3;
     IA32_PMC3 = 0xc4;
+    MSR_PLATFORM_INFO = 0xce;
     IA32_UMWAIT_CONTROL = 0xe1;
     IA32_MPERF = 0xe7;
     IA32_APERF = 0xe8;

@@ -142,6 +142,7 @@ pub fn read(cpu: &Cpu, index: u32) -> Result<u64> {
         IA32_TSC_AUX if cpu.model.has(Feature::Rdtscp) => m.tsc_aux,
         IA32_XSS if cpu.model.has(Feature::Xsaves) => cpu.xss,
         IA32_FEATURE_CONTROL if intel => m.feature_control,
+        MSR_PLATFORM_INFO if intel => PLATFORM_INFO,
         IA32_MISC_ENABLE if intel => m.misc_enable,
         IA32_PKRS if cpu.model.has(Feature::Pks) => u64::from(cpu.pkrs),
         IA32_U_CET if has_cet(cpu) => cpu.control_flow.user,
@@ -331,6 +332,9 @@ const TSC_FREQ_SEL: u64 = 1 << 24;
 const ENABLE_CF8_EXT_CFG: u64 = 1 << 46;
 /// SYSCFG.MtrrFixDramModEn.
 const MTRR_FIX_DRAM_MOD_EN: u64 = 1 << 19;
+
+/// MSR_PLATFORM_INFO: the ratio of the TSC to 100 MHz, which is also the highest without turbo. Nothing can be programmed.
+const PLATFORM_INFO: u64 = crate::time::TSC.hertz() / 100_000_000 << 8;
 
 /// IA32_ARCH_CAPABILITIES of a processor that does not speculate: RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO,
 /// IF_PSCHANGE_MC_NO, TAA_NO.

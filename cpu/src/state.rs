@@ -372,6 +372,8 @@ pub struct Cpu {
     pub(crate) trap_inhibited: bool,
     /// Derived by [`Cpu::update_attention`]: data accesses are compared with breakpoints or checked for alignment.
     pub(crate) checks_data: bool,
+    /// Indirect branches are tracked at this privilege level: quick forms of them leave it to the semantic function.
+    pub(crate) tracked: bool,
     /// Model-specific registers that the core owns.
     pub msrs: MsrFile,
     /// The local APIC: maskable interrupts, CR8.
@@ -489,6 +491,7 @@ impl Cpu {
             matched_breakpoints: 0,
             trap_inhibited: false,
             checks_data: false,
+            tracked: false,
             msrs: MsrFile::reset(&model, index),
             apic: LocalApic::new(OwnPage::default(), Abilities::of(&model), index.into()),
             branches: BranchRecords::default(),

@@ -220,7 +220,7 @@ fn come_back(x: &mut Exec<'_, '_>, call: Option<u32>) -> u32 {
 /// An indirect branch, with (`C`) or without a return address.
 #[inline(always)]
 fn go<const N: usize, const C: bool>(x: &mut Exec<'_, '_>, op: &Op, behind: &[Op], target: u64) -> u32 {
-    if !x.is_plain_target(target) || C && !push_return::<N>(x, op, behind) {
+    if x.cpu.tracked || !x.is_plain_target(target) || C && !push_return::<N>(x, op, behind) {
         return general(x, op, behind);
     }
     x.cpu.rip = target;

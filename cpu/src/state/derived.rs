@@ -238,6 +238,7 @@ impl Cpu {
         if self.records_branches() || self.counters.count_branches() {
             bits |= Attention::BRANCHES;
         }
+        self.tracked = self.tracks_branches(self.cpl);
         // Quick forms look at shortcuts only, which hostile hardware does not keep.
         self.checks_data = self.checks_alignment() || self.tlb.remembers_origins();
         if self.dr7 & 0xff != 0 {

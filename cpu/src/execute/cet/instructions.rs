@@ -20,6 +20,7 @@ pub(super) fn is_endbranch(cpu: &Cpu, op: &Decoded) -> bool {
 pub(crate) fn endbranch(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     if is_endbranch(x.cpu, op) && x.cpu.tracks_branches(x.cpu.cpl) {
         *x.cpu.tracker() &= !(bit::WAIT | bit::SUPPRESS);
+        x.cpu.update_attention();
     }
     Ok(Flow::Next)
 }

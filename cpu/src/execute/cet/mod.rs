@@ -15,6 +15,7 @@ use super::Exec;
 use crate::Cpu;
 use crate::decode::Decoded;
 use crate::fault::{Fault, Result};
+use crate::state::Attention;
 use rootmode_arch::{Cr4, Linear, vector};
 use rootmode_mmu::{Access, AccessKind};
 
@@ -94,9 +95,10 @@ impl Cpu {
         self.control_flow_at(cpl) & bit::ENDBRANCH != 0
     }
 
-    /// Whether any of it is in use: then the engine takes the careful way.
+    /// Whether the next instruction needs the careful way: there is a shadow stack, or it must be ENDBRANCH.
     pub(crate) const fn enforces_control_flow(&self) -> bool {
-        self.control_flow_at(self.cpl) & (bit::SHADOW_STACK | bit::ENDBRANCH) != 0
+        let control = self.control_flow_at(self.cpl);
+        control & bit::SHADOW_STACK != 0 || control & bit::ENDBRANCH != 0 && control & bit::WAIT != 0
     }
 
     const fn tracker(&mut self) -> &mut u64 {
@@ -155,6 +157,7 @@ impl Exec<'_, '_> {
         let no_track = control & bit::NO_TRACK != 0 && has_no_track(op);
         if control & bit::ENDBRANCH != 0 && control & bit::SUPPRESS == 0 && !no_track {
             *self.cpu.tracker() |= bit::WAIT;
+            self.cpu.attention.0 |= Attention::CONTROL_FLOW;
         }
     }
 
@@ -163,6 +166,7 @@ impl Exec<'_, '_> {
         if self.cpu.tracks_branches(self.cpu.cpl) {
             let tracker = self.cpu.tracker();
             *tracker = *tracker & !bit::SUPPRESS | bit::WAIT;
+            self.cpu.attention.0 |= Attention::CONTROL_FLOW;
         }
     }
 
@@ -194,6 +198,7 @@ impl Exec<'_, '_> {
         if control & bit::SUPPRESS_DISABLED == 0 {
             *tracker |= bit::SUPPRESS;
         }
+        self.cpu.update_attention();
         Ok(())
     }
 }
