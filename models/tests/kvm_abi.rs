@@ -143,6 +143,7 @@ fn interrupt_controllers_lie_where_the_kernel_has_them() {
             count, latched_count, count_latched, status_latched, status, read_state, write_state, write_latch,
             rw_mode, mode, bcd, gate, count_load_time,
         }
+        PitState = kvm_pit_state { channels }
         PitState2 = kvm_pit_state2 { channels, flags, reserved }
         PitConfig = kvm_pit_config { flags, pad }
         ReinjectControl = kvm_reinject_control { pit_reinject, reserved }

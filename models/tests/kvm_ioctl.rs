@@ -359,6 +359,27 @@ fn pages_are_harvested_from_dirty_rings() {
 }
 
 #[test]
+fn older_calls_reach_the_timer_too() {
+    let mut client = Client::new();
+    let mut vm = instance(Vendor::Intel, &client);
+    assert_eq!(vm.vm_ioctl(r::CREATE_PIT, 0, &mut client), Err(Errno::Enoent), "without the other chips");
+    assert_eq!(vm.vm_ioctl(r::GET_PIT, ARGUMENT, &mut client), Err(Errno::Enxio));
+    vm.vm_ioctl(r::CREATE_IRQCHIP, 0, &mut client).unwrap();
+    vm.vm_ioctl(r::CREATE_PIT, 0, &mut client).unwrap();
+    vm.vm_ioctl(r::GET_PIT, ARGUMENT, &mut client).unwrap();
+    let mut state: abi::PitState = client.get(ARGUMENT);
+    assert_eq!(state.channels.map(|channel| channel.count), [0x1_0000; 3]);
+    let channel = &mut state.channels[0];
+    (channel.mode, channel.rw_mode, channel.read_state, channel.write_state, channel.count) =
+        (2, 3, 3, 3, 1193);
+    client.put(ARGUMENT, &state);
+    vm.vm_ioctl(r::SET_PIT, ARGUMENT, &mut client).unwrap();
+    vm.vm_ioctl(r::GET_PIT2, ARGUMENT, &mut client).unwrap();
+    let channel = client.get::<abi::PitState2>(ARGUMENT).channels[0];
+    assert_eq!((channel.mode, channel.count), (2, 1193), "it is one timer");
+}
+
+#[test]
 fn settings_of_a_vm_are_kept() {
     for vendor in VENDORS {
         let mut client = Client::new();

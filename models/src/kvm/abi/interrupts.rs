@@ -17,6 +17,7 @@ structures! {
         count: u32, latched_count: u16, count_latched: u8, status_latched: u8, status: u8, read_state: u8,
         write_state: u8, write_latch: u8, rw_mode: u8, mode: u8, bcd: u8, gate: u8, count_load_time: i64,
     }
+    PitState = "kvm_pit_state" { channels: [PitChannelState; 3], }
     PitState2 = "kvm_pit_state2" { channels: [PitChannelState; 3], flags: u32, reserved: [u32; 9], }
     PitConfig = "kvm_pit_config" { flags: u32, pad: [u32; 15], }
     ReinjectControl = "kvm_reinject_control" { pit_reinject: u8, reserved: [u8; 31], }

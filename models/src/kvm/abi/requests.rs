@@ -96,9 +96,9 @@ requests! {
     IRQ_LINE = iow(0x61, IrqLevel::SIZE), Vm, Works "lines_say_what_became_of_them";
     GET_IRQCHIP = iowr(0x62, Irqchip::SIZE), Vm, Works "chips_are_saved_and_restored";
     SET_IRQCHIP = ior(0x63, Irqchip::SIZE), Vm, Works "chips_are_saved_and_restored";
-    CREATE_PIT = io(0x64), Vm, Absent Enoent;
-    GET_PIT = iowr(0x65, 72), Vm, Absent Enxio;
-    SET_PIT = ior(0x66, 72), Vm, Absent Enxio;
+    CREATE_PIT = io(0x64), Vm, Works "older_calls_reach_the_timer_too";
+    GET_PIT = iowr(0x65, PitState::SIZE), Vm, Works "older_calls_reach_the_timer_too";
+    SET_PIT = ior(0x66, PitState::SIZE), Vm, Works "older_calls_reach_the_timer_too";
     REGISTER_COALESCED_MMIO = iow(0x67, CoalescedMmioZone::SIZE), Vm, Works "a_client_in_bytes_runs_a_guest";
     UNREGISTER_COALESCED_MMIO = iow(0x68, CoalescedMmioZone::SIZE), Vm, Works "a_client_in_bytes_runs_a_guest";
     IRQ_LINE_STATUS = iowr(0x67, IrqLevel::SIZE), Vm, Works "lines_say_what_became_of_them";

@@ -4,9 +4,13 @@ use super::{Answer, DONE, Instance, copy_in, copy_list, copy_out};
 use crate::kvm::Errno;
 use crate::kvm::abi::request as r;
 use crate::kvm::abi::{
-    Ioeventfd, IrqLevel, IrqRoutingEntry, IrqRoutingHead, Irqchip, Irqfd, Msi, Object, Plain, absent,
+    Ioeventfd, IrqLevel, IrqRoutingEntry, IrqRoutingHead, Irqchip, Irqfd, Msi, Object, PitConfig, PitState,
+    PitState2, Plain, absent,
 };
 use crate::kvm::vm::{ClientMemory, Failure, MOST_ROUTES};
+
+/// `KVM_PIT_SPEAKER_DUMMY`.
+const SPEAKER: u32 = 1;
 
 impl Instance {
     pub(super) fn chip_call(
@@ -30,6 +34,16 @@ impl Instance {
                 copy_out(client, argument, &state)?;
             }
             r::SET_IRQCHIP => self.vm.set_irqchip(&copy_in(client, argument)?)?,
+            // The older calls: with the speaker's port, and without flags.
+            r::CREATE_PIT => self.vm.create_pit2(&PitConfig { flags: SPEAKER, ..PitConfig::default() })?,
+            r::GET_PIT => {
+                let channels = self.vm.pit2()?.channels;
+                copy_out(client, argument, &PitState { channels })?;
+            }
+            r::SET_PIT => {
+                let PitState { channels } = copy_in(client, argument)?;
+                self.vm.set_pit2(&PitState2 { channels, ..PitState2::default() })?;
+            }
             r::CREATE_PIT2 => self.vm.create_pit2(&copy_in(client, argument)?)?,
             r::GET_PIT2 => {
                 let state = self.vm.pit2()?;
