@@ -324,7 +324,7 @@ fn second_processor(kvm: &Kvm) -> Checked {
         };
         println!("ROOTMODE failed second_processor: the second one left with {exit:x?}");
     });
-    machine.reports(&[0x600d, 0x601d])
+    machine.reports(&[0x600d])
 }
 
 /// A way to exit, how often, and what serves it: nothing if KVM does.
