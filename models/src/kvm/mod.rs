@@ -13,6 +13,7 @@ pub mod posted;
 mod regression;
 pub mod rtit;
 mod tables;
+pub mod trace;
 pub mod user_return;
 pub mod vm;
 
@@ -20,7 +21,7 @@ pub use disabled_exits::{DisabledExits, ExitHost};
 pub use errno::Errno;
 pub use filter::Filter;
 pub use regression::{
-    LEFT_OUT as REGRESSIONS_LEFT_OUT, Origin, Regression, Regressions, Row as RegressionRow,
+    Behaviour, LEFT_OUT as REGRESSIONS_LEFT_OUT, Origin, Regression, Regressions, Row as RegressionRow,
     Version as KernelVersion,
 };
 pub use tables::Tables;

@@ -9,6 +9,7 @@ use miette::{Result, miette};
 use rootmode::campaign::{
     self, Kill, Outcome, Plan, Property, Regression, Regressions, Reproducer, Shard, Shrunk, Verdict,
 };
+use rootmode_models::kvm::Behaviour;
 use serde::{Deserialize, Serialize};
 
 use super::{Finding, Format, print_json, read_text, table, write_text};
@@ -33,8 +34,11 @@ pub(super) struct Arguments {
     /// Switch a known bug on in the model (may be repeated).
     #[arg(long, value_name = "NAME")]
     regression: Vec<String>,
+    /// Switch on what a released kernel has: contract (nothing), linux-5.10, linux-6.1, linux-6.12 and so on.
+    #[arg(long, value_name = "KVM", value_parser = parse_kvm, default_value = "contract")]
+    kvm: Behaviour,
     /// Switch every known bug on in turn and show which properties find it, under three seeds from --seed on.
-    #[arg(long, conflicts_with_all = ["regression", "shard"])]
+    #[arg(long, conflicts_with_all = ["regression", "shard", "kvm"])]
     regressions: bool,
     /// Run the case in FILE again.
     #[arg(long, value_name = "FILE")]
@@ -60,6 +64,11 @@ fn parse_shard(text: &str) -> std::result::Result<Shard, String> {
         Some((index, count)) if index >= 1 && index <= count => Ok(Shard { index: index - 1, count }),
         _ => Err("expected I/N with 1 <= I <= N, such as 2/4".to_owned()),
     }
+}
+
+fn parse_kvm(text: &str) -> std::result::Result<Behaviour, String> {
+    Behaviour::parse(text)
+        .ok_or_else(|| "expected contract, or linux- and a version such as linux-6.1".to_owned())
 }
 
 /// The result as JSON: the same for every number of workers, and for merged shards.
@@ -101,7 +110,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Finding> {
     if arguments.regressions {
         return pool.install(|| table_of_regressions(arguments, &properties));
     }
-    let mut regressions = Regressions::NONE;
+    let mut regressions = arguments.kvm.regressions();
     for name in &arguments.regression {
         let found = Regression::from_id(name).ok_or_else(|| {
             miette!("no known bug is called `{name}`; `rootmode campaign --list` shows them")

@@ -10,6 +10,7 @@ use rootmode_cpu::{Activity, Cpu, Fault, Instruction, Model, Outcome, gate_addre
 use super::executor::Flag;
 use super::frames::{Frames, Slot, SlotReader, Slots};
 use super::second_stage::{Rights, Tables};
+use crate::kvm::trace::Tracepoint;
 
 /// L0 did something that cannot be right: a bug of the model, never the guest's doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -121,6 +122,10 @@ pub struct Machine {
     /// Something for the vCPU to do before its next entry.
     pub(super) request: Option<Request>,
     pub(super) ended: Option<Ended>,
+    /// Tracepoints, while somebody wants them (VMX).
+    pub(crate) trace: Option<Vec<Tracepoint>>,
+    /// VMREADs of the interruption error code.
+    pub(super) error_code_reads: u64,
     /// What lets the stopped vCPU go on.
     pub(super) resumed: Option<Flag>,
 }
@@ -155,6 +160,8 @@ impl Machine {
             last_registers: [0; 17],
             request: None,
             ended: None,
+            trace: None,
+            error_code_reads: 0,
             resumed: None,
         })
     }

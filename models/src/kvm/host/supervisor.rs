@@ -18,6 +18,7 @@ use super::vmx::{VmxVcpu, lock};
 use super::worker::zap_worker;
 use crate::kvm::Filter;
 use crate::kvm::interception::Configuration;
+use crate::kvm::trace::Tracepoint;
 
 /// Where L1's memory starts in host-physical memory: any place but 0, so that mixing up address spaces shows.
 pub const SLOT_BASE: HostPhysical = HostPhysical(0x1000_0000);
@@ -134,6 +135,21 @@ impl Host {
     /// L1's general-purpose registers and RIP, when L1 was the last to run.
     pub fn registers(&self) -> [u64; 17] {
         lock(&self.machine).last_registers
+    }
+
+    /// Lets L0's tracepoints record from now on, or no longer.
+    pub fn set_tracing(&mut self, on: bool) {
+        lock(&self.machine).trace = on.then(Vec::new);
+    }
+
+    /// What the tracepoints recorded so far.
+    pub fn take_trace(&mut self) -> Vec<Tracepoint> {
+        lock(&self.machine).trace.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// How often L0 read the error code of an exit from its VMCS.
+    pub fn error_code_reads(&self) -> u64 {
+        lock(&self.machine).error_code_reads
     }
 
     /// L1's time.

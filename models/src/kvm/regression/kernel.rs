@@ -1,6 +1,6 @@
 //! Which kernels a known bug is in.
 
-use super::{Origin, Row};
+use super::{Origin, Regression, Regressions, Row};
 
 /// A kernel's version: 6.1 is `Version(6, 1)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,6 +19,32 @@ impl Version {
 impl core::fmt::Display for Version {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "{}.{}", self.0, self.1)
+    }
+}
+
+/// Which KVM the model is: what its documentation promises, or a kernel with the bugs that are known of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Behaviour {
+    /// `contract`.
+    #[default]
+    Contract,
+    /// `linux-6.1` and the like.
+    Linux(Version),
+}
+
+impl Behaviour {
+    /// The behaviour called so.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "contract" {
+            return Some(Self::Contract);
+        }
+        text.strip_prefix("linux-").and_then(Version::parse).map(Self::Linux)
+    }
+
+    /// The known bugs of released kernels that it has.
+    pub fn regressions(self) -> Regressions {
+        let Self::Linux(version) = self else { return Regressions::NONE };
+        Regression::ALL.iter().copied().filter(|regression| regression.row().is_in(version)).collect()
     }
 }
 
@@ -42,7 +68,6 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kvm::Regression;
 
     #[test]
     fn versions_are_numbers_not_texts() {
@@ -51,6 +76,27 @@ mod tests {
         assert!(Version(6, 9) < Version(6, 12));
         assert_eq!(Version::parse("before 6.1"), None);
         assert_eq!(Version::parse("contract"), None);
+    }
+
+    #[test]
+    fn a_kernel_differs_from_the_contract_by_the_bugs_that_are_listed_for_it() {
+        assert_eq!(Behaviour::parse("contract").map(Behaviour::regressions), Some(Regressions::NONE));
+        assert_eq!(Behaviour::parse("6.1"), None);
+        for text in ["linux-5.10", "linux-6.1", "linux-6.12"] {
+            let behaviour = Behaviour::parse(text).expect("the name of a kernel");
+            let Behaviour::Linux(version) = behaviour else { panic!("{text} is a kernel") };
+            for regression in Regression::ALL {
+                let row = regression.row();
+                assert_eq!(behaviour.regressions().has(*regression), row.is_in(version), "{text} {}", row.id);
+            }
+        }
+        let has = |text, id| {
+            let set = Behaviour::parse(text).map(Behaviour::regressions).expect("the name of a kernel");
+            set.has(Regression::from_id(id).expect("an identifier"))
+        };
+        assert!(has("linux-5.10", "M-11.1") && !has("linux-6.1", "M-11.1"));
+        assert!(has("linux-6.1", "M-11.8") && !has("linux-6.12", "M-11.8"));
+        assert!(!has("linux-6.12", "M-7.1c"), "fixed there");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use rootmode_cpu::Message;
 use super::vcpu::Vcpu;
 use super::{Failure, Shared, Vm};
 use crate::kvm::host::{Flag, HostBug, Machine, Point, Tasks, lock};
+use crate::kvm::trace::Tracepoint;
 use crate::kvm::{Errno, Regression, Regressions};
 
 /// What L0 takes for granted, and tests.
@@ -251,6 +252,11 @@ impl Vm {
     pub fn is_dead(&self) -> bool {
         let rooms = self.shared.rooms();
         rooms.containment.dead || rooms.kernel.log().refuses_all
+    }
+
+    /// Lets L0's tracepoints record from now on, or no longer; what they recorded until now.
+    pub fn set_tracing(&mut self, on: bool) -> Vec<Tracepoint> {
+        std::mem::replace(&mut lock(&self.shared.machine).trace, on.then(Vec::new)).unwrap_or_default()
     }
 
     /// Whether the vCPU is executing the guest's code.

@@ -293,6 +293,7 @@ impl Backend for VmxVcpu {
     fn leave(&mut self) -> Result<Exit, HostBug> {
         self.m().idle();
         self.stop_debugging()?;
+        self.trace_exit()?;
         let reason = self.vmread(Field::ExitReason)?;
         if reason & u64::from(ExitReason::ENTRY_FAILURE) != 0 {
             return Ok(Exit { cause: Cause::Refused { reason }, interrupted: None });

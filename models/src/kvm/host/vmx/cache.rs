@@ -20,6 +20,15 @@ pub(super) struct Cache {
     /// A bit for each field of each segment register.
     mask: u32,
     segments: [u64; 32],
+    /// Exit qualification and interruption information of the last exit, once somebody asked.
+    information: [Option<u64>; 2],
+}
+
+/// What is read of an exit only when somebody asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Qualification,
+    Interruption,
 }
 
 /// Which of the two late registers.
@@ -75,8 +84,24 @@ impl Cache {
         self.mask = 0;
     }
 
-    /// Another VMCS is current, or the guest has run.
+    /// What is known of the exit.
+    pub(super) const fn information(&self, asked: Asked) -> Option<u64> {
+        self.information[asked as usize]
+    }
+
+    /// What the VMCS has, or gets.
+    pub(super) const fn fill_information(&mut self, asked: Asked, value: u64) {
+        self.information[asked as usize] = Some(value);
+    }
+
+    /// Another VMCS is current.
     pub(super) fn forget(&mut self) {
         *self = Self::default();
+    }
+
+    /// The guest runs. `keeps`: what is known of the last exit stays.
+    pub(super) fn forget_after_entry(&mut self, keeps: bool) {
+        let information = if keeps { self.information } else { [None; 2] };
+        *self = Self { information, ..Self::default() };
     }
 }

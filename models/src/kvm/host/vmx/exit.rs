@@ -10,13 +10,13 @@ use rootmode_vmx::{EntryControls, ExitControls, ExitReason, Field};
 use super::super::machine::HostBug;
 use super::super::point::Point;
 use super::VmxVcpu;
+use crate::kvm::Regression;
 
 /// VM-exit information that L1 gets as the processor left it.
-const INFORMATION: [Field; 9] = [
+const INFORMATION: [Field; 8] = [
     Field::ExitQualification,
     Field::ExitInterruptionInfo,
     Field::IdtVectoringInfo,
-    Field::ExitInterruptionErrorCode,
     Field::IdtVectoringErrorCode,
     Field::ExitInstructionLength,
     Field::ExitInstructionInfo,
@@ -32,10 +32,22 @@ impl VmxVcpu {
     /// The exit that the processor just made goes to L1.
     pub(super) async fn exit_to_l1(&mut self, reason: ExitReason) -> Result<(), HostBug> {
         self.point(Point::NestedExit).await?;
+        let bugs = self.config.regressions;
+        if bugs.has(Regression::InjectTracedEarly) {
+            self.trace_inject();
+        }
         self.save_l2()?;
         for field in INFORMATION {
             let value = self.vmread(field)?;
             self.nested.vmcs12.set(field, value);
+        }
+        // Without an error code its field is left alone.
+        let with_code = u64::from(Interruption::VALID) | 1 << 11;
+        if self.vmread(Field::ExitInterruptionInfo)? & with_code == with_code {
+            let code = self.vmread(Field::ExitInterruptionErrorCode)?;
+            self.nested.vmcs12.set(Field::ExitInterruptionErrorCode, code);
+        } else if bugs.has(Regression::ErrorFieldOverwritten) {
+            self.nested.vmcs12.set(Field::ExitInterruptionErrorCode, 0x5a5a);
         }
         self.finish_exit(reason).await
     }
@@ -46,7 +58,9 @@ impl VmxVcpu {
         let with_code = vector != vector::UD;
         let info = 0x8000_0300 | u64::from(with_code) << 11 | u64::from(vector);
         self.nested.vmcs12.set(Field::ExitInterruptionInfo, info);
-        self.nested.vmcs12.set(Field::ExitInterruptionErrorCode, code.into());
+        if with_code {
+            self.nested.vmcs12.set(Field::ExitInterruptionErrorCode, code.into());
+        }
         self.nested.vmcs12.set(Field::ExitQualification, 0);
         self.nested.vmcs12.set(Field::IdtVectoringInfo, 0);
         self.finish_exit(ExitReason::EXCEPTION_OR_NMI).await
@@ -57,6 +71,10 @@ impl VmxVcpu {
         vmcs12.set(Field::ExitReason, reason.0.into());
         let injected = vmcs12.value(Field::EntryInterruptionInfo);
         vmcs12.set(Field::EntryInterruptionInfo, injected & !u64::from(Interruption::VALID));
+        if !self.config.regressions.has(Regression::InjectTracedEarly) {
+            self.trace_inject();
+        }
+        let vmcs12 = &self.nested.vmcs12;
         let second_stage = matches!(reason, ExitReason::EPT_VIOLATION | ExitReason::EPT_MISCONFIGURATION);
         let record = Payload::Exit {
             vendor: Vendor::Intel,

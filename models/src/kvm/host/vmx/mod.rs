@@ -18,6 +18,7 @@ mod operands;
 mod segments;
 mod setup;
 mod teardown;
+mod trace;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -35,7 +36,7 @@ use super::point::{Point, Wait};
 use crate::kvm::interception::{Cause, Configuration, Intercepts};
 use crate::kvm::nested::NestedBitmap;
 use crate::kvm::{Filter, Regression};
-use cache::{Cache, Late};
+use cache::{Asked, Cache, Late};
 
 /// A VMCS of L0's.
 #[derive(Clone, Copy, Debug)]
@@ -171,6 +172,14 @@ impl VmxVcpu {
     }
 
     fn vmread(&self, field: Field) -> Result<u64, HostBug> {
+        if let Some(asked) = asked(field) {
+            if let Some(value) = self.cache().information(asked) {
+                return Ok(value);
+            }
+            let value = self.vmread_now(field)?;
+            self.cache().fill_information(asked, value);
+            return Ok(value);
+        }
         let Some(late) = late(field) else { return self.vmread_now(field) };
         if let Some(value) = self.cache().register(late) {
             return Ok(value);
@@ -181,6 +190,9 @@ impl VmxVcpu {
     }
 
     fn vmread_now(&self, field: Field) -> Result<u64, HostBug> {
+        if field == Field::ExitInterruptionErrorCode {
+            self.m().error_code_reads += 1;
+        }
         match self.m().vmx(Instruction::Vmread { encoding: field.encoding().into() })? {
             Outcome::Value(value) => Ok(value),
             _ => Ok(0),
@@ -188,6 +200,9 @@ impl VmxVcpu {
     }
 
     fn vmwrite(&self, field: Field, value: u64) -> Result<(), HostBug> {
+        if let Some(asked) = asked(field) {
+            self.cache().fill_information(asked, value);
+        }
         match late(field) {
             Some(late) => self.cache().change(late, value),
             None => self.vmwrite_now(field, value)?,
@@ -292,16 +307,18 @@ impl VmxVcpu {
         let own = if self.nested.running { &mut self.vmcs02 } else { &mut self.vmcs01 };
         let instruction = if own.launched { Instruction::Vmresume } else { Instruction::Vmlaunch };
         own.launched = true;
+        self.trace_entry()?;
         let dirty = self.cache().take_dirty();
         for (late, value) in dirty {
             self.vmwrite_now(if late == Late::Rip { Field::GuestRip } else { Field::GuestRsp }, value)?;
         }
-        self.cache().forget();
+        self.cache().forget_after_entry(self.config.regressions.has(Regression::ExitInformationKept));
         self.m().vmx(instruction)?;
         Ok(())
     }
 
     async fn handle_exit(&mut self) -> Result<(), HostBug> {
+        self.trace_exit()?;
         let reason = self.vmread(Field::ExitReason)?;
         if reason & u64::from(ExitReason::ENTRY_FAILURE) != 0 {
             let detail = self.vmread(Field::ExitQualification)?;
@@ -346,6 +363,15 @@ impl VmxVcpu {
     }
 
     const VENDOR: Vendor = Vendor::Intel;
+}
+
+/// The fields that are read only when somebody asks.
+const fn asked(field: Field) -> Option<Asked> {
+    match field {
+        Field::ExitQualification => Some(Asked::Qualification),
+        Field::ExitInterruptionInfo => Some(Asked::Interruption),
+        _ => None,
+    }
 }
 
 /// The registers that are written late.

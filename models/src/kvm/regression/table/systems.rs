@@ -415,4 +415,88 @@ macro_rules! systems { ($last:ident, $($before:tt)*) => { $last! { $($before)*
         right: "VMfailValid with error 7",
         kernels: None, None, still: false
     }
+    ExitTracesInterruption = "M-8.1" {
+        "kvm_exit shows the interruption information as its second information", Imagined, upstream: "KVM: x86: Add intr/vectoring info and error code to kvm_exit tracepoint",
+        when: "an exit during the delivery of an event",
+        wrong: "which event it was cannot be seen",
+        right: "info2 is the IDT-vectoring information, and the interruption information has a column",
+        kernels: None, None, still: false
+    }
+    VectoringReadLate = "M-8.1b" {
+        "The copy of the IDT-vectoring information is read only after kvm_exit", Released, upstream: "KVM: VMX: read idt_vectoring_info a bit earlier",
+        when: "an exit during the delivery of an event",
+        wrong: "kvm_exit shows 0 where kvm_nested_vmexit of the same exit shows the event",
+        right: "it is read before the event is traced",
+        kernels: Some("5.10"), Some("5.12"), still: false
+    }
+    OldErrorTraced = "M-8.2" {
+        "The error code is shown whether or not there is one", Imagined, upstream: "KVM: x86: Add intr/vectoring info and error code to kvm_exit tracepoint",
+        when: "an exit without error code follows one with",
+        wrong: "the column keeps the old one",
+        right: "the column is 0",
+        kernels: None, None, still: false
+    }
+    FailedEntryTracesOld = "M-8.3" {
+        "A failed entry shows the event fields of an earlier exit", Imagined, upstream: "KVM: x86: Add intr/vectoring info and error code to kvm_exit tracepoint",
+        when: "the processor refuses the guest's state after an exit by an event",
+        wrong: "info2, intr_info and error_code are left over",
+        right: "they are 0",
+        kernels: None, None, still: false
+    }
+    TracingOffReads = "M-8.4" {
+        "Fields that only the trace needs are read without tracing", Imagined, upstream: "KVM: nVMX: Read EXIT_QUAL and INTR_INFO only when needed for nested exit",
+        when: "L0 handles an exit of L2 with tracing off",
+        wrong: "VMREADs are made for nothing",
+        right: "nothing is read on account of tracing",
+        kernels: None, None, still: false
+    }
+    ErrorFieldOverwritten = "M-8.5" {
+        "A reflected exit without error code overwrites vmcs12's field", Imagined, upstream: "KVM: nVMX: Read EXIT_QUAL and INTR_INFO only when needed for nested exit",
+        when: "an exit without error code goes to L1",
+        wrong: "the field has some other value",
+        right: "the field is left alone",
+        kernels: None, None, still: false
+    }
+    NestedTraceDiffers = "M-8.6" {
+        "kvm_exit and kvm_nested_vmexit of one exit differ", Imagined, upstream: "KVM: x86: Use common definition for kvm_nested_vmexit tracepoint",
+        when: "any exit of L2",
+        wrong: "a field of the two lines differs",
+        right: "they are the same but for the name",
+        kernels: None, None, still: false
+    }
+    OnlyReflectedTraced = "M-8.7" {
+        "kvm_nested_vmexit is there only for exits that L1 gets", Imagined, upstream: "KVM: x86: Use common definition for kvm_nested_vmexit tracepoint",
+        when: "L0 handles an exit of L2",
+        wrong: "there is no such line",
+        right: "one line for every exit in guest mode",
+        kernels: None, None, still: false
+    }
+    InjectTracedEarly = "M-8.8" {
+        "kvm_nested_vmexit_inject is printed before vmcs12 is complete", Imagined, upstream: "KVM: x86: Use common definition for kvm_nested_vmexit tracepoint",
+        when: "an exit goes to L1",
+        wrong: "the line shows the exit before",
+        right: "it shows what L1 will read",
+        kernels: None, None, still: false
+    }
+    ExitInformationKept = "M-8.9" {
+        "What was read of the last exit is not forgotten", Imagined, upstream: "KVM: VMX: Cache vmcs.EXIT_QUALIFICATION using arch avail_reg flags",
+        when: "two exits with different qualifications",
+        wrong: "the first one's is shown and used",
+        right: "it is read anew after every exit",
+        kernels: None, None, still: false
+    }
+    EntryTracesOldRip = "M-8.10" {
+        "kvm_entry shows the RIP of the VMCS while a newer one waits", Imagined, upstream: "KVM: x86: Add RIP to the kvm_entry, i.e. VM-Enter, tracepoint",
+        when: "an instruction was emulated before the entry",
+        wrong: "the instruction before is shown",
+        right: "where the guest goes on is shown",
+        kernels: None, None, still: false
+    }
+    ReasonFlagsDropped = "M-8.11" {
+        "The flags above the basic exit reason are dropped", Imagined, upstream: "KVM: VMX: Convert vcpu_vmx.exit_reason to a union",
+        when: "the processor refuses the guest's state",
+        wrong: "INVALID_STATE alone",
+        right: "INVALID_STATE FAILED_VMENTRY is shown",
+        kernels: None, None, still: false
+    }
 }}}
