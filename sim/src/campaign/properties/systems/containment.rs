@@ -15,7 +15,7 @@ pub(crate) const PROPERTIES: &[Property] = &[Property {
     name: "broken-invariant",
     about: "When L0 finds an invariant of a VM broken, no vCPU of it executes the guest's code from then on, every call answers EIO, everything is freed in the end, and other VMs go on.",
     source: "catalogue 11.2; P-11.1 to P-11.6",
-    cost: 500,
+    cost: 200,
     check,
 }];
 

@@ -18,7 +18,7 @@ pub(crate) const PROPERTIES: &[Property] = &[
         name: "tracepoints",
         about: "kvm_entry, kvm_exit and the events of nested exits show the hardware's fields at that moment, in their order and nothing else; tracing changes nothing and, when it is off, reads nothing.",
         source: "catalogue 8.2, 8.3; P-8.1 to P-8.6",
-        cost: 500,
+        cost: 200,
         check,
     },
     Property {
