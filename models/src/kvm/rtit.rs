@@ -55,7 +55,7 @@ pub struct TraceCpuid {
     pub leaf0: [u32; 4],
     /// CPUID.14H.1.
     pub leaf1: [u32; 4],
-    /// CPUID.80000008H:EAX[7:0], if 80000000H says that there is such a leaf.
+    /// CPUID.80000008H:EAX\[7:0\], if 80000000H says that there is such a leaf.
     pub physical_width: Option<u8>,
 }
 
