@@ -99,6 +99,8 @@ pub struct Delivery {
     pub return_rip: Option<u64>,
     /// #PF: the linear address, for CR2 (already written for injected events). Else 0.
     pub detail: u64,
+    /// NMIs are blocked once it is delivered: by NMIs themselves, but for those that a VM entry injects without virtual NMIs.
+    pub blocks_nmis: bool,
 }
 
 /// Why the fast loop must be left at the next boundary. 0: nothing.

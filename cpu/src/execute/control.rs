@@ -169,6 +169,7 @@ pub(crate) fn int(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
         length,
         return_rip: None,
         detail: 0,
+        blocks_nmis: false,
     })?;
     // The delivery cleared TF before the trap could be taken.
     x.cpu.trap_inhibited = true;

@@ -123,6 +123,7 @@ impl Exec<'_, '_> {
             length: if software { exception.instruction_length } else { 0 },
             return_rip: None,
             detail: exception.detail,
+            blocks_nmis: false,
         })
     }
 
@@ -343,7 +344,8 @@ impl Exec<'_, '_> {
 }
 
 const fn interruption(kind: DeliveryKind, vector: u8) -> Delivery {
-    Delivery { kind, vector, error_code: None, length: 0, return_rip: None, detail: 0 }
+    let blocks_nmis = matches!(kind, DeliveryKind::Nmi);
+    Delivery { kind, vector, error_code: None, length: 0, return_rip: None, detail: 0, blocks_nmis }
 }
 
 /// #DB that would set `detail` in DR6.

@@ -43,8 +43,11 @@ impl Cpu {
                 Some(d) => {
                     let code = d.error_code.map_or(0, |code| 1 << 32 | u64::from(code));
                     let rip = d.return_rip.map_or([0, 0], |rip| [1, rip]);
-                    let kind =
-                        u64::from(d.vector) | (d.kind as u64) << 8 | u64::from(d.length) << 16 | 1 << 24;
+                    let kind = u64::from(d.vector)
+                        | (d.kind as u64) << 8
+                        | u64::from(d.length) << 16
+                        | 1 << 24
+                        | u64::from(d.blocks_nmis) << 25;
                     digest.all(&[kind, code, rip[0], rip[1], d.detail]);
                 }
             }

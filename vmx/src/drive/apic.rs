@@ -191,6 +191,7 @@ impl Vmx {
             length: 0,
             return_rip: None,
             detail: 0,
+            blocks_nmis: false,
         });
         self.rearm(cpu);
     }

@@ -185,10 +185,20 @@ impl Vmx {
         let error_code = event.error_code.then(|| self.vmcs.value(Field::EntryErrorCode) as u32);
         // An injected #PF does not write CR2: it has its value.
         let detail = if event.vector == rootmode_arch::vector::PF { cpu.cr2 } else { 0 };
+        // Without virtual NMIs, only the interruptibility state says whether NMIs are blocked
+        // (SDM Vol. 3C "Interruptibility State", "Details of Vectored-Event Injection").
+        let blocks_nmis = kind == DeliveryKind::Nmi && self.controls.pin.contains(PinControls::VIRTUAL_NMIS);
         // A vectoring entry leaves the processor active, whatever the activity state says.
         cpu.activity = Activity::Active;
-        cpu.injected =
-            Some(Delivery { kind, vector: event.vector, error_code, length, return_rip: None, detail });
+        cpu.injected = Some(Delivery {
+            kind,
+            vector: event.vector,
+            error_code,
+            length,
+            return_rip: None,
+            detail,
+            blocks_nmis,
+        });
     }
 
     /// What the core may know while the guest runs.

@@ -454,6 +454,21 @@ fn init_waits_in_root_operation_sipis_are_dropped_in_active_guests_and_smm_has_n
     assert!(!bench.cpu().cr4.contains(Cr4::VMXE), "hidden");
 }
 
+/// "Interruptibility State": without virtual NMIs, NMIs are blocked if and only if the field says so.
+#[test]
+fn an_injected_nmi_blocks_others_only_where_they_are_virtual() {
+    let nmi_exiting = PinControls::NMI_EXITING;
+    for (controls, blocked) in
+        [(PinControls(0), 0), (nmi_exiting, 0), (nmi_exiting | PinControls::VIRTUAL_NMIS, 8)]
+    {
+        let mut bench = Bench::new();
+        bench.pin(controls);
+        bench.set(Field::EntryInterruptionInfo, 0x8000_0202);
+        assert_eq!(bench.handler_leaves(), (reason(ExitReason::VMCALL), 0));
+        assert_eq!(bench.field(Field::GuestInterruptibility), blocked, "{controls:?}");
+    }
+}
+
 /// "Instructions That Cause VM Exits Conditionally": RSM does in SMM, where no guest is.
 #[test]
 fn rsm_of_a_guest_is_an_undefined_instruction() {

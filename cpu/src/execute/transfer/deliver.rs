@@ -67,7 +67,7 @@ impl Exec<'_, '_> {
         self.cpu.sti_shadow = false;
         self.cpu.mov_ss_shadow = false;
         self.cpu.activity = Activity::Active;
-        if delivery.kind == DeliveryKind::Nmi {
+        if delivery.blocks_nmis {
             self.cpu.nmi_blocked = true;
         }
         self.cpu.update_attention();
