@@ -11,6 +11,7 @@
 pub mod arena;
 pub mod batch;
 pub mod command;
+mod controls;
 pub mod disagreements;
 pub mod emulator;
 pub mod guests;

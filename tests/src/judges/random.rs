@@ -36,6 +36,16 @@ impl Random {
         self.below(100) < percent
     }
 
+    /// None, few, many or all of the bits of `all`.
+    pub fn some_of(&self, all: u64) -> u64 {
+        match self.below(4) {
+            0 => 0,
+            1 => all,
+            2 => all & self.word() & self.word(),
+            _ => all & self.word(),
+        }
+    }
+
     /// One of `options`, which is not empty.
     pub fn pick<T: Copy>(&self, options: &[T]) -> T {
         options[self.below(options.len() as u64) as usize]

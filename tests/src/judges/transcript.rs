@@ -21,6 +21,17 @@ impl Processor {
         self.msrs.iter().find(|(known, _)| *known == index).map_or(0, |(_, value)| *value)
     }
 
+    /// The bits of a control that must be 1 and those that may be, by its capability register (480H and on). The TRUE
+    /// registers, where there are any, say which of the default-1 bits may be 0.
+    #[must_use]
+    pub fn settings(&self, capability: u32) -> (u64, u64) {
+        let truth = match capability {
+            0x481..=0x484 if self.msr(0x480) >> 55 & 1 != 0 => capability + 12,
+            other => other,
+        };
+        (self.msr(truth) & 0xffff_ffff, self.msr(capability) >> 32)
+    }
+
     /// EAX, EBX, ECX, EDX of a CPUID leaf; zeros when the ROM did not print it or the processor does not have it.
     #[must_use]
     pub fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4] {

@@ -1,6 +1,7 @@
 //! Valid guests to start from: six modes, each with a random set of features that the processor has.
 
 use super::batch::Way;
+use super::controls::*;
 use super::layout::*;
 use super::random::Random;
 use super::rom::{CODE32, CODE64, DATA, GDT_ADDRESS, TSS};
@@ -39,48 +40,24 @@ enum Mode {
     Real,
 }
 
-// Bits of the controls; SDM Vol. 3C (325384-083, Mar 2024) "VM-Execution Control Fields" and what follows it.
-const PIN_EXTERNAL: u64 = 1;
-const PIN_NMI: u64 = 1 << 3;
-const PIN_VIRTUAL_NMI: u64 = 1 << 5;
-const PIN_TIMER: u64 = 1 << 6;
-const PIN_POSTED: u64 = 1 << 7;
-const CPU_HLT: u64 = 1 << 7;
-const CPU_TPR_SHADOW: u64 = 1 << 21;
-const CPU_NMI_WINDOW: u64 = 1 << 22;
-const CPU_IO_BITMAPS: u64 = 1 << 25;
-const CPU_MSR_BITMAPS: u64 = 1 << 28;
-const CPU_SECONDARY: u64 = 1 << 31;
-const SEC_APIC_ACCESS: u64 = 1;
-const SEC_EPT: u64 = 1 << 1;
-const SEC_X2APIC: u64 = 1 << 4;
-const SEC_VPID: u64 = 1 << 5;
-const SEC_UNRESTRICTED: u64 = 1 << 7;
-const SEC_APIC_REGISTERS: u64 = 1 << 8;
-const SEC_INTERRUPT_DELIVERY: u64 = 1 << 9;
-const SEC_VMFUNC: u64 = 1 << 13;
-const SEC_SHADOWING: u64 = 1 << 14;
-const SEC_PML: u64 = 1 << 17;
-const SEC_VE: u64 = 1 << 18;
-const SEC_MBE: u64 = 1 << 22;
-const SEC_SPP: u64 = 1 << 23;
-const SEC_TSC_SCALING: u64 = 1 << 25;
-const EXIT_HOST64: u64 = 1 << 9;
-const EXIT_ACK: u64 = 1 << 15;
-const EXIT_LOAD_PAT: u64 = 1 << 19;
-const EXIT_LOAD_EFER: u64 = 1 << 21;
-const EXIT_SAVE_TIMER: u64 = 1 << 22;
-const EXIT_LOAD_CET: u64 = 1 << 28;
-const EXIT_LOAD_PKRS: u64 = 1 << 29;
-const ENTRY_LOAD_DEBUG: u64 = 1 << 2;
-const ENTRY_GUEST64: u64 = 1 << 9;
-const ENTRY_LOAD_PAT: u64 = 1 << 14;
-const ENTRY_LOAD_EFER: u64 = 1 << 15;
-const ENTRY_LOAD_CET: u64 = 1 << 20;
-const ENTRY_LOAD_PKRS: u64 = 1 << 22;
-
 /// Valid data, write-back everywhere.
 pub const PAT: u64 = 0x0007_0406_0007_0406;
+
+/// The host as the ROM runs in 64-bit mode, with the bits that CR0 and CR4 must have; not where it goes on.
+pub(super) fn host_state(v: &mut Vmcs, cr0: u64, cr4: u64) {
+    v.set(HOST_CR0, 0x8000_0021 | cr0);
+    v.set(HOST_CR3, HOST_PML4);
+    v.set(HOST_CR4, RUNNING_CR4 | cr4);
+    v.set(HOST_CS, u64::from(CODE64));
+    for selector in [HOST_ES, HOST_SS, HOST_DS, HOST_FS, HOST_GS] {
+        v.set(selector, u64::from(DATA));
+    }
+    v.set(HOST_TR, u64::from(TSS));
+    v.set(HOST_GDTR_BASE, GDT_ADDRESS);
+    v.set(HOST_RSP, STACK_TOP);
+    v.set(HOST_PAT, PAT);
+    v.set(HOST_EFER, 0x500);
+}
 
 /// Makes valid launches for one processor.
 pub struct Bases<'a> {
@@ -114,12 +91,7 @@ impl<'a> Bases<'a> {
 
     /// `wanted` as far as the capability register allows, with the bits that it demands.
     fn allowed(&self, capability: u32, wanted: u64) -> u64 {
-        // The TRUE registers, where there are any, say which of the default-1 bits may be 0.
-        let truth = match capability {
-            0x481..=0x484 if self.processor.msr(0x480) >> 55 & 1 != 0 => capability + 12,
-            other => other,
-        };
-        let (must, may) = (self.processor.msr(truth) & 0xffff_ffff, self.processor.msr(capability) >> 32);
+        let (must, may) = self.processor.settings(capability);
         // Default-1 bits are kept at 1: what they would bring is not the subject of these guests.
         wanted & may | must | self.processor.msr(capability) & 0xffff_ffff & may
     }
@@ -166,20 +138,13 @@ impl<'a> Bases<'a> {
     }
 
     fn host(&self, v: &mut Vmcs, way: Way) {
-        let legacy = way == Way::Legacy;
-        v.set(HOST_CR0, 0x8000_0021 | self.processor.msr(0x486));
-        v.set(HOST_CR3, if legacy { HOST_PAE_TABLE } else { HOST_PML4 });
-        v.set(HOST_CR4, RUNNING_CR4 | self.processor.msr(0x488));
-        v.set(HOST_CS, u64::from(if legacy { CODE32 } else { CODE64 }));
-        for selector in [HOST_ES, HOST_SS, HOST_DS, HOST_FS, HOST_GS] {
-            v.set(selector, u64::from(DATA));
+        host_state(v, self.processor.msr(0x486), self.processor.msr(0x488));
+        if way == Way::Legacy {
+            v.set(HOST_CR3, HOST_PAE_TABLE);
+            v.set(HOST_CS, u64::from(CODE32));
+            v.set(HOST_EFER, 0);
         }
-        v.set(HOST_TR, u64::from(TSS));
-        v.set(HOST_GDTR_BASE, GDT_ADDRESS);
-        v.set(HOST_RSP, STACK_TOP);
         v.set(HOST_RIP, self.exit_handler(way));
-        v.set(HOST_PAT, PAT);
-        v.set(HOST_EFER, if legacy { 0 } else { 0x500 });
         v.set(HOST_SYSENTER_CS, 8);
         v.set(HOST_SYSENTER_ESP, 0x2000);
         v.set(HOST_SYSENTER_EIP, 0x3000);

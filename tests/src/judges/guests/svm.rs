@@ -52,23 +52,16 @@ fn hidden(r: &Random) -> Vec<(u64, u64)> {
 fn vmcb(mode: Mode, r: &Random, facts: &mut Vec<&'static str>) -> Vmcb {
     let mut vmcb = Vmcb::zeroed();
     let v = &mut vmcb;
-    // Few, many or all of each kind.
-    let draw = |all: u64| match r.below(4) {
-        0 => 0,
-        1 => all,
-        2 => all & r.word() & r.word(),
-        _ => all & r.word(),
-    };
-    v.set(INTERCEPT_CR, draw(0xffff_ffff));
-    v.set(INTERCEPT_DR, draw(0xffff_ffff));
-    v.set(INTERCEPT_EXCEPTIONS, draw(0x000f_7dfb));
+    v.set(INTERCEPT_CR, r.some_of(0xffff_ffff));
+    v.set(INTERCEPT_DR, r.some_of(0xffff_ffff));
+    v.set(INTERCEPT_EXCEPTIONS, r.some_of(0x000f_7dfb));
     // RDTSC, CPUID, RSM, HLT, task switch and shutdown always; no FERR_FREEZE.
     v.set(
         INTERCEPT_1,
-        draw(0xbfff_ffff) & !(1 << 30) | 1 << 14 | 1 << 18 | 1 << 19 | 1 << 24 | 1 << 29 | 1 << 31,
+        r.some_of(0xbfff_ffff) & !(1 << 30) | 1 << 14 | 1 << 18 | 1 << 19 | 1 << 24 | 1 << 29 | 1 << 31,
     );
     // VMRUN, VMMCALL, VMLOAD, VMSAVE, SKINIT, RDTSCP, MONITOR, MWAIT always.
-    v.set(INTERCEPT_2, draw(0x3fff) | 0b1_1100_1100_1111);
+    v.set(INTERCEPT_2, r.some_of(0x3fff) | 0b1_1100_1100_1111);
     let maps = if r.chance(50) { OPEN_MAPS } else { CLOSED_MAPS };
     v.set(IOPM, maps);
     v.set(MSRPM, maps + MSR_MAP);

@@ -8,12 +8,11 @@ use iced_x86::code_asm::*;
 use super::Peers;
 use super::code::{Form, Guest, Mode, start};
 use super::layout::*;
-use crate::judges::layout::{HOST_PML4, STACK_TOP, VIRTUAL_APIC};
+use crate::judges::controls::*;
+use crate::judges::layout::VIRTUAL_APIC;
 use crate::judges::random::Random;
-use crate::judges::rom::{CODE64 as HOST_CODE, DATA as HOST_DATA, GDT_ADDRESS, TSS as HOST_TASK};
-use crate::judges::rom_vmx::HOST_CR4 as RUNNING_CR4;
 use crate::judges::vmcs::*;
-use crate::judges::vmx_bases::PAT;
+use crate::judges::vmx_bases::{PAT, host_state};
 
 /// VMX's own instructions, and others whose exits VMX has of its own.
 const INSTRUCTIONS: &[Form] = &[
@@ -56,39 +55,21 @@ const INSTRUCTIONS: &[Form] = &[
     }),
 ];
 
-// SDM Vol. 3C (325384-083, Mar 2024) "VM-Execution Control Fields", "VM-Exit Controls", "VM-Entry Controls".
-const PIN_EXTERNAL: u64 = 1;
-const PIN_NMI: u64 = 1 << 3;
-const PIN_VIRTUAL_NMI: u64 = 1 << 5;
-const PIN_TIMER: u64 = 1 << 6;
-const CPU_HLT: u64 = 1 << 7;
-const CPU_MWAIT: u64 = 1 << 10;
-const CPU_RDTSC: u64 = 1 << 12;
-const CPU_TPR_SHADOW: u64 = 1 << 21;
-const CPU_NMI_WINDOW: u64 = 1 << 22;
-const CPU_MTF: u64 = 1 << 27;
-const CPU_MSR_BITMAPS: u64 = 1 << 28;
-const CPU_MONITOR: u64 = 1 << 29;
-const CPU_SECONDARY: u64 = 1 << 31;
-/// Interrupt window, TSC offset, INVLPG, RDPMC, CR3 load and store, CR8 load and store, MOV DR, I/O, PAUSE.
-const CPU_DRAWN: u64 = 0x439_8a0c | 1 << 25 | 1 << 30;
-const SEC_EPT: u64 = 1 << 1;
-const SEC_DESCRIPTORS: u64 = 1 << 2;
-const SEC_RDTSCP: u64 = 1 << 3;
-const SEC_VPID: u64 = 1 << 5;
-const SEC_WBINVD: u64 = 1 << 6;
-const SEC_UNRESTRICTED: u64 = 1 << 7;
-const SEC_INVPCID: u64 = 1 << 12;
-const EXIT_SAVE_DEBUG: u64 = 1 << 2;
-const EXIT_HOST64: u64 = 1 << 9;
-const EXIT_SAVE_PAT: u64 = 1 << 18;
-const EXIT_LOAD_PAT: u64 = 1 << 19;
-const EXIT_SAVE_EFER: u64 = 1 << 20;
-const EXIT_LOAD_EFER: u64 = 1 << 21;
-const ENTRY_LOAD_DEBUG: u64 = 1 << 2;
-const ENTRY_GUEST64: u64 = 1 << 9;
-const ENTRY_LOAD_PAT: u64 = 1 << 14;
-const ENTRY_LOAD_EFER: u64 = 1 << 15;
+/// Primary controls that are drawn together; the others follow rules of their own.
+const CPU_DRAWN: u64 = CPU_INTERRUPT_WINDOW
+    | CPU_TSC_OFFSETTING
+    | CPU_INVLPG
+    | CPU_RDPMC
+    | CPU_CR3_LOAD
+    | CPU_CR3_STORE
+    | CPU_CR8_LOAD
+    | CPU_CR8_STORE
+    | CPU_TPR_SHADOW
+    | CPU_MOV_DR
+    | CPU_UNCONDITIONAL_IO
+    | CPU_IO_BITMAPS
+    | CPU_MSR_BITMAPS
+    | CPU_PAUSE;
 
 /// In an entry of EPT: a large page, write-back, all accesses.
 const EPT_PAGE: u64 = 0xb7;
@@ -103,15 +84,8 @@ pub(super) fn names() -> Vec<&'static str> {
 impl Peers {
     /// `wanted` as far as both processors allow, with the bits that one of them demands.
     fn allowed(&self, capability: u32, wanted: u64) -> u64 {
-        let both = [&self.ours, &self.theirs];
-        let of = |index: u32| both.map(|peer| peer.msr(index));
-        // The TRUE registers say which of the default-1 bits may be 0.
-        let truth = match capability {
-            0x481..=0x484 if of(0x480).iter().all(|basic| basic >> 55 & 1 != 0) => capability + 12,
-            other => other,
-        };
-        let [a, b] = of(truth);
-        wanted & (a & b) >> 32 | (a | b) & 0xffff_ffff
+        let [(must, may), (also, and)] = [&self.ours, &self.theirs].map(|peer| peer.settings(capability));
+        wanted & may & and | must | also
     }
 
     /// Whether both processors have these secondary controls.
@@ -136,7 +110,7 @@ pub(super) fn generate(peers: &Peers, seed: u64, number: u64) -> Result<Guest, I
     let mut facts = vec![mode.name()];
     let mut pokes = start(mode, INSTRUCTIONS, [0x0f, 0x01, 0xc1], EPT_PAGE, &r, &mut facts)?;
     let mut vmcs = Vmcs::zeroed();
-    host(peers, &mut vmcs);
+    host_state(&mut vmcs, peers.fixed(0x486), peers.fixed(0x488));
     registers(peers, mode, &r, &mut vmcs, &mut facts);
     controls(peers, mode, &r, &mut vmcs, &mut facts);
     events(&r, &mut vmcs, &mut facts);
@@ -151,21 +125,6 @@ pub(super) fn generate(peers: &Peers, seed: u64, number: u64) -> Result<Guest, I
     let is_last = vmcs.get(PIN) & PIN_VIRTUAL_NMI != 0
         && (vmcs.get(INTERRUPTIBILITY) & 8 != 0 || vmcs.get(INTERRUPTION) >> 8 & 7 == 2);
     Ok(Guest { is_last, ..Guest::new(pokes, facts) })
-}
-
-fn host(peers: &Peers, v: &mut Vmcs) {
-    v.set(HOST_CR0, 0x8000_0021 | peers.fixed(0x486));
-    v.set(HOST_CR3, HOST_PML4);
-    v.set(HOST_CR4, RUNNING_CR4 | peers.fixed(0x488));
-    v.set(HOST_CS, HOST_CODE.into());
-    for selector in [HOST_ES, HOST_SS, HOST_DS, HOST_FS, HOST_GS] {
-        v.set(selector, HOST_DATA.into());
-    }
-    v.set(HOST_TR, HOST_TASK.into());
-    v.set(HOST_GDTR_BASE, GDT_ADDRESS);
-    v.set(HOST_RSP, STACK_TOP);
-    v.set(HOST_PAT, PAT);
-    v.set(HOST_EFER, 0x500);
 }
 
 fn registers(peers: &Peers, mode: Mode, r: &Random, v: &mut Vmcs, facts: &mut Vec<&'static str>) {
@@ -234,21 +193,14 @@ fn registers(peers: &Peers, mode: Mode, r: &Random, v: &mut Vmcs, facts: &mut Ve
 }
 
 fn controls(peers: &Peers, mode: Mode, r: &Random, v: &mut Vmcs, facts: &mut Vec<&'static str>) {
-    // Few, many or all of each kind.
-    let draw = |all: u64| match r.below(4) {
-        0 => 0,
-        1 => all,
-        2 => all & r.word() & r.word(),
-        _ => all & r.word(),
-    };
-    let mut pin = draw(PIN_EXTERNAL);
-    let mut cpu = draw(CPU_DRAWN | CPU_TPR_SHADOW | CPU_MSR_BITMAPS);
+    let mut pin = r.some_of(PIN_EXTERNAL);
+    let mut cpu = r.some_of(CPU_DRAWN);
     if r.chance(30) {
         pin |= PIN_NMI;
         if r.chance(50) {
             facts.push("virtual-nmis");
             pin |= PIN_VIRTUAL_NMI;
-            cpu |= draw(CPU_NMI_WINDOW);
+            cpu |= r.some_of(CPU_NMI_WINDOW);
         }
     }
     if r.chance(4) {
@@ -259,11 +211,11 @@ fn controls(peers: &Peers, mode: Mode, r: &Random, v: &mut Vmcs, facts: &mut Vec
         facts.push("mtf");
         cpu |= CPU_MTF;
     }
-    let mut secondary = draw(SEC_DESCRIPTORS | SEC_RDTSCP | SEC_VPID | SEC_WBINVD | SEC_INVPCID);
+    let mut secondary = r.some_of(SEC_DESCRIPTORS | SEC_RDTSCP | SEC_VPID | SEC_WBINVD | SEC_INVPCID);
     let unpaged = mode == Mode::Unpaged;
     if unpaged || r.chance(50) {
         facts.push("ept");
-        secondary |= SEC_EPT | if unpaged { SEC_UNRESTRICTED } else { draw(SEC_UNRESTRICTED) };
+        secondary |= SEC_EPT | if unpaged { SEC_UNRESTRICTED } else { r.some_of(SEC_UNRESTRICTED) };
     }
     v.set(PIN, peers.allowed(0x481, pin));
     v.set(
@@ -272,11 +224,10 @@ fn controls(peers: &Peers, mode: Mode, r: &Random, v: &mut Vmcs, facts: &mut Vec
     );
     v.set(SECONDARY, peers.allowed(0x48b, secondary));
     let wide = if mode.is_wide() { ENTRY_GUEST64 } else { 0 };
-    // What loads EFER from one place has to from the other, or the guest's SCE stays.
-    let (entry, exit) = if r.chance(50) { (ENTRY_LOAD_EFER, EXIT_LOAD_EFER) } else { (0, EXIT_LOAD_EFER) };
-    v.set(ENTRY, peers.allowed(0x484, wide | entry | draw(ENTRY_LOAD_DEBUG | ENTRY_LOAD_PAT)));
-    let saved = draw(EXIT_SAVE_DEBUG | EXIT_SAVE_PAT | EXIT_SAVE_EFER);
-    v.set(EXIT, peers.allowed(0x483, EXIT_HOST64 | EXIT_LOAD_PAT | exit | saved));
+    let efer = if r.chance(50) { ENTRY_LOAD_EFER } else { 0 };
+    v.set(ENTRY, peers.allowed(0x484, wide | efer | r.some_of(ENTRY_LOAD_DEBUG | ENTRY_LOAD_PAT)));
+    let saved = r.some_of(EXIT_SAVE_DEBUG | EXIT_SAVE_PAT | EXIT_SAVE_EFER);
+    v.set(EXIT, peers.allowed(0x483, EXIT_HOST64 | EXIT_LOAD_PAT | EXIT_LOAD_EFER | saved));
 
     v.set(VPID, 1);
     v.set(EPTP, NESTED | 0x1e);
@@ -286,16 +237,16 @@ fn controls(peers: &Peers, mode: Mode, r: &Random, v: &mut Vmcs, facts: &mut Vec
     v.set(MSR_BITMAPS, maps + MSR_MAP);
     v.set(VIRTUAL_APIC_ADDRESS, VIRTUAL_APIC);
     v.set(TSC_OFFSET, r.word());
-    v.set(EXCEPTIONS, draw(0x000f_7dff));
+    v.set(EXCEPTIONS, r.some_of(0x000f_7dff));
     if r.chance(50) {
         v.set(PAGE_FAULT_MASK, r.below(8));
         v.set(PAGE_FAULT_MATCH, r.below(8));
     }
     // WP, NE, TS, AM and others; PGE, OSFXSR, UMIP and others.
-    v.set(CR0_MASK, draw(0xe005_003f));
-    v.set(CR0_SHADOW, draw(0xe005_003f));
-    v.set(CR4_MASK, draw(0x2fff));
-    v.set(CR4_SHADOW, draw(0x2fff));
+    v.set(CR0_MASK, r.some_of(0xe005_003f));
+    v.set(CR0_SHADOW, r.some_of(0xe005_003f));
+    v.set(CR4_MASK, r.some_of(0x2fff));
+    v.set(CR4_SHADOW, r.some_of(0x2fff));
     v.set(CR3_TARGETS, r.below(5));
     v.set(CR3_TARGET_0 + 2 * r.below(4) as u32, PML4);
 }
@@ -401,8 +352,7 @@ pub(super) fn defined(report: &[u64]) -> Vec<u64> {
             }
         }
         19 | 21 | 27 => defined_information(value("INSTRUCTION-INFO"), false),
-        23 | 25 | 50 | 53 | 58 => defined_information(value("INSTRUCTION-INFO"), true),
-        46 | 47 => defined_information(value("INSTRUCTION-INFO"), true),
+        23 | 25 | 46 | 47 | 50 | 53 | 58 => defined_information(value("INSTRUCTION-INFO"), true),
         _ => 0,
     };
     let lmsw = reason == 28 && value("QUALIFICATION") >> 4 & 3 == 3 && value("QUALIFICATION") & 0x40 != 0;
