@@ -103,6 +103,14 @@ pub struct Delivery {
     pub blocks_nmis: bool,
 }
 
+impl Delivery {
+    /// One that needs nothing else to be known. NMIs block others.
+    pub const fn interruption(kind: DeliveryKind, vector: u8) -> Self {
+        let blocks_nmis = matches!(kind, DeliveryKind::Nmi);
+        Self { kind, vector, error_code: None, length: 0, return_rip: None, detail: 0, blocks_nmis }
+    }
+}
+
 /// Why the fast loop must be left at the next boundary. 0: nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[repr(transparent)]

@@ -198,7 +198,8 @@ pub(crate) fn resolve(
     mode: CodeMode,
     features: &rootmode_arch::FeatureSet,
 ) -> Decoded {
-    let (handler, detail) = table::handler(instruction, mode, features);
+    let undefined = table::is_undefined(instruction, mode, features);
+    let (handler, detail) = table::handler(instruction, undefined);
     let length = instruction.len().clamp(1, 15);
     let mut current = Current { length: length as u8, bytes: [0; 15] };
     let known = length.min(bytes.len());
@@ -207,7 +208,7 @@ pub(crate) fn resolve(
     for (n, operand) in operands.iter_mut().enumerate().take(instruction.op_count().min(3) as usize) {
         *operand = self::operand(instruction, n as u32);
     }
-    let quick = if table::is_undefined(instruction, mode, features) {
+    let quick = if undefined {
         Quick::None
     } else if detail.combine.is_some() {
         Quick::Combine

@@ -120,9 +120,9 @@ pub(super) fn is_undefined(instruction: &Instruction, mode: CodeMode, features: 
         || instruction.cpuid_features().iter().any(|needed| lacks(*needed, features))
 }
 
-/// The semantics of `instruction` on a processor with `features`.
-pub(super) fn handler(instruction: &Instruction, mode: CodeMode, features: &FeatureSet) -> Row {
-    if is_undefined(instruction, mode, features) {
+/// The semantics of `instruction` on a processor on which it is `undefined` or not.
+pub(super) fn handler(instruction: &Instruction, undefined: bool) -> Row {
+    if undefined {
         return match instruction.mnemonic() {
             // Without their features these are older instructions with an ignored prefix.
             M::Tzcnt => row(bits::bsf),

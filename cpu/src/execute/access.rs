@@ -260,14 +260,21 @@ impl Exec<'_, '_> {
         Ok(())
     }
 
-    /// Reads `N` bytes at once. `None`: there is no shortcut to them, or the access is checked; [`Self::read`] must do it.
+    /// Reads `W` words of 8 bytes, `N` bytes together, at once. `None`: there is no shortcut to them, or the access is checked;
+    /// [`Self::read`] must do it.
     #[inline]
-    pub(crate) fn load_quickly<const N: usize>(&self, linear: Linear, access: Access) -> Option<[u8; N]> {
+    pub(crate) fn load_words<const W: usize, const N: usize>(
+        &self,
+        linear: Linear,
+        access: Access,
+    ) -> Option<[u64; W]> {
         if self.cpu.checks_data {
             return None;
         }
         let place = self.cpu.tlb.quick_read(self.cpu.tlb.key(self.bank_of(access)), linear, N)?;
-        self.ctx.memory.load_at(place)
+        let bytes = self.ctx.memory.load_at::<N>(place)?;
+        let slots = bytes.as_chunks().0;
+        Some(core::array::from_fn(|n| u64::from_le_bytes(slots[n])))
     }
 
     /// Reads `W` words of 8 bytes, `N` bytes together, upwards from `linear`.
@@ -277,14 +284,10 @@ impl Exec<'_, '_> {
         linear: Linear,
         access: Access,
     ) -> Result<[u64; W]> {
-        let mut words = [0; W];
-        if let Some(bytes) = self.load_quickly::<N>(linear, access) {
-            words
-                .iter_mut()
-                .zip(bytes.as_chunks().0)
-                .for_each(|(word, bytes)| *word = u64::from_le_bytes(*bytes));
+        if let Some(words) = self.load_words::<W, N>(linear, access) {
             return Ok(words);
         }
+        let mut words = [0; W];
         for (n, word) in words.iter_mut().enumerate() {
             *word = self.read(linear.offset(8 * n as u64), 8, access)?;
         }

@@ -162,15 +162,7 @@ pub(crate) fn int(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     for stage in [Stage::BeforeExceptions, Stage::AfterPrivilege, Stage::AfterOperands] {
         x.offer(EventClass::SoftwareInterrupt, stage, |_| event)?;
     }
-    x.deliver(Delivery {
-        kind: DeliveryKind::Software,
-        vector: number,
-        error_code: None,
-        length,
-        return_rip: None,
-        detail: 0,
-        blocks_nmis: false,
-    })?;
+    x.deliver(Delivery { length, ..Delivery::interruption(DeliveryKind::Software, number) })?;
     // The delivery cleared TF before the trap could be taken.
     x.cpu.trap_inhibited = true;
     Ok(Flow::Jumped)

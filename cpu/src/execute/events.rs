@@ -203,7 +203,7 @@ impl Exec<'_, '_> {
             self.offer(EventClass::Nmi, Stage::AfterOperands, |_| Event::Nmi)?;
             self.cpu.interrupts.take_nmi();
             self.cpu.update_attention();
-            self.deliver_counted(interruption(DeliveryKind::Nmi, vector::NMI))?;
+            self.deliver_counted(Delivery::interruption(DeliveryKind::Nmi, vector::NMI))?;
             return Ok(Boundary::Again);
         }
         if calls && self.visit(Slot::BeforeInterrupt)? {
@@ -218,7 +218,7 @@ impl Exec<'_, '_> {
                 return Ok(Boundary::Again);
             }
             let vector = self.cpu.acknowledge_interrupt(self.ctx);
-            self.deliver_counted(interruption(DeliveryKind::External, vector))?;
+            self.deliver_counted(Delivery::interruption(DeliveryKind::External, vector))?;
             return Ok(Boundary::Again);
         }
         if calls && self.visit(Slot::AfterInterrupt)? {
@@ -341,11 +341,6 @@ impl Exec<'_, '_> {
         self.cpu.pending_debug |= std::mem::take(&mut self.cpu.matched_breakpoints);
         self.cpu.update_attention();
     }
-}
-
-const fn interruption(kind: DeliveryKind, vector: u8) -> Delivery {
-    let blocks_nmis = matches!(kind, DeliveryKind::Nmi);
-    Delivery { kind, vector, error_code: None, length: 0, return_rip: None, detail: 0, blocks_nmis }
 }
 
 /// #DB that would set `detail` in DR6.

@@ -157,14 +157,5 @@ impl Svm {
 }
 
 pub(super) fn inject(cpu: &mut Cpu, kind: DeliveryKind, vector: u8) {
-    let blocks_nmis = kind == DeliveryKind::Nmi;
-    cpu.injected = Some(Delivery {
-        kind,
-        vector,
-        error_code: None,
-        length: 0,
-        return_rip: None,
-        detail: 0,
-        blocks_nmis,
-    });
+    cpu.injected = Some(Delivery::interruption(kind, vector));
 }

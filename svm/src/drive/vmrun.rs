@@ -278,15 +278,7 @@ impl Svm {
         let next = self.processor.has(Feature::NripSave) && kind == DeliveryKind::Software;
         let return_rip = if next { vmcb.get(Field::NextRip) } else { None };
         let detail = if number == vector::PF { vmcb.get(Field::Cr2).unwrap_or(0) } else { 0 };
-        let blocks_nmis = kind == DeliveryKind::Nmi;
-        Some(Delivery {
-            kind,
-            vector,
-            error_code: event.error_code(),
-            length: 0,
-            return_rip,
-            detail,
-            blocks_nmis,
-        })
+        let plain = Delivery::interruption(kind, vector);
+        Some(Delivery { error_code: event.error_code(), return_rip, detail, ..plain })
     }
 }

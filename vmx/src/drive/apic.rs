@@ -184,15 +184,7 @@ impl Vmx {
         let rvi = self.page(ctx).highest(register::IRR).unwrap_or(0);
         self.set_interrupt_status(ctx, [rvi, vector]);
         self.apic.recognized = false;
-        cpu.injected = Some(Delivery {
-            kind: DeliveryKind::External,
-            vector,
-            error_code: None,
-            length: 0,
-            return_rip: None,
-            detail: 0,
-            blocks_nmis: false,
-        });
+        cpu.injected = Some(Delivery::interruption(DeliveryKind::External, vector));
         self.rearm(cpu);
     }
 

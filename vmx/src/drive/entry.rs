@@ -190,15 +190,8 @@ impl Vmx {
         let blocks_nmis = kind == DeliveryKind::Nmi && self.controls.pin.contains(PinControls::VIRTUAL_NMIS);
         // A vectoring entry leaves the processor active, whatever the activity state says.
         cpu.activity = Activity::Active;
-        cpu.injected = Some(Delivery {
-            kind,
-            vector: event.vector,
-            error_code,
-            length,
-            return_rip: None,
-            detail,
-            blocks_nmis,
-        });
+        let plain = Delivery::interruption(kind, event.vector);
+        cpu.injected = Some(Delivery { error_code, length, detail, blocks_nmis, ..plain });
     }
 
     /// What the core may know while the guest runs.

@@ -128,9 +128,7 @@ fn to_previous_task(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
 /// All five slots of a frame of 64-bit mode. `None`: they have to be read one by one.
 fn whole_frame(x: &Exec<'_, '_>) -> Option<[u64; 5]> {
     let linear = x.segmented(SegmentName::Ss, x.stack_pointer(), 40, AccessKind::Read).ok()?;
-    let bytes = x.load_quickly::<40>(linear, x.data(AccessKind::Read))?;
-    let slots = bytes.as_chunks().0;
-    Some(core::array::from_fn(|n| u64::from_le_bytes(slots[n])))
+    x.load_words::<5, 40>(linear, x.data(AccessKind::Read))
 }
 
 fn protected(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
