@@ -9,7 +9,7 @@ use miette::{Result, miette};
 use rootmode::campaign::{
     self, Kill, Outcome, Plan, Property, Regression, Regressions, Reproducer, Shard, Shrunk, Verdict,
 };
-use rootmode_models::kvm::{Behaviour, Origin};
+use rootmode_models::kvm::Behaviour;
 use serde::{Deserialize, Serialize};
 
 use super::{Finding, Format, print_json, read_text, table, write_text};
@@ -354,12 +354,10 @@ struct Hunted {
 }
 
 fn table_of_regressions(arguments: &Arguments, properties: &[Property]) -> Result<Finding> {
-    let sampled = |number: u64, regression: Regression| {
-        let third = |n: u64| (number + n).is_multiple_of(3);
-        arguments.sample.is_none_or(|n| regression.row().origin == Origin::Released || third(n))
+    let chosen: Vec<Regression> = match arguments.sample {
+        Some(turn) => campaign::sample(turn).collect(),
+        None => Regression::ALL.to_vec(),
     };
-    let chosen: Vec<Regression> =
-        (0..).zip(Regression::ALL).filter(|(n, r)| sampled(*n, **r)).map(|(_, r)| *r).collect();
     let bar = bar(chosen.len() as u64 * 3);
     let start = Instant::now();
     let mut table = Vec::new();

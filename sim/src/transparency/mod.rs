@@ -20,6 +20,11 @@ use crate::guests::{GuestError, Workload, assemble};
 /// Bound on the ticks of one run.
 pub const LIMIT: u64 = 10_000_000;
 
+/// The choices of L0's schedule number `seed`; 0 is the tame one.
+pub fn schedule(seed: u64) -> Box<dyn Choices + Send> {
+    if seed == 0 { Box::new(Tame) } else { Box::new(Seeded::new(seed)) }
+}
+
 /// Why a comparison could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum TransparencyError {
@@ -57,13 +62,9 @@ impl Case {
     /// # Errors
     /// [`TransparencyError`]; a difference is not an error but part of the [`Comparison`].
     pub fn compare(&self, regressions: Regressions) -> Result<Comparison, TransparencyError> {
-        let schedule: Box<dyn Choices + Send> = match self.schedule {
-            0 => Box::new(Tame),
-            seed => Box::new(Seeded::new(seed)),
-        };
         let image = assemble(&self.workload)?;
         let bare = run_bare(&image, Box::new(Tame), LIMIT);
-        let hosted = run_hosted(&image, schedule, self.reclaim, regressions, LIMIT)?;
+        let hosted = run_hosted(&image, schedule(self.schedule), self.reclaim, regressions, LIMIT)?;
         Ok(compare(bare, hosted, self.workload.vendor))
     }
 }

@@ -61,12 +61,7 @@ impl Setup {
             let middle = if *exits { [0x0f, 0xa2] } else { [0x90, 0x90] };
             vm.write_memory(entry, &[0xff, 0x06, low, high, middle[0], middle[1], 0xeb, 0xf8]);
             vm.create_vcpu(number as u32)?;
-            let mut sregs = vm.sregs(number)?;
-            (sregs.cs.base, sregs.cs.selector) = (0, 0);
-            vm.set_sregs(number, &sregs)?;
-            let mut regs = vm.regs(number)?;
-            (regs.rip, regs.rflags) = (entry, 2);
-            vm.set_regs(number, &regs)?;
+            super::start_at(&mut vm, number, entry)?;
         }
         Ok(vm)
     }

@@ -1,6 +1,6 @@
 //! Nested VM entries of a hypervisor that changes its VMCS between them, and the ends of nested operation.
 
-use rootmode_arch::choices::{Seeded, Tame};
+use rootmode_arch::choices::Tame;
 use rootmode_arch::record::{Payload, Stop};
 use rootmode_arch::{Choices, GuestPhysical, HostPhysical, SegmentName, Site, Vendor};
 use rootmode_models::kvm::Regressions;
@@ -10,7 +10,7 @@ use rootmode_vmx::Field;
 use crate::campaign::{Counterexample, Property, Verdict};
 use crate::guests::layout::L1_MSRS;
 use crate::guests::{GuestImage, Workload, assemble_edited};
-use crate::transparency::{Hosting, compare, host_of, run_bare, run_bare_with, run_of};
+use crate::transparency::{Hosting, Run, compare, host_of, run_bare, run_bare_with, run_of, schedule};
 
 pub(crate) const PROPERTIES: &[Property] = &[
     Property {
@@ -132,7 +132,7 @@ impl Case {
 
     fn hosting(&self, regressions: Regressions) -> Hosting {
         Hosting {
-            choices: if self.seed == 0 { Box::new(Tame) } else { Box::new(Seeded::new(self.seed)) },
+            choices: schedule(self.seed),
             reclaim: self.reclaim,
             regressions,
             emulate_invalid: self.emulate_invalid,
@@ -151,10 +151,19 @@ impl Case {
             .with("emulate_invalid_guest_state", self.emulate_invalid)
             .into()
     }
-}
 
-fn broken(error: impl core::fmt::Display) -> Counterexample {
-    Counterexample::new(format!("the hosted run ended early: {error}"))
+    /// Holds if the hosted run is like the bare one; `claim` says what is wrong where it is not.
+    fn judge(&self, bare: Run, hosted: Result<Run, impl core::fmt::Display>, claim: &str) -> Verdict {
+        match hosted.map(|hosted| compare(bare, hosted, Vendor::Intel)) {
+            Err(error) => self.describe(Counterexample::new(format!("the hosted run ended early: {error}"))),
+            Ok(comparison) => match comparison.differences.first() {
+                None => Verdict::Holds,
+                Some(difference) => {
+                    self.describe(Counterexample::new(claim).with("first", format!("{difference:x?}")))
+                }
+            },
+        }
+    }
 }
 
 fn entries(c: &mut dyn Choices, bugs: Regressions) -> Verdict {
@@ -172,19 +181,7 @@ fn entries(c: &mut dyn Choices, bugs: Regressions) -> Verdict {
         let stop = host.run(limit)?;
         Ok(run_of(&host, &recorder, stop))
     });
-    match hosted {
-        Err(error) => case.describe(broken(error)),
-        Ok(hosted) => {
-            let comparison = compare(bare, hosted, Vendor::Intel);
-            match comparison.differences.first() {
-                None => Verdict::Holds,
-                Some(difference) => case.describe(
-                    Counterexample::new("L1 can tell that L0 is there")
-                        .with("first", format!("{difference:x?}")),
-                ),
-            }
-        }
-    }
+    case.judge(bare, hosted, "L1 can tell that L0 is there")
 }
 
 /// Where the page is that L1 does not have at first.
@@ -218,19 +215,7 @@ fn missing_page(c: &mut dyn Choices, bugs: Regressions) -> Verdict {
         }
         Ok(run_of(&host, &recorder, stop))
     })();
-    match hosted {
-        Err(error) => case.describe(broken(error)),
-        Ok(hosted) => {
-            let comparison = compare(bare, hosted, Vendor::Intel);
-            match comparison.differences.first() {
-                None => Verdict::Holds,
-                Some(difference) => case.describe(
-                    Counterexample::new("an entry that had to wait for a page is not like one that had not")
-                        .with("first", format!("{difference:x?}")),
-                ),
-            }
-        }
-    }
+    case.judge(bare, hosted, "an entry that had to wait for a page is not like one that had not")
 }
 
 fn ends(c: &mut dyn Choices, bugs: Regressions) -> Verdict {

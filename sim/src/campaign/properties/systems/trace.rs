@@ -1,6 +1,5 @@
 //! KVM's tracepoints held next to what the hardware did.
 
-use rootmode_arch::choices::{Seeded, Tame};
 use rootmode_arch::record::{Level, Payload, Record};
 use rootmode_arch::{Choices, Site, Vendor};
 use rootmode_models::kvm::Regressions;
@@ -11,7 +10,7 @@ use rootmode_models::kvm::vm::{Failure, Vm, VmConfig};
 
 use crate::campaign::{Counterexample, Property, Verdict};
 use crate::guests::{GuestImage, Workload, assemble};
-use crate::transparency::{Hosting, LIMIT, host_of, run_of};
+use crate::transparency::{Hosting, LIMIT, Run, facts, host_of, run_of, schedule};
 
 pub(crate) const PROPERTIES: &[Property] = &[
     Property {
@@ -34,25 +33,19 @@ pub(crate) const PROPERTIES: &[Property] = &[
 const WITH_CODE: u32 = 0x8000_0800;
 
 struct Traced {
-    records: Vec<Record>,
+    run: Run,
     trace: Vec<Tracepoint>,
-    memory: Vec<u8>,
     reads: u64,
 }
 
 fn run(image: &GuestImage, seed: u64, bugs: Regressions, tracing: bool) -> Result<Traced, HostBug> {
-    let hosting = Hosting {
-        choices: if seed == 0 { Box::new(Tame) } else { Box::new(Seeded::new(seed)) },
-        reclaim: seed % 2 == 1,
-        regressions: bugs,
-        emulate_invalid: true,
-    };
+    let hosting =
+        Hosting { choices: schedule(seed), reclaim: seed % 2 == 1, regressions: bugs, emulate_invalid: true };
     let (mut host, recorder) = host_of(image, hosting)?;
     host.set_tracing(tracing);
     let stop = host.run(LIMIT)?;
     let (trace, reads) = (host.take_trace(), host.error_code_reads());
-    let run = run_of(&host, &recorder, stop);
-    Ok(Traced { records: run.records, trace, memory: run.memory, reads })
+    Ok(Traced { run: run_of(&host, &recorder, stop), trace, reads })
 }
 
 fn check(c: &mut dyn Choices, bugs: Regressions) -> Verdict {
@@ -73,15 +66,10 @@ fn check(c: &mut dyn Choices, bugs: Regressions) -> Verdict {
 }
 
 fn judge(traced: &Traced, plain: &Traced) -> Option<String> {
-    fn fact(record: &&Record) -> bool {
-        crate::transparency::is_fact(record)
-    }
-    if traced.memory != plain.memory
-        || !traced.records.iter().filter(fact).eq(plain.records.iter().filter(fact))
-    {
+    if traced.run.memory != plain.run.memory || !facts(&traced.run).eq(facts(&plain.run)) {
         return Some("tracing changes what the guest sees".to_owned());
     }
-    let mut expected = traced.records.iter();
+    let mut expected = traced.run.records.iter();
     let (mut nested, mut last, mut error12, mut needed) = (false, ExitTrace::default(), 0, 0);
     let mut trace = traced.trace.iter().peekable();
     while let Some(tracepoint) = trace.next() {
@@ -203,12 +191,7 @@ fn refused(kicked: bool, bugs: Regressions) -> Result<Vec<Tracepoint>, Failure> 
     vm.set_memory_region(&UserspaceMemoryRegion { memory_size: 0x4000, ..Default::default() })?;
     vm.write_memory(0x1000, &[0xeb, 0xfe]);
     vm.create_vcpu(0)?;
-    let mut sregs = vm.sregs(0)?;
-    (sregs.cs.base, sregs.cs.selector) = (0, 0);
-    vm.set_sregs(0, &sregs)?;
-    let mut regs = vm.regs(0)?;
-    (regs.rip, regs.rflags) = (0x1000, 2);
-    vm.set_regs(0, &regs)?;
+    super::start_at(&mut vm, 0, 0x1000)?;
     if kicked {
         vm.start(0)?;
         vm.advance(0, 100)?;
