@@ -1,13 +1,13 @@
 //! A client's debugger around a guest, on both vendors.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use rootmode_arch::Vendor;
-use rootmode_models::kvm::Errno;
-use rootmode_models::kvm::abi::{GuestDebug, UserspaceMemoryRegion};
-use rootmode_models::kvm::vm::{ClientExit, Failure, Vm, VmConfig};
+mod real_mode;
 
-const VENDORS: [Vendor; 2] = [Vendor::Intel, Vendor::Amd];
-const CODE: u64 = 0x1000;
+use real_mode::{CODE, VENDORS, vm};
+use rootmode_models::kvm::Errno;
+use rootmode_models::kvm::abi::GuestDebug;
+use rootmode_models::kvm::vm::{ClientExit, Failure, Vm};
+
 /// `KVM_GUESTDBG_*`.
 const ENABLE: u32 = 1;
 const STEP: u32 = 2;
@@ -16,21 +16,6 @@ const HARDWARE: u32 = 1 << 17;
 const INJECT_DB: u32 = 1 << 18;
 const INJECT_BP: u32 = 1 << 19;
 const BLOCK_IRQ: u32 = 1 << 20;
-
-/// A VM with 64 KiB at address 0 and one vCPU about to run `code` in real mode.
-fn vm(vendor: Vendor, code: &[u8]) -> Vm {
-    let mut vm = Vm::new(VmConfig::plain(vendor)).unwrap();
-    vm.set_memory_region(&UserspaceMemoryRegion { memory_size: 0x1_0000, ..Default::default() }).unwrap();
-    assert!(vm.write_memory(CODE, code));
-    vm.create_vcpu(0).unwrap();
-    let mut sregs = vm.sregs(0).unwrap();
-    (sregs.cs.base, sregs.cs.selector) = (0, 0);
-    vm.set_sregs(0, &sregs).unwrap();
-    let mut regs = vm.regs(0).unwrap();
-    (regs.rip, regs.rsp, regs.rflags) = (CODE, 0x8000, 2);
-    vm.set_regs(0, &regs).unwrap();
-    vm
-}
 
 fn debug(vm: &mut Vm, control: u32, debugreg: [u64; 8]) {
     vm.set_guest_debug(0, &GuestDebug { control, pad: 0, debugreg }).unwrap();

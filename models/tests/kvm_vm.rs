@@ -1,32 +1,16 @@
 //! A VM of the model, driven as a client drives KVM, on both vendors.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod real_mode;
+
+use real_mode::{CODE, VENDORS, vm};
 use rootmode_arch::Vendor;
 use rootmode_models::kvm::abi::{CoalescedMmioZone, DirtyGfn, MsrEntry, UserspaceMemoryRegion};
 use rootmode_models::kvm::vm::{ClientExit, Failure, Progress, SAVED_MSRS, Vm, VmConfig, supported};
 use rootmode_models::kvm::{Errno, Filter};
 
-const VENDORS: [Vendor; 2] = [Vendor::Intel, Vendor::Amd];
-/// Where code is put.
-const CODE: u64 = 0x1000;
-
 fn region(slot: u32, flags: u32, guest_phys_addr: u64, memory_size: u64) -> UserspaceMemoryRegion {
     UserspaceMemoryRegion { slot, flags, guest_phys_addr, memory_size, userspace_addr: 0 }
-}
-
-/// A VM with 64 KiB at address 0 and one vCPU about to run `code` in real mode.
-fn vm(vendor: Vendor, code: &[u8]) -> Vm {
-    let mut vm = Vm::new(VmConfig::plain(vendor)).unwrap();
-    vm.set_memory_region(&region(0, 0, 0, 0x1_0000)).unwrap();
-    assert!(vm.write_memory(CODE, code));
-    vm.create_vcpu(0).unwrap();
-    let mut sregs = vm.sregs(0).unwrap();
-    (sregs.cs.base, sregs.cs.selector) = (0, 0);
-    vm.set_sregs(0, &sregs).unwrap();
-    let mut regs = vm.regs(0).unwrap();
-    (regs.rip, regs.rsp, regs.rflags) = (CODE, 0x8000, 2);
-    vm.set_regs(0, &regs).unwrap();
-    vm
 }
 
 fn io(input: bool, port: u16, size: u8, data: &[u8]) -> ClientExit {

@@ -16,12 +16,14 @@ pub(crate) struct Fair<T> {
     value: Mutex<T>,
 }
 
-/// It is held.
+/// It is held. The value is unlocked before the turn is given on: fields are dropped in their order.
 pub(crate) struct Held<'a, T> {
-    fair: &'a Fair<T>,
-    /// Until it is given on.
-    value: Option<MutexGuard<'a, T>>,
+    value: MutexGuard<'a, T>,
+    _turn: Turn<'a, T>,
 }
+
+/// Somebody's turn, until it is given on.
+struct Turn<'a, T>(&'a Fair<T>);
 
 impl<T> Fair<T> {
     pub(crate) fn new(value: T) -> Self {
@@ -38,7 +40,7 @@ impl<T> Fair<T> {
         }
         drop(queue);
         let value = self.value.lock().unwrap_or_else(PoisonError::into_inner);
-        Held { fair: self, value: Some(value) }
+        Held { value, _turn: Turn(self) }
     }
 }
 
@@ -46,21 +48,20 @@ impl<T> Deref for Held<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        self.value.as_deref().expect("the value is given on by drop alone")
+        &self.value
     }
 }
 
 impl<T> DerefMut for Held<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        self.value.as_deref_mut().expect("the value is given on by drop alone")
+        &mut self.value
     }
 }
 
-impl<T> Drop for Held<'_, T> {
+impl<T> Drop for Turn<'_, T> {
     fn drop(&mut self) {
-        self.value = None;
-        let mut queue = self.fair.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.serving += 1;
-        self.fair.turn.notify_all();
+        self.0.turn.notify_all();
     }
 }

@@ -161,7 +161,7 @@ impl Vcpu {
         }
         if self.run_state == RunState::Halted {
             let accepts = self.backend.accepts()?;
-            let pending = self.events.interrupt.is_some() || shared.rooms().irqchip.pending(self.number());
+            let pending = self.has_interrupt(shared);
             if self.events.waits(accepts) || pending && accepts.0 {
                 self.run_state = RunState::Runnable;
             }

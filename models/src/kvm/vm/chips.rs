@@ -56,11 +56,6 @@ chip_calls! {
 }
 
 impl Vm {
-    /// Whether all interrupt controllers are in the kernel.
-    pub fn has_chips(&self) -> bool {
-        self.shared.rooms().irqchip.is_full()
-    }
-
     /// `KVM_IOEVENTFD` with its counter.
     ///
     /// # Errors

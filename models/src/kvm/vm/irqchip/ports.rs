@@ -112,7 +112,7 @@ impl Irqchip {
                 }
             }
             0x40..=0x43 | SPEAKER if self.pit.is_some() && (port != SPEAKER || self.speaker) => {
-                self.catch_up(now);
+                self.settle_pit(now);
                 if let Some(pit) = &mut self.pit {
                     pit.write(port, value as u8, now);
                 }

@@ -149,7 +149,7 @@ impl Irqchip {
     }
 
     /// Brings its interrupt to where the output of counter 0 is, through every edge on the way.
-    fn settle_pit(&mut self, now: u64) {
+    pub(super) fn settle_pit(&mut self, now: u64) {
         for _ in 0..EDGES {
             let (Some(pit), Some(event)) = (&self.pit, self.pit_event.filter(|event| *event <= now)) else {
                 return;
@@ -167,10 +167,5 @@ impl Irqchip {
         let high = pit.out0(now);
         self.pit_event = pit.next_event(now);
         self.set_gsi(PIT_GSI, TIMER, high);
-    }
-
-    /// Everything up to now has happened.
-    pub(super) fn catch_up(&mut self, now: u64) {
-        self.settle_pit(now);
     }
 }
