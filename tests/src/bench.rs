@@ -14,7 +14,7 @@ use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 use serde::Serialize;
 
-use crate::table::Row;
+use crate::table::{Format, Row};
 
 static PAYLOAD: &[u8] = include_bytes!("../payload/payload.flat");
 
@@ -95,12 +95,6 @@ pub struct Arguments {
     format: Format,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Format {
-    Text,
-    Json,
-}
-
 /// A line of the table.
 #[derive(Debug, Serialize)]
 struct Measured {
@@ -178,6 +172,13 @@ fn seconds(clock: ClockId) -> Result<f64, String> {
     Ok(time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9)
 }
 
+/// The simulator: the `given` one, or the rootmode beside this program.
+pub(crate) fn simulator(given: Option<&Path>) -> Result<PathBuf, String> {
+    let beside = || std::env::current_exe().map(|program| program.with_file_name("rootmode"));
+    let simulator = given.map_or_else(beside, |given| Ok(given.to_owned()));
+    simulator.map_err(|error| format!("where is this program? {error}"))
+}
+
 /// The command line of the payload: `names` of its phases, or all.
 fn words(quick: bool, names: &[&str]) -> String {
     let mut words = if quick { "quick" } else { "full" }.to_owned();
@@ -237,9 +238,7 @@ fn measure(arguments: &Arguments) -> Result<Vec<Measured>, String> {
     let mut there: Vec<&str> = phases.iter().map(|p| if against { p.name } else { p.peer }).collect();
     there.sort_unstable();
     there.dedup();
-    let beside = || Ok(std::env::current_exe()?.with_file_name("rootmode"));
-    let program = arguments.rootmode.clone().map_or_else(beside, Ok);
-    let program = program.map_err(|error: std::io::Error| format!("where is this program? {error}"))?;
+    let program = simulator(arguments.rootmode.as_deref())?;
     let scratch = tempfile::tempdir().map_err(|error| format!("no scratch folder: {error}"))?;
     let payload = scratch.path().join("payload.flat");
     std::fs::write(&payload, PAYLOAD).map_err(|error| format!("{}: {error}", payload.display()))?;

@@ -59,6 +59,11 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
     Ok(agrees)
 }
 
+/// The cargo that runs us, or the one on the path.
+pub(crate) fn cargo() -> std::ffi::OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
 /// The root of the checkout.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

@@ -2,6 +2,15 @@
 
 use std::fmt::Write as _;
 
+/// How a command prints its table.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// A table.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
 /// One proof: a key that documents quote, what was measured, and what is promised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {

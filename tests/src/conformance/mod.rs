@@ -9,20 +9,12 @@ mod verdict;
 
 use std::process::{Command, Stdio};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 
-use crate::table::Row;
+use crate::documents::cargo;
+use crate::table::{Format, Row};
 use verdict::{Expected, Verdict};
-
-/// What a run prints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// A table.
-    Text,
-    /// One JSON object.
-    Json,
-}
 
 /// Arguments of `rootmode-tests kvm-ioctls`.
 #[derive(Debug, Args)]
@@ -78,7 +70,7 @@ fn report(vendors: &[&'static str]) -> Result<Report, String> {
     let expected = Expected::read()?;
     let mut lines = Vec::new();
     for vendor in vendors {
-        let output = Command::new(scratch::cargo())
+        let output = Command::new(cargo())
             .args(["test", "--release", "--lib", "--package", "kvm-ioctls", "--", "--test-threads=2"])
             .current_dir(&scratch.folder)
             .env("ROOTMODE_VENDOR", vendor)

@@ -1,13 +1,12 @@
 //! The workspace in which the published crate is built against the model.
 
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::Deserialize;
 
-use crate::documents::root;
+use crate::documents::{cargo, root};
 
 /// Where it is, and which version of kvm-ioctls it holds.
 pub(super) struct Scratch {
@@ -25,11 +24,6 @@ struct Package {
     name: String,
     version: String,
     manifest_path: PathBuf,
-}
-
-/// The cargo that runs us, or the one on the path.
-pub(super) fn cargo() -> OsString {
-    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
 /// The version of kvm-ioctls that `models/kvm-ioctls` stands in for.

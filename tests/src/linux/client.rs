@@ -3,15 +3,14 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::documents::root;
+use crate::documents::{cargo, root};
 
 use super::initramfs::read;
 
 /// The client's bytes; cargo keeps what it builds in `folder`.
 pub(super) fn build(folder: &Path) -> Result<Vec<u8>, String> {
     let target = folder.join("client");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = Command::new(cargo());
     command
         .args(["rustc", "--quiet", "--release", "--package", "rootmode-client", "--target-dir"])
         .arg(&target);

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use super::cpio::Archive;
 use super::packages::files;
+use super::rows::Vendor;
 
 static INIT: &[u8] = include_bytes!("../../linux/init");
 
@@ -30,10 +31,12 @@ impl Modules {
         Ok(modules)
     }
 
-    /// Whether module `name` has the parameter.
-    pub(super) fn has(&self, name: &str, parameter: &str) -> bool {
-        let key = format!("parmtype={parameter}:");
-        self.contents.get(name).is_some_and(|module| contains(module, key.as_bytes()))
+    /// The parameters of `vendor`'s module that have to be on, as far as this kernel's has them.
+    pub(super) fn parameters(&self, vendor: Vendor) -> impl Iterator<Item = &'static str> {
+        let module = self.contents.get(vendor.module());
+        let has =
+            move |name: &&str| module.is_some_and(|m| contains(m, format!("parmtype={name}:").as_bytes()));
+        vendor.parameters().iter().copied().filter(has)
     }
 
     fn add(&mut self, root: &Path, name: &str) -> Result<(), String> {

@@ -45,7 +45,7 @@ pub(super) fn judge(row: &Row, modules: &Modules, output: &str) -> Judged {
     match row.what {
         What::Boot => {}
         What::Modules => {
-            for name in row.vendor.parameters().iter().filter(|name| modules.has(row.vendor.module(), name)) {
+            for name in modules.parameters(row.vendor) {
                 let value = said.iter().find_map(|line| line.strip_prefix(&format!("parameter {name}=")));
                 let on = match value {
                     Some("Y") => true,
@@ -81,9 +81,7 @@ pub(super) fn judge(row: &Row, modules: &Modules, output: &str) -> Judged {
                     sets += 1;
                 }
             }
-            let wanted =
-                row.vendor.parameters().iter().filter(|name| modules.has(row.vendor.module(), name)).count()
-                    + 1;
+            let wanted = modules.parameters(row.vendor).count() + 1;
             if sets != wanted {
                 fail(format!("{sets} of {wanted} runs of the client came to their end"));
             }

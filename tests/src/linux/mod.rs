@@ -18,7 +18,9 @@ use clap::Args;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::bench::simulator;
 use crate::documents::root;
+use crate::table::Format;
 use initramfs::{Contents, Modules, build, read};
 use packages::Packages;
 use rows::{KERNELS, Kernel, Row, Vendor, What};
@@ -55,12 +57,6 @@ pub struct Arguments {
     /// How to print the table.
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Format {
-    Text,
-    Json,
 }
 
 /// A line of the result.
@@ -125,9 +121,7 @@ struct Bench {
 
 impl Bench {
     fn new(arguments: &Arguments, rows: &[Row]) -> Result<Self, String> {
-        let beside = || Ok(std::env::current_exe()?.with_file_name("rootmode"));
-        let rootmode = arguments.rootmode.clone().map_or_else(beside, Ok);
-        let rootmode = rootmode.map_err(|error: std::io::Error| format!("where is this program? {error}"))?;
+        let rootmode = simulator(arguments.rootmode.as_deref())?;
         let folder = arguments.folder.clone().unwrap_or_else(|| root().join("target/linux"));
         let folder =
             std::path::absolute(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -160,13 +154,14 @@ impl Bench {
         let kernel = self.kernels.iter().find(|kernel| kernel.kernel == row.kernel);
         let kernel = kernel.ok_or("its kernel was not unpacked")?;
         let name = row.name();
-        let image = read(&kernel.image)?;
         let modules = kernel.modules(row.vendor);
-        let inner = build(&self.busybox, &Contents::default());
+        let guest = matches!(row.what, What::Linux { .. })
+            .then(|| read(&kernel.image).map(|image| (image, build(&self.busybox, &Contents::default()))))
+            .transpose()?;
         let contents = Contents {
             modules: (row.what != What::Boot).then_some(modules),
             client: self.client.as_deref(),
-            guest: matches!(row.what, What::Linux { .. }).then_some((&*image, &*inner)),
+            guest: guest.as_ref().map(|(image, disk)| (&**image, &**disk)),
         };
         let disk = self.write(&format!("{name}.initrd"), &build(&self.busybox, &contents))?;
         let mut command = Command::new(&self.rootmode);
@@ -204,7 +199,7 @@ impl Bench {
     /// The plain boot of `kernel` here and on QEMU TCG, one after the other.
     fn beside_tcg(&self, kernel: &Unpacked) -> Result<Measured, String> {
         let disk = build(&self.busybox, &Contents::default());
-        let disk = self.write(&format!("tcg-{}.initrd", kernel.kernel.name), &disk)?;
+        let disk = self.write(&format!("{}.initrd", kernel.kernel.tcg_name()), &disk)?;
         let line = "console=ttyS0 panic=-1 row=boot";
         let mut ours = Command::new(&self.rootmode);
         ours.arg("run").arg(&kernel.image).arg("--initrd").arg(&disk);
@@ -213,8 +208,8 @@ impl Bench {
         theirs.args(["-accel", "tcg", "-cpu", "max", "-m", "512", "-nodefaults", "-no-reboot"]);
         theirs.args(["-display", "none", "-serial", "stdio"]);
         theirs.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(&disk).args(["-append", line]);
-        let ours = run::run(&mut ours, &self.log(&format!("tcg-{}-here", kernel.kernel.name)))?;
-        let theirs = run::run(&mut theirs, &self.log(&format!("tcg-{}", kernel.kernel.name)))
+        let ours = run::run(&mut ours, &self.log(&format!("{}-here", kernel.kernel.tcg_name())))?;
+        let theirs = run::run(&mut theirs, &self.log(&kernel.kernel.tcg_name()))
             .map_err(|error| format!("{error} (package qemu-system-x86)"))?;
         let summary = ours.summary()?;
         let share = ours.seconds / theirs.seconds.max(1e-3);
@@ -228,7 +223,7 @@ impl Bench {
             failures.push(format!("more than {TCG_SHARE} times QEMU's"));
         }
         Ok(Measured {
-            row: format!("tcg-{}", kernel.kernel.name),
+            row: kernel.kernel.tcg_name(),
             ticks: summary.ticks,
             seconds: ours.seconds,
             exits: summary.exits,
@@ -249,10 +244,9 @@ fn command_line(row: &Row, modules: &Modules) -> String {
         What::Boot => words.push("row=boot".into()),
         What::Modules => words.push(format!("row=kvm options=\"{}\"", vendor.options())),
         What::Client => {
-            let parameters = vendor.parameters().iter().filter(|name| modules.has(vendor.module(), name));
             let all = vendor.options().replace(' ', ",");
             let mut sets = vec![all.clone()];
-            sets.extend(parameters.map(|name| format!("{all},{name}=0")));
+            sets.extend(modules.parameters(vendor).map(|name| format!("{all},{name}=0")));
             words.push(format!("row=client sets=\"{}\"", sets.join(" ")));
         }
         What::Linux { second_stage, processors } => {
@@ -281,13 +275,10 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
         |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| name.contains(only));
     let rows = if arguments.sample { Row::sample(turn()) } else { Row::all() };
     let rows: Vec<Row> = rows.into_iter().filter(|row| chosen(&row.name())).collect();
-    let tcg: Vec<Kernel> = KERNELS
-        .into_iter()
-        .filter(|kernel| !arguments.sample && chosen(&format!("tcg-{}", kernel.name)))
-        .collect();
+    let tcg: Vec<Kernel> =
+        KERNELS.into_iter().filter(|kernel| !arguments.sample && chosen(&kernel.tcg_name())).collect();
     if arguments.list {
-        for name in rows.iter().map(Row::name).chain(tcg.iter().map(|kernel| format!("tcg-{}", kernel.name)))
-        {
+        for name in rows.iter().map(Row::name).chain(tcg.iter().map(|kernel| kernel.tcg_name())) {
             println!("{name}");
         }
         return Ok(true);
@@ -315,7 +306,7 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
                 Unpacked::new(&Packages::new(&bench.folder)?, kernel).and_then(|it| bench.beside_tcg(&it))
             }
         };
-        let measured = unpacked.unwrap_or_else(|why| Measured::failed(format!("tcg-{}", kernel.name), why));
+        let measured = unpacked.unwrap_or_else(|why| Measured::failed(kernel.tcg_name(), why));
         print(&measured, arguments.format);
         table.push(measured);
     }

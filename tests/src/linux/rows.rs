@@ -1,12 +1,17 @@
 //! The table: what is run on which kernel, processor and number of processors, and what each has to say.
 
-use serde::Serialize;
-
 /// A kernel of Debian's, by the package that depends on its newest build.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Kernel {
     pub(super) name: &'static str,
     pub(super) package: &'static str,
+}
+
+impl Kernel {
+    /// The name of the row that compares its plain boot with QEMU's.
+    pub(super) fn tcg_name(self) -> String {
+        format!("tcg-{}", self.name)
+    }
 }
 
 pub(super) const KERNELS: [Kernel; 2] = [
@@ -15,8 +20,7 @@ pub(super) const KERNELS: [Kernel; 2] = [
 ];
 
 /// Whose processor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Vendor {
     Intel,
     Amd,

@@ -5,16 +5,16 @@ use std::collections::HashMap;
 use std::process::exit;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kvm_bindings::{kvm_regs, kvm_segment};
+use kvm_bindings::kvm_regs;
 
 use crate::acpi;
 use crate::kvm::{Exit, Kvm, Mapping, Vcpu, Vm};
-use crate::machine::{Checked, kernel};
+use crate::machine::{Checked, enter_long_mode, kernel};
 use crate::uart::{Effect, Uart};
 
 /// Bytes of the guest's memory.
 const MEMORY: usize = 256 << 20;
-/// Below the first megabyte: GDT, boot boot parameters, tables of translations, command line.
+/// Below the first megabyte: GDT, boot parameters, tables of translations, command line.
 const GDT: usize = 0x500;
 const PARAMETERS: usize = 0x7000;
 const TABLES: usize = 0x1_0000;
@@ -199,25 +199,7 @@ fn load(memory: &Mapping, image: &[u8], disk: &[u8], line: &str) -> Result<u64, 
 
 fn long_mode(vcpu: &Vcpu) -> Checked {
     let mut system = vcpu.system().map_err(kernel("KVM_GET_SREGS"))?;
-    let segment = |selector, type_, l, db| kvm_segment {
-        limit: u32::MAX,
-        selector,
-        type_,
-        present: 1,
-        s: 1,
-        l,
-        db,
-        g: 1,
-        ..Default::default()
-    };
-    system.cs = segment(0x10, 0xb, 1, 0);
-    for data in [&mut system.ds, &mut system.es, &mut system.fs, &mut system.gs, &mut system.ss] {
-        *data = segment(0x18, 3, 0, 1);
-    }
+    enter_long_mode(&mut system, 0x10, TABLES as u64);
     (system.gdt.base, system.gdt.limit) = (GDT as u64, 0x1f);
-    system.cr0 = 0x8000_0033;
-    system.cr3 = TABLES as u64;
-    system.cr4 = 0x20;
-    system.efer = 0x500;
     vcpu.set_system(system).map_err(kernel("KVM_SET_SREGS"))
 }

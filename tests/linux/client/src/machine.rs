@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kvm_bindings::{kvm_regs, kvm_segment};
+use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
 
 use crate::kvm::{Exit, Kvm, Mapping, Vcpu, Vm};
 use crate::programs::{BASE, Program, REPORT, code};
@@ -22,6 +22,29 @@ const STACK: u64 = 0x8_0000;
 const TABLE: u64 = 3;
 /// A large page as well.
 const LARGE: u64 = 0x83;
+
+/// 64-bit mode with flat segments, the data's behind the code's in the GDT, and translations at `cr3`.
+pub(crate) fn enter_long_mode(system: &mut kvm_sregs, code: u16, cr3: u64) {
+    let segment = |selector, type_, l, db| kvm_segment {
+        limit: u32::MAX,
+        selector,
+        type_,
+        present: 1,
+        s: 1,
+        l,
+        db,
+        g: 1,
+        ..Default::default()
+    };
+    system.cs = segment(code, 0xb, 1, 0);
+    for data in [&mut system.ds, &mut system.es, &mut system.fs, &mut system.gs, &mut system.ss] {
+        *data = segment(code + 8, 3, 0, 1);
+    }
+    system.cr0 = 0x8000_0033;
+    system.cr3 = cr3;
+    system.cr4 = 0x20;
+    system.efer = 0x500;
+}
 
 /// A virtual machine with one processor, or with a second one that waits to be started.
 pub(crate) struct Machine {
@@ -117,28 +140,10 @@ impl Machine {
 
     fn long_mode(&self) -> Checked {
         let mut system = self.vcpu.system().map_err(kernel("KVM_GET_SREGS"))?;
-        let segment = |selector, type_, l, db| kvm_segment {
-            base: 0,
-            limit: u32::MAX,
-            selector,
-            type_,
-            present: 1,
-            s: 1,
-            l,
-            db,
-            g: 1,
-            ..Default::default()
-        };
-        system.cs = segment(8, 0xb, 1, 0);
-        for data in [&mut system.ds, &mut system.es, &mut system.fs, &mut system.gs, &mut system.ss] {
-            *data = segment(0x10, 3, 0, 1);
-        }
+        enter_long_mode(&mut system, 8, PML4);
         (system.gdt.base, system.gdt.limit) = (GDT as u64, 0x27);
         (system.idt.base, system.idt.limit) = (IDT as u64, 0xfff);
-        system.cr0 = 0x8000_0033;
-        system.cr3 = PML4;
-        system.cr4 = 0x20;
-        system.efer = 0xd00;
+        system.efer |= 0x800;
         self.vcpu.set_system(system).map_err(kernel("KVM_SET_SREGS"))
     }
 
