@@ -41,8 +41,9 @@ impl std::fmt::Debug for Here {
 }
 
 impl Here {
-    /// A processor of `model`; the read-only page holds `read_only`.
-    pub fn new(model: Model, read_only: &[u8; PAGE as usize]) -> Self {
+    /// A processor of `model`; the read-only page holds `read_only`. With `protection_keys`, user mode has them, and they are
+    /// PKRU: every page here has key 0.
+    pub fn new(model: Model, read_only: &[u8; PAGE as usize], protection_keys: Option<u32>) -> Self {
         let mut memory = PhysicalMemory::new();
         memory.add_ram(HostPhysical(0), 0x20_0000).expect("the first region overlaps nothing");
         let mut entry =
@@ -85,6 +86,10 @@ impl Here {
         cpu.enter_long_mode(PML4, CODE, 0);
         cpu.cr0 = cpu.cr0 | Cr0::AM;
         cpu.cr4 = Cr4((cpu.cr4 | Cr4::FSGSBASE | Cr4::OSXMMEXCPT | Cr4::OSXSAVE).0 & cpu.model.cr4_bits().0);
+        if let Some(rights) = protection_keys.filter(|_| cpu.model.has(Feature::Pku)) {
+            cpu.cr4 = cpu.cr4 | Cr4::PKE;
+            cpu.pkru = rights;
+        }
         // x87 and SSE; AVX where the model has it, as Linux enables it.
         cpu.xcr0 = if cpu.model.has(Feature::Avx) { 7 } else { 3 };
         cpu.gdtr = DescriptorTable { base: KERNEL + GDT, limit: 0x37 };

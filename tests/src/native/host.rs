@@ -74,6 +74,20 @@ pub fn is_amd() -> bool {
     std::arch::x86_64::__cpuid(0).ebx == u32::from_le_bytes(*b"Auth")
 }
 
+/// PKRU, if the host's kernel lets user mode have protection keys (SDM Vol. 2A "CPUID—CPU Identification", OSPKE).
+pub fn protection_keys() -> Option<u32> {
+    let enabled =
+        std::arch::x86_64::__cpuid(0).eax >= 7 && std::arch::x86_64::__cpuid_count(7, 0).ecx >> 4 & 1 != 0;
+    enabled.then(|| {
+        let rights: u32;
+        // SAFETY: reads a register that user mode has; it wants ECX to be 0 and clears EDX.
+        unsafe {
+            std::arch::asm!("rdpkru", in("ecx") 0, out("eax") rights, out("edx") _, options(nomem, nostack));
+        }
+        rights
+    })
+}
+
 /// Whether the host's processor has `feature`.
 pub fn has(feature: Feature) -> bool {
     let row = feature.row();

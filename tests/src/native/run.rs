@@ -66,7 +66,12 @@ impl Pair {
         let mut read_only = [0; PAGE as usize];
         read_only.fill_with(|| random.next() as u8);
         let host = Host::start(&read_only)?;
-        Ok(Self { host, here: Here::new(model.clone(), &read_only), model: model.clone(), read_only })
+        Ok(Self {
+            host,
+            here: Here::new(model.clone(), &read_only, host::protection_keys()),
+            model: model.clone(),
+            read_only,
+        })
     }
 
     /// What differs on one case.
