@@ -76,10 +76,11 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
     let path = root().join("docs/full.md");
     std::fs::create_dir_all(root().join("docs")).map_err(|e| format!("cannot create docs: {e}"))?;
     let mut rows = from_markdown(&std::fs::read_to_string(&path).unwrap_or_default());
+    let commit = commit();
     for proof in chosen {
         let start = Instant::now();
         eprintln!("{} ...", proof.name);
-        for row in (proof.run)().map_err(|e| format!("{}: {e}", proof.name))? {
+        for mut row in (proof.run)().map_err(|e| format!("{}: {e}", proof.name))? {
             println!(
                 "{} = {} ({}){}",
                 row.key,
@@ -87,16 +88,17 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
                 row.promise,
                 if row.kept { "" } else { "  NOT KEPT" }
             );
+            row.commit.clone_from(&commit);
             match rows.iter_mut().find(|old| old.key == row.key) {
                 Some(old) => *old = row,
                 None => rows.push(row),
             }
         }
+        // After each proof: what ran for minutes is not lost with what fails later.
+        let page = to_markdown("cargo run --release -p rootmode-tests -- full", &rows);
+        std::fs::write(&path, page).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
         eprintln!("{}: {:.1} s", proof.name, start.elapsed().as_secs_f64());
     }
-    let command = "cargo run --release -p rootmode-tests -- full";
-    let page = to_markdown(&commit(), command, &rows);
-    std::fs::write(&path, page).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
     Ok(rows.iter().all(|row| row.kept))
 }
 

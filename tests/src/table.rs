@@ -24,24 +24,27 @@ pub struct Row {
     pub promise: String,
     /// Whether the promise is kept.
     pub kept: bool,
+    /// The commit at which it was run; empty before it is in a table.
+    pub commit: String,
 }
 
 impl Row {
     /// A row whose promise is a condition that was evaluated.
     pub fn new(key: &str, what: &str, value: impl ToString, promise: &str, kept: bool) -> Self {
         let (key, what, promise) = (key.to_owned(), what.to_owned(), promise.to_owned());
-        Self { key, what, value: value.to_string(), promise, kept }
+        Self { key, what, value: value.to_string(), promise, kept, commit: String::new() }
     }
 }
 
 /// The page: how it was made, then the table.
-pub fn to_markdown(commit: &str, command: &str, rows: &[Row]) -> String {
+pub fn to_markdown(command: &str, rows: &[Row]) -> String {
     let mut page = format!(
-        "# The last full run\n\nWritten by `{command}` at commit {commit}. Documents quote its values; CI compares.\n\n| key | what was run | value | promised | kept |\n| --- | --- | --- | --- | --- |\n"
+        "# The last full run\n\nWritten by `{command}`, each row at the commit beside it. Documents quote its values; CI compares.\n\n| key | what was run | value | promised | kept | commit |\n| --- | --- | --- | --- | --- | --- |\n"
     );
     for row in rows {
         let kept = if row.kept { "yes" } else { "**no**" };
-        let _ = writeln!(page, "| {} | {} | {} | {} | {kept} |", row.key, row.what, row.value, row.promise);
+        let Row { key, what, value, promise, commit, .. } = row;
+        let _ = writeln!(page, "| {key} | {what} | {value} | {promise} | {kept} | {commit} |");
     }
     page
 }
@@ -52,13 +55,14 @@ pub fn from_markdown(page: &str) -> Vec<Row> {
     page.lines()
         .filter(|line| line.starts_with("| "))
         .map(cells)
-        .filter(|cells| cells.len() == 7 && cells[1] != "key" && !cells[1].starts_with("---"))
+        .filter(|cells| cells.len() == 8 && cells[1] != "key" && !cells[1].starts_with("---"))
         .map(|cells| Row {
             key: cells[1].clone(),
             what: cells[2].clone(),
             value: cells[3].clone(),
             promise: cells[4].clone(),
             kept: cells[5] == "yes",
+            commit: cells[6].clone(),
         })
         .collect()
 }
@@ -69,10 +73,11 @@ mod tests {
 
     #[test]
     fn a_table_survives_its_page() {
-        let rows = vec![
+        let mut rows = vec![
             Row::new("a", "first", 17, "at least 10", true),
             Row::new("b-ns", "second", "3.5", "under 3", false),
         ];
-        assert_eq!(from_markdown(&to_markdown("abc", "cmd", &rows)), rows);
+        rows[0].commit = "abc".into();
+        assert_eq!(from_markdown(&to_markdown("cmd", &rows)), rows);
     }
 }
