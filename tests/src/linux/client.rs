@@ -23,6 +23,9 @@ pub(super) fn build(folder: &Path) -> Result<Vec<u8>, String> {
         "-C",
         "strip=symbols",
     ]);
+    // It is a program of its own: what the environment says is meant for this one (a linker that gets thread-local storage of
+    // static programs wrong, for instance).
+    command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
     let output =
         command.current_dir(root()).output().map_err(|error| format!("cannot run cargo: {error}"))?;
     if !output.status.success() {

@@ -5,8 +5,10 @@ use crate::kvm::Mapping;
 
 /// Where the tables lie, and how much room they have.
 pub(crate) const ADDRESS: u64 = 0xe_0000;
-/// PM1's event block.
+/// PM1's event block: the status, then the enables.
 pub(crate) const EVENTS: std::ops::Range<u16> = 0x600..0x604;
+/// PM1's enables, which Linux reads back.
+pub(crate) const ENABLES: u16 = 0x602;
 /// PM1's control register.
 pub(crate) const CONTROL: u16 = 0x604;
 /// Its value that asks for state S5 of the table below: SLP_EN and SLP_TYP.

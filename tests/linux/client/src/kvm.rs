@@ -442,6 +442,16 @@ impl Vcpu {
         }
     }
 
+    /// KVM_SET_MSRS of one.
+    pub(crate) fn set_msr(&self, index: u32, data: u64) -> Result<()> {
+        let entry = kvm_msr_entry { index, data, ..Default::default() };
+        let mut msr = OneMsr { nmsrs: 1, entry, ..Default::default() };
+        match pass(self.fd.as_raw_fd(), writes::<kvm_msrs>(0x89), &mut msr)? {
+            1 => Ok(()),
+            _ => Err(Error::other(format!("MSR {index:#x} does not take {data:#x}"))),
+        }
+    }
+
     /// KVM_SET_GUEST_DEBUG: one instruction at a time.
     pub(crate) fn single_step(&self, on: bool) -> Result<()> {
         let control = if on { KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP } else { 0 };

@@ -135,12 +135,15 @@ window:
     report
     jmp halt
 
+# Interrupts are on: without virtual NMIs, that is when KVM takes the handler for done.
 nmi:
+    sti
     mov eax, 1
     report
     nop
     mov eax, 2
     report
+    cli
     jmp halt
 
 # 0x100000 has no translation until the handler gives it one.
