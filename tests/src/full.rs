@@ -102,8 +102,8 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
     Ok(rows.iter().all(|row| row.kept))
 }
 
-/// The commit that was checked out when the proofs ran.
-fn commit() -> String {
+/// The commit that is checked out.
+pub(crate) fn commit() -> String {
     let output = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).current_dir(root()).output();
     output
         .ok()

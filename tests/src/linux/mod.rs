@@ -8,11 +8,13 @@ mod cpio;
 mod initramfs;
 mod judge;
 mod packages;
+mod page;
 mod rows;
 mod run;
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use clap::Args;
 use rayon::prelude::*;
@@ -23,6 +25,7 @@ use crate::documents::root;
 use crate::table::Format;
 use initramfs::{Contents, Modules, build, read};
 use packages::Packages;
+use page::Page;
 use rows::{KERNELS, Kernel, Row, Vendor, What};
 
 /// Ticks after which a row has failed: twice what the longest takes.
@@ -45,6 +48,9 @@ pub struct Arguments {
     /// Run each row twice, and compare the digests of the machines.
     #[arg(long)]
     twice: bool,
+    /// Put each row into docs/linux.md, in place of its last run.
+    #[arg(long)]
+    write: bool,
     /// Rows at a time.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     jobs: u8,
@@ -284,6 +290,15 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
         return Ok(true);
     }
     let bench = Bench::new(arguments, &rows)?;
+    let order = Row::all().iter().map(Row::name).chain(KERNELS.map(Kernel::tcg_name)).collect();
+    let page = arguments.write.then(|| Mutex::new(Page::open(order)));
+    let note = |measured: &mut Measured| {
+        if let Some(page) = &page {
+            let mut page = page.lock().unwrap_or_else(PoisonError::into_inner);
+            measured.failures.extend(page.put(measured).err());
+        }
+        print(measured, arguments.format);
+    };
     print_head(arguments.format);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(arguments.jobs)).build();
     let pool = pool.map_err(|error| error.to_string())?;
@@ -295,7 +310,7 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
                 measured.failures.push(format!("the second run's digest is {:?}", again.digest));
             }
         }
-        print(&measured, arguments.format);
+        note(&mut measured);
         measured
     };
     let mut table: Vec<Measured> = pool.install(|| rows.par_iter().map(one).collect());
@@ -306,8 +321,8 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
                 Unpacked::new(&Packages::new(&bench.folder)?, kernel).and_then(|it| bench.beside_tcg(&it))
             }
         };
-        let measured = unpacked.unwrap_or_else(|why| Measured::failed(kernel.tcg_name(), why));
-        print(&measured, arguments.format);
+        let mut measured = unpacked.unwrap_or_else(|why| Measured::failed(kernel.tcg_name(), why));
+        note(&mut measured);
         table.push(measured);
     }
     Ok(table.iter().all(|measured| measured.failures.is_empty()))
