@@ -8,6 +8,10 @@ use rootmode_arch::{Feature, FeatureSet, Vendor};
 pub(crate) const X87: u64 = 1;
 /// XMM registers and MXCSR.
 pub(crate) const SSE: u64 = 1 << 1;
+/// Upper halves of YMM registers.
+pub(crate) const AVX: u64 = 1 << AVX_NUMBER;
+/// Their number.
+pub(crate) const AVX_NUMBER: u32 = 2;
 /// Number of PKRU.
 pub(crate) const PKRU: u32 = 9;
 /// Number of IA32_U_CET and IA32_PL3_SSP.
@@ -37,10 +41,18 @@ pub(crate) struct Component {
 }
 
 /// 8-byte words of the largest component.
-pub(crate) const LARGEST: usize = 3;
+pub(crate) const LARGEST: usize = 32;
 
 /// Every component of the extended region that is modelled, by number.
 pub(crate) const TABLE: &[Component] = &[
+    Component {
+        number: AVX_NUMBER,
+        features: &[Feature::Avx],
+        size: 256,
+        offset: [0x240; 2],
+        supervisor: false,
+        aligned: false,
+    },
     Component {
         number: PKRU,
         features: &[Feature::Pku],

@@ -117,6 +117,19 @@ impl Vectors {
         words[1] = (value >> 64) as u64;
     }
 
+    /// YMM register `n`, the lower half first.
+    #[inline]
+    pub const fn halves(&self, n: u8) -> [u128; 2] {
+        let words = &self.ymm[n as usize & 15];
+        [self.xmm(n), (words[3] as u128) << 64 | words[2] as u128]
+    }
+
+    /// Writes YMM register `n`, the lower half first.
+    #[inline]
+    pub const fn set_halves(&mut self, n: u8, [low, high]: [u128; 2]) {
+        self.ymm[n as usize & 15] = [low as u64, (low >> 64) as u64, high as u64, (high >> 64) as u64];
+    }
+
     /// Adds everything to `digest`.
     pub fn digest(&self, digest: &mut Digest) {
         for register in &self.ymm {

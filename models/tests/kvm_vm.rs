@@ -317,6 +317,28 @@ fn vector_registers_survive_their_formats() {
 }
 
 #[test]
+fn upper_halves_of_ymm_registers_are_a_component_of_their_own() {
+    for vendor in VENDORS {
+        let mut vm = vm(vendor, &[0xf4]);
+        let mut image = vm.xsave(0).unwrap();
+        assert_eq!(image[512], 3, "they are in their initial state");
+        image[512] |= 4;
+        image[576 + 16 * 5..][..16].fill(9);
+        vm.set_xsave(0, &image).unwrap();
+        assert_eq!(vm.xsave(0).unwrap(), image, "{vendor:?}");
+        image[512] &= !4;
+        vm.set_xsave(0, &image).unwrap();
+        assert_eq!(vm.xsave(0).unwrap()[576..832], [0; 256], "{vendor:?}");
+        let mut xcrs = vm.xcrs(0).unwrap();
+        xcrs.xcrs[0].value = 5;
+        assert_eq!(vm.set_xcrs(0, &xcrs), Err(Failure::Errno(Errno::Einval)), "AVX needs SSE");
+        xcrs.xcrs[0].value = 7;
+        vm.set_xcrs(0, &xcrs).unwrap();
+        assert_eq!(vm.xcrs(0).unwrap().xcrs[0].value, 7);
+    }
+}
+
+#[test]
 fn a_kick_ends_an_endless_loop() {
     for vendor in VENDORS {
         let mut vm = vm(vendor, &[0xeb, 0xfe]); // jmp $

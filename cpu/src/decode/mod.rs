@@ -37,6 +37,8 @@ pub(crate) enum Operand {
     Immediate,
     /// An XMM register.
     Xmm(u8),
+    /// A YMM register.
+    Ymm(u8),
     /// An MMX register.
     Mmx(u8),
     /// ST(i).
@@ -105,6 +107,12 @@ pub(crate) struct Decoded {
     pub(crate) quick: Quick,
     /// What the handler does with the destination and the source, where that is all.
     pub(crate) combine: Option<Combine>,
+    /// Encoded with a VEX prefix: what is above the result is cleared, and operands in memory need no alignment.
+    pub(crate) vex: bool,
+    /// An operand is a YMM register, or as wide as one.
+    pub(crate) wide: bool,
+    /// The last operand that is not an immediate: 1, or 2 with VEX's third one. The first source is the operand before it.
+    pub(crate) last: u8,
     /// The memory operand.
     pub(crate) memory: Memory,
     /// The immediate; a branch's target relative to the instruction; or a number that tells variants of a handler apart.
@@ -117,6 +125,21 @@ impl Decoded {
     /// Whether the first operand is in memory.
     pub(crate) fn is_memory(&self) -> bool {
         self.operands[0] == Operand::Memory
+    }
+
+    /// How many halves of YMM registers the instruction works on.
+    pub(crate) const fn halves(&self) -> usize {
+        1 + self.wide as usize
+    }
+
+    /// The last source's operand.
+    pub(crate) const fn last_operand(&self) -> Operand {
+        self.operands[self.last as usize % 3]
+    }
+
+    /// The first source's operand: of forms with two operands it is the destination.
+    pub(crate) const fn first_operand(&self) -> Operand {
+        self.operands[(self.last as usize).saturating_sub(1) % 3]
     }
 }
 
@@ -198,7 +221,8 @@ pub(crate) fn resolve(
     mode: CodeMode,
     features: &rootmode_arch::FeatureSet,
 ) -> Decoded {
-    let undefined = table::is_undefined(instruction, mode, features);
+    let undefined = table::is_undefined(instruction, mode, features)
+        || mode.amd && has_wrong_width(instruction, bytes, mode);
     let (handler, detail) = table::handler(instruction, undefined);
     let length = instruction.len().clamp(1, 15);
     let mut current = Current { length: length as u8, bytes: [0; 15] };
@@ -208,15 +232,20 @@ pub(crate) fn resolve(
     for (n, operand) in operands.iter_mut().enumerate().take(instruction.op_count().min(3) as usize) {
         *operand = self::operand(instruction, n as u32);
     }
+    let vex = instruction.code().encoding() == iced_x86::EncodingKind::VEX;
+    let last = if vex && !matches!(operands[2], Operand::None | Operand::Immediate) { 2 } else { 1 };
     let quick = if undefined {
         Quick::None
+    } else if vex {
+        quick::with_vex(instruction, detail.combine.is_some())
     } else if detail.combine.is_some() {
         Quick::Combine
     } else {
         quick::quick(instruction)
     };
     let size = detail.size.unwrap_or_else(|| operand_size(instruction, 0));
-    let source_size = if instruction.op_count() > 1 { operand_size(instruction, 1) } else { size };
+    let source_size =
+        if instruction.op_count() > 1 { operand_size(instruction, u32::from(last)) } else { size };
     Decoded {
         handler,
         operands,
@@ -237,6 +266,9 @@ pub(crate) fn resolve(
         keeps_mode: quick.is_near_branch(),
         quick,
         combine: detail.combine,
+        vex,
+        wide: operands.iter().any(|operand| matches!(operand, Operand::Ymm(_))) || vex && source_size == 32,
+        last,
         memory: memory(instruction, mode),
         immediate: detail
             .immediate
@@ -244,6 +276,17 @@ pub(crate) fn resolve(
             .unwrap_or_else(|| immediate(instruction)),
         current,
     }
+}
+
+/// Whether VPEXTRD or VPINSRD has VEX.W outside 64-bit mode: Intel's parts ignore it (SDM Vol. 2 "PINSRB/PINSRD/PINSRQ"), AMD's
+/// have no such instruction.
+fn has_wrong_width(instruction: &Instruction, bytes: &[u8], mode: CodeMode) -> bool {
+    let affected =
+        matches!(instruction.code(), Code::VEX_Vpextrd_rm32_xmm_imm8 | Code::VEX_Vpinsrd_xmm_xmm_rm32_imm8);
+    let is_prefix = |byte: &u8| matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x64 | 0x65 | 0x67);
+    // The prefix of three bytes: its last one has W.
+    let last = || bytes.iter().skip_while(|byte| is_prefix(byte)).nth(2);
+    affected && mode.bits != 64 && last().is_some_and(|byte| byte >> 7 != 0)
 }
 
 /// Whether control may go elsewhere, other than by a fault.
@@ -278,6 +321,7 @@ fn register(register: Register) -> Operand {
         r if r.is_gpr() => Operand::Register(r.full_register().number() as u8),
         r if r.is_segment_register() || r.is_cr() || r.is_dr() => Operand::Special(r.number() as u8),
         r if r.is_xmm() => Operand::Xmm(r.number() as u8),
+        r if r.is_ymm() => Operand::Ymm(r.number() as u8),
         r if r.is_mm() => Operand::Mmx(r.number() as u8),
         r if r.is_st() => Operand::Stack(r.number() as u8),
         _ => Operand::None,
@@ -404,7 +448,8 @@ fn address_size(instruction: &Instruction, mode: CodeMode) -> u8 {
         return size;
     }
     let register = [instruction.memory_base(), instruction.memory_index()];
-    match register.iter().find(|r| **r != Register::None) {
+    // The offsets of a gather have a width of their own.
+    match register.iter().find(|r| **r != Register::None && !r.is_vector_register()) {
         Some(Register::EIP) => 4,
         Some(Register::RIP) => 8,
         Some(r) => r.size().min(8) as u8,

@@ -98,6 +98,14 @@ pub(crate) enum Quick {
     Cvttsd2si,
     Cvtss2sd,
     Cvtsd2ss,
+    /// VMOVAPS, VMOVDQA and relatives.
+    WideMov,
+    /// VMOVUPS, VMOVDQU and relatives.
+    WideMovUnaligned,
+    /// Two sources combined by [`super::Decoded::combine`] into a third register, half by half.
+    WideCombine,
+    /// VZEROUPPER.
+    ZeroUpper,
 }
 
 impl Quick {
@@ -110,6 +118,19 @@ impl Quick {
     pub(crate) const fn is_near_branch(self) -> bool {
         use Quick as Q;
         matches!(self, Q::Jmp | Q::Jcc | Q::Call | Q::JmpIndirect | Q::CallIndirect | Q::Ret | Q::Near)
+    }
+}
+
+/// What the quick form of an instruction with a VEX prefix would be; `combines` if all that it does is to combine its sources.
+pub(super) fn with_vex(instruction: &Instruction, combines: bool) -> Quick {
+    match instruction.mnemonic() {
+        _ if combines => Quick::WideCombine,
+        M::Vmovaps | M::Vmovapd | M::Vmovdqa | M::Vmovntps | M::Vmovntpd | M::Vmovntdq | M::Vmovntdqa => {
+            Quick::WideMov
+        }
+        M::Vmovups | M::Vmovupd | M::Vmovdqu | M::Vlddqu => Quick::WideMovUnaligned,
+        M::Vzeroupper => Quick::ZeroUpper,
+        _ => Quick::None,
     }
 }
 

@@ -1,10 +1,9 @@
 //! From mnemonic to semantic function: the x87. Memory operands choose a handler by their kind.
 
-use super::table::{Row, end, row};
-use crate::execute::control::unmodelled;
+use super::table::{Row, row};
 use crate::execute::x87::arithmetic::{self, ADD, DIV, DIVR, MUL, SUB, SUBR};
 use crate::execute::x87::load::{F32, F64, I16, I32, I64};
-use crate::execute::x87::{compare, control, decimal, environment, load};
+use crate::execute::x87::{compare, control, decimal, environment, load, transcendental};
 use iced_x86::{Instruction, MemorySize, Mnemonic as M, OpKind};
 
 /// The row of `instruction`, if it is one of these.
@@ -85,10 +84,14 @@ fn arithmetic(i: &Instruction) -> Option<Row> {
         M::Fucomip => row(compare::into_flags::<true, true>),
         M::Ftst => row(compare::test),
         M::Fxam => row(compare::examine),
-        // These come with a later issue.
-        M::F2xm1 | M::Fyl2x | M::Fyl2xp1 | M::Fptan | M::Fpatan | M::Fsin | M::Fcos | M::Fsincos => {
-            end(unmodelled)
-        }
+        M::F2xm1 => row(transcendental::power_less_one),
+        M::Fyl2x => row(transcendental::binary::<0>),
+        M::Fyl2xp1 => row(transcendental::binary::<1>),
+        M::Fpatan => row(transcendental::binary::<2>),
+        M::Fsin => row(transcendental::unary::<0>),
+        M::Fcos => row(transcendental::unary::<1>),
+        M::Fsincos => row(transcendental::pair::<false>),
+        M::Fptan => row(transcendental::pair::<true>),
         _ => return None,
     })
 }

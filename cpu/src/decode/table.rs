@@ -201,6 +201,12 @@ fn lacks(feature: CpuidFeature, features: &FeatureSet) -> bool {
         C::AES => Feature::Aes,
         C::PCLMULQDQ => Feature::Pclmulqdq,
         C::SHA => Feature::Sha,
+        C::AVX => Feature::Avx,
+        C::AVX2 => Feature::Avx2,
+        C::FMA => Feature::Fma,
+        C::F16C => Feature::F16c,
+        C::VAES => Feature::Vaes,
+        C::VPCLMULQDQ => Feature::Vpclmulqdq,
         _ => return true,
     };
     !features.has(needs)

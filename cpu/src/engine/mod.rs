@@ -247,6 +247,17 @@ fn go_on(x: &mut Exec<'_, '_>, behind: &[Op]) -> u32 {
     }
 }
 
+/// `$value`, or the semantic function.
+macro_rules! or_general {
+    ($x:ident, $op:ident, $behind:ident, $value:expr) => {
+        match $value {
+            Some(value) => value,
+            None => return $crate::engine::general($x, $op, $behind),
+        }
+    };
+}
+use or_general;
+
 /// Enters the block at `first`, if all of it fits into what is left.
 #[inline(always)]
 fn enter(x: &mut Exec<'_, '_>, first: u32) -> u32 {

@@ -55,7 +55,7 @@ fn operation(decoded: &Decoded, run: Run, offset: u16, rest: usize, mode: Mode) 
     let narrow = |bytes: u8| u64::MAX >> (64 - 8 * u32::from(bytes));
     let relative = |value: u64| value.wrapping_add(u64::from(offset));
     let number = |operand: Operand| match operand {
-        Operand::Register(n) | Operand::High(n) | Operand::Xmm(n) => n,
+        Operand::Register(n) | Operand::High(n) | Operand::Xmm(n) | Operand::Ymm(n) => n,
         _ => NO_REGISTER,
     };
     let has_base = matches!(memory.segment, SegmentName::Fs | SegmentName::Gs);
@@ -67,7 +67,11 @@ fn operation(decoded: &Decoded, run: Run, offset: u16, rest: usize, mode: Mode) 
         } else {
             memory.displacement
         },
-        immediate: if is_branch { relative(decoded.immediate) } else { decoded.immediate },
+        immediate: match decoded.quick {
+            _ if is_branch => relative(decoded.immediate),
+            Quick::WideCombine => number(decoded.last_operand()).into(),
+            _ => decoded.immediate,
+        },
         combine: decoded.combine,
         mask: if flow { rip_mask(mode) } else { narrow(memory.address_size) },
         taken: Cell::new(LEAVE),

@@ -1,4 +1,4 @@
-//! Addition, multiplication, division and square root: exact values of two numbers that are not NaNs.
+//! Addition, multiplication, both fused, division and square root: exact values of two numbers that are not NaNs.
 
 use super::round::shift_sticky;
 use super::{Class, Exact, Parts, Rounding};
@@ -86,6 +86,33 @@ fn multiply(a: &Parts, b: &Parts) -> Value {
             Value::Exact(Exact::normalised(sign, a.exponent + b.exponent + 1, product))
         }
     }
+}
+
+/// `a * b + c` with one rounding, of single or double precision: the significands have at most 53 bits. None of them is a NaN.
+pub(crate) fn multiply_add(a: &Parts, b: &Parts, c: &Parts, rounding: Rounding) -> Value {
+    let (product, c) = match (multiply(a, b), identity(c)) {
+        (Value::Infinity(sign), Value::Infinity(other)) if sign != other => return Value::Invalid,
+        (Value::Exact(product), Value::Exact(c)) => (product, c),
+        (Value::Zero(sign), Value::Zero(other)) if sign != other => {
+            return Value::Zero(rounding == Rounding::Down);
+        }
+        (product @ (Value::Invalid | Value::Infinity(_)), _) | (product, Value::Zero(_)) => return product,
+        (_, c) => return c,
+    };
+    let (large, small) = if (product.exponent, product.significand) >= (c.exponent, c.significand) {
+        (product, c)
+    } else {
+        (c, product)
+    };
+    // One bit of headroom for the carry. A product has 106 bits, so at least 21 below it are zeros: what sticks was shifted out
+    // of the smaller one by more than cancellation can bring back.
+    let y = shift_sticky(small.significand >> 1, (large.exponent - small.exponent) as u32);
+    let x = large.significand >> 1;
+    let sum = if large.sign == small.sign { x + y } else { x - y };
+    if sum == 0 {
+        return Value::Zero(rounding == Rounding::Down);
+    }
+    Value::Exact(Exact::normalised(large.sign, large.exponent + 1, sum))
 }
 
 fn divide(a: &Parts, b: &Parts) -> Value {

@@ -13,9 +13,11 @@ pub(crate) mod convert;
 pub(crate) mod extended;
 pub(crate) mod fast;
 pub(crate) mod parts;
+pub(crate) mod real;
 pub(crate) mod remainder;
 pub(crate) mod round;
 pub(crate) mod scalar;
+pub(crate) mod transcendental;
 
 pub(crate) use parts::{Class, Parts};
 pub(crate) use round::Exact;
@@ -115,6 +117,19 @@ pub(crate) struct Format {
     pub(crate) maximum: i32,
 }
 
+impl Format {
+    /// Bits of an encoding, for half, single and double precision: exponents take what the significand and the sign leave.
+    pub(crate) const fn width(self) -> u32 {
+        match self.precision {
+            11 => 16,
+            24 => 32,
+            _ => 64,
+        }
+    }
+}
+
+/// Half precision.
+pub(crate) const HALF: Format = Format { precision: 11, minimum: -14, maximum: 15 };
 /// Single precision.
 pub(crate) const SINGLE: Format = Format { precision: 24, minimum: -126, maximum: 127 };
 /// Double precision.

@@ -1,6 +1,6 @@
 //! [`Parts`]: a number taken apart, the same for all formats.
 
-use super::{DOUBLE, F80, Format, SINGLE};
+use super::{F80, Format};
 
 /// What kind of number it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,14 +71,13 @@ impl Parts {
         Self { class, sign, exponent: 0, significand, denormal: false }
     }
 
-    /// Takes apart an encoding of `format` (single or double) in the low bits of `bits`.
+    /// Takes apart an encoding of `format` (half, single or double) in the low bits of `bits`.
     #[inline]
     pub(crate) const fn unpack(bits: u64, format: Format) -> Self {
         let stored = format.precision - 1;
         let exponent_mask = (format.maximum as u64) << 1 | 1;
         let biased = bits >> stored & exponent_mask;
-        let width = if format.precision == SINGLE.precision { 32 } else { 64 };
-        let sign = bits >> (width - 1) & 1 != 0;
+        let sign = bits >> (format.width() - 1) & 1 != 0;
         // Left-aligned below the integer bit.
         let fraction = bits << (64 - stored) >> 1;
         if biased == exponent_mask {
@@ -131,8 +130,7 @@ pub(crate) const fn infinity(sign: bool, format: Format) -> u64 {
 
 /// The sign bit, if `sign`.
 pub(crate) const fn sign_bit(sign: bool, format: Format) -> u64 {
-    let width = if format.precision == DOUBLE.precision { 64 } else { 32 };
-    (sign as u64) << (width - 1)
+    (sign as u64) << (format.width() - 1)
 }
 
 /// The bits of a NaN with the payload of `parts`, made quiet.

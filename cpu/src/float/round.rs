@@ -145,7 +145,7 @@ pub(crate) const fn round(
 }
 
 impl Rounded {
-    /// The encoding in `format` (single or double).
+    /// The encoding in `format` (half, single or double).
     #[inline]
     pub(crate) const fn pack(&self, format: Format) -> u64 {
         let sign = super::parts::sign_bit(self.sign, format);

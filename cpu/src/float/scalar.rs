@@ -1,4 +1,4 @@
-//! Single and double precision by the rules of SSE: of two NaNs the first wins; DAZ, FTZ; the exceptions of each operation.
+//! Half, single and double precision by the rules of SSE: of two NaNs the first wins; DAZ, FTZ; the exceptions of each operation.
 //!
 //! Encodings are the low bits of a `u64`. Every function yields the result of the masked response and the exceptions.
 
@@ -53,6 +53,19 @@ pub(crate) fn binary_portable(operation: Operation, a: u64, b: u64, format: Form
         return (quiet(&first, format), if signaling { flag::INVALID } else { 0 });
     }
     finish(compute(operation, &x, &y, mode.rounding), x.denormal || y.denormal, format, mode)
+}
+
+/// `a * b + c`, with the product or `c` negated first (`negate`), rounded once. Of several NaNs the first operand in this
+/// order wins (SDM Vol. 1 "FMA Instruction Operand Order and Arithmetic Behavior").
+pub(crate) fn multiply_add([a, b, c]: [u64; 3], negate: [bool; 2], format: Format, mode: Mode) -> Answer {
+    let [x, y, z] = [a, b, c].map(|bits| Parts::unpack_daz(bits, format, mode.denormals_are_zero));
+    if let Some(first) = [x, y, z].iter().find(|part| part.is_nan()) {
+        let signaling = [x, y, z].iter().any(Parts::is_signaling);
+        return (quiet(first, format), if signaling { flag::INVALID } else { 0 });
+    }
+    let denormal = x.denormal || y.denormal || z.denormal;
+    let (x, z) = (Parts { sign: x.sign != negate[0], ..x }, Parts { sign: z.sign != negate[1], ..z });
+    finish(arithmetic::multiply_add(&x, &y, &z, mode.rounding), denormal, format, mode)
 }
 
 /// A NaN as the result of an operation with one operand.

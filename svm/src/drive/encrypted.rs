@@ -107,7 +107,7 @@ fn save_rest(cpu: &Cpu, area: &mut Page<'_, WHOLE>) {
     }
 }
 
-/// x87 and SSE. The x87 registers lie in the order of the stack, ten bytes each.
+/// x87, SSE and AVX. The x87 registers lie in the order of the stack, ten bytes each.
 fn load_vectors(cpu: &mut Cpu, area: &Page<'_, WHOLE>) {
     let mut vectors = Vectors::RESET;
     let x87 = &mut vectors.x87;
@@ -128,10 +128,14 @@ fn load_vectors(cpu: &mut Cpu, area: &Page<'_, WHOLE>) {
         x87.registers[(usize::from(x87.top()) + n) & 7] = number;
     }
     vectors.mxcsr = area.value(Field::Mxcsr) as u32 & rootmode_cpu::vectors::MXCSR_MASK;
-    let registers: [u8; 256] = area.bytes_of(Field::FpregXmm);
-    for (n, bytes) in (0..).zip(registers.chunks_exact(16)) {
-        let value = bytes.iter().rev().fold(0, |value: u128, byte| value << 8 | u128::from(*byte));
-        vectors.set_xmm(n, value);
+    let halves = [Field::FpregXmm, Field::FpregYmm].map(|field| area.bytes_of::<256>(field));
+    for n in 0..16_u8 {
+        let bytes = 16 * usize::from(n)..16 * usize::from(n) + 16;
+        let value = |half: &[u8; 256]| {
+            half[bytes.clone()].iter().rev().fold(0, |value: u128, byte| value << 8 | u128::from(*byte))
+        };
+        let upper = if cpu.model.has(Feature::Avx) { value(&halves[1]) } else { 0 };
+        vectors.set_halves(n, [value(&halves[0]), upper]);
     }
     cpu.vectors = vectors;
 }
@@ -158,11 +162,13 @@ fn save_vectors(cpu: &Cpu, area: &mut Page<'_, WHOLE>) {
         bytes[8..].copy_from_slice(&number.exponent.to_le_bytes());
     }
     area.set_bytes(Field::FpregX87, registers);
-    let mut registers = [0; 256];
-    for (n, bytes) in (0..).zip(registers.chunks_exact_mut(16)) {
-        bytes.copy_from_slice(&vectors.xmm(n).to_le_bytes());
+    for (half, field) in [Field::FpregXmm, Field::FpregYmm].into_iter().enumerate() {
+        let mut registers = [0; 256];
+        for (n, bytes) in (0..).zip(registers.chunks_exact_mut(16)) {
+            bytes.copy_from_slice(&vectors.halves(n)[half].to_le_bytes());
+        }
+        area.set_bytes(field, registers);
     }
-    area.set_bytes(Field::FpregXmm, registers);
 }
 
 impl Encrypted {

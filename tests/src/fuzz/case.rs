@@ -233,8 +233,9 @@ impl Rig {
                 template.modrm & 0x38 | random.next() as u8 & 0xc7
             };
             let extra: &[u8] = [&[][..], &[], &[], &[0xf0], &[0x64], &[0xf3]][random.next() as usize % 6];
-            let encoded =
-                template.bytes(bits, extra, random.next() as u8, random.next() as u8, modrm, &bytes);
+            // Half of the forms with VEX have no register there.
+            let vvvv = if random.next().is_multiple_of(2) { random.next() as u8 } else { 0 };
+            let encoded = template.bytes(bits, extra, random.next() as u8, vvvv, modrm, &bytes);
             bytes[..encoded.len()].copy_from_slice(&encoded);
         }
         self.machine.board.memory.write(at, &bytes);
@@ -369,7 +370,7 @@ fn registers(cpu: &mut Cpu, random: &mut Seeded, mode: Mode, level: u8) {
     if random.next().is_multiple_of(8) {
         cpu.cr0 = Cr0(cpu.cr0.0 | random.next() & (Cr0::TS | Cr0::EM | Cr0::MP | Cr0::AM).0);
     }
-    cpu.xcr0 = 3;
+    cpu.load_components(7, 0);
     cpu.efer = Efer::SCE | Efer::NXE;
     cpu.gdtr = DescriptorTable { base: GDT, limit: 0x6f };
     cpu.idtr = DescriptorTable { base: IDT, limit: 0xfff };

@@ -64,6 +64,11 @@ pub fn differences(
     compare("fs_base", a.fs_base, b.fs_base);
     compare("gs_base", a.gs_base, b.gs_base);
     compare_vectors(&a.fx, &b.fx, &mut compare);
+    for (n, (a, b)) in a.upper.iter().zip(&b.upper).enumerate() {
+        let [a, b] = [a, b].map(|bytes| u128::from_le_bytes(*bytes));
+        compare(&format!("ymm{n} bits 191:128"), a as u64, b as u64);
+        compare(&format!("ymm{n} bits 255:192"), (a >> 64) as u64, (b >> 64) as u64);
+    }
     let defined = COMPARED & !undefined_flags(instruction);
     compare("rflags", a.rflags & defined, b.rflags & defined);
     if host.vector == here.vector {

@@ -2,7 +2,7 @@
 
 mod values;
 
-use super::encodings::Template;
+use super::encodings::{Map, Template};
 use super::scope::Form;
 use super::state::*;
 use super::undefined::operand;
@@ -16,6 +16,8 @@ use rootmode_arch::choices::Seeded;
 #[derive(Debug)]
 pub struct Draw {
     random: Seeded,
+    /// For upper halves of registers, so that they are no reason for other cases.
+    upper: Seeded,
     options: u32,
     info: InstructionInfoFactory,
 }
@@ -33,7 +35,8 @@ impl Draw {
     /// Draws from `seed`, for AMD's processors or Intel's.
     pub fn new(seed: u64, amd: bool) -> Self {
         let options = if amd { DecoderOptions::AMD } else { DecoderOptions::NONE };
-        Self { random: Seeded::new(seed), options, info: InstructionInfoFactory::new() }
+        let (random, upper) = (Seeded::new(seed), Seeded::new(!seed));
+        Self { random, upper, options, info: InstructionInfoFactory::new() }
     }
 
     fn below(&mut self, n: u64) -> u64 {
@@ -88,7 +91,11 @@ impl Draw {
             selectors: SELECTORS,
             cs: if form.bits == 64 { CODE_64 } else { CODE_32 },
             fx: self.fx(),
+            upper: [[0; 16]; 16],
         };
+        std::mem::swap(&mut self.random, &mut self.upper);
+        self.fill(registers.upper.as_flattened_mut());
+        std::mem::swap(&mut self.random, &mut self.upper);
         if form.bits == 64 && self.one_in(2) {
             registers.fs_base = self.below(16) * 0x1001;
             registers.gs_base = ARENA + self.below(PAGE);
@@ -147,6 +154,8 @@ impl Draw {
             0 => tail.copy_from_slice(&[[0, 1, 0x7f, 0x80, 0xff][self.below(5) as usize]; 12]),
             _ => self.fill(&mut tail),
         }
+        // Forms without a register in VEX.vvvv have 0 there.
+        let vvvv = if matches!(template.map, Map::Vex(..)) && self.one_in(4) { 0 } else { vvvv };
         template.bytes(bits, &extra, rxb, vvvv, modrm, &tail)
     }
 
@@ -181,6 +190,9 @@ impl Draw {
         if !self.one_in(4) {
             registers.gpr[5] = self.target(8, form.bits);
         }
+        if i.is_vsib() {
+            self.offsets(i, registers);
+        }
         let used: Vec<UsedMemory> = self.info.info(i).used_memory().to_vec();
         for memory in used {
             let size = (memory.memory_size().size() as u64).clamp(1, 512);
@@ -208,6 +220,19 @@ impl Draw {
                 let offset = target.wrapping_sub(base).wrapping_sub(scaled);
                 self.displace(form.bits, i, bytes, offset, registers.rip);
             }
+        }
+    }
+
+    /// Makes most offsets of a gather small.
+    fn offsets(&mut self, i: &Instruction, registers: &mut Registers) {
+        let n = i.memory_index().number();
+        let bytes = if i.is_vsib32() { 4 } else { 8 };
+        let keeps = self.below(40);
+        for at in (0..32).step_by(bytes).filter(|at| *at as u64 != keeps) {
+            let offset = self.below(64).wrapping_sub(16).to_le_bytes();
+            let half =
+                if at < 16 { &mut registers.fx[160 + n * 16..][..16] } else { &mut registers.upper[n][..] };
+            half[at % 16..][..bytes].copy_from_slice(&offset[..bytes]);
         }
     }
 

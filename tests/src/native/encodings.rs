@@ -68,11 +68,18 @@ pub fn encodings(bits: u32, amd: bool) -> BTreeMap<Code, Vec<Template>> {
     let mut seen: BTreeMap<Code, usize> = BTreeMap::new();
     let mut random = Seeded::new(0);
     for_each_template(bits, |template| {
-        let bytes = template.bytes(bits, &[], 0, 1, template.modrm, &[0; 10]);
-        let code = Decoder::with_ip(bits, &bytes, 0, options).decode().code();
-        if code == Code::INVALID {
-            return;
-        }
+        // VEX.vvvv has a register, or 0. The tail is a SIB byte whose index is neither that one nor, mostly, the destination, as
+        // gathers want it.
+        let (tail, registers): (_, &[u8]) = match template.map {
+            Map::Legacy(_) => ([0; 10], &[0]),
+            Map::Vex(..) => ([0x10; 10], &[1, 0]),
+        };
+        let code = registers.iter().find_map(|vvvv| {
+            let bytes = template.bytes(bits, &[], 0, *vvvv, template.modrm, &tail);
+            let code = Decoder::with_ip(bits, &bytes, 0, options).decode().code();
+            (code != Code::INVALID).then_some(code)
+        });
+        let Some(code) = code else { return };
         let count = seen.entry(code).or_insert(0);
         *count += 1;
         let kept = all.entry(code).or_default();
@@ -103,7 +110,7 @@ fn for_each_template(bits: u32, mut each: impl FnMut(Template)) {
     }
     for (map, pp, long) in (1..4).flat_map(|m| (0..4).flat_map(move |p| [(m, p, false), (m, p, true)])) {
         for (wide, opcode) in (0..2).flat_map(|wide| (0..=0xff_u8).map(move |opcode| (wide == 1, opcode))) {
-            for modrm in (0..8).flat_map(|reg| [reg << 3, 0xc0 | reg << 3]) {
+            for modrm in (0..8).flat_map(|reg| [reg << 3, reg << 3 | 4, 0xc0 | reg << 3]) {
                 each(Template { prefixes: &[], map: Map::Vex(map, pp, long), wide, opcode, modrm });
             }
         }

@@ -158,7 +158,7 @@ impl Here {
         *cpu.segment_mut(SegmentName::Gs) = null(registers.gs_base);
         let rights = if registers.cs == CODE_64 { 0xa0fb } else { 0xc0fb };
         *cpu.segment_mut(SegmentName::Cs) = flat(registers.cs, rights);
-        cpu.vectors = vectors(&registers.fx);
+        cpu.vectors = vectors(registers);
         cpu.set_rflags(RFlags(registers.rflags));
         cpu.refresh();
     }
@@ -176,6 +176,7 @@ impl Here {
                 selectors: [SegmentName::Es, SegmentName::Ds, SegmentName::Fs, SegmentName::Gs]
                     .map(|name| u64::from(cpu.segment(name).selector.0)),
                 fx: image(&cpu.vectors),
+                upper: core::array::from_fn(|n| cpu.vectors.halves(n as u8)[1].to_le_bytes()),
             },
             vector: if matches!(end, RunEnd::Budget | RunEnd::Asleep) { COMPLETED } else { UNMODELLED },
             error: 0,
@@ -209,8 +210,9 @@ impl Here {
     }
 }
 
-/// The registers of an FXSAVE image (SDM Vol. 1 "FXSAVE Area").
-fn vectors(fx: &[u8; 512]) -> Vectors {
+/// The registers of an FXSAVE image (SDM Vol. 1 "FXSAVE Area"), and the upper halves of YMM registers.
+fn vectors(registers: &Registers) -> Vectors {
+    let fx = &registers.fx;
     let word = |at: usize| u16::from_le_bytes([fx[at], fx[at + 1]]);
     let quad = |at: usize| {
         u64::from(word(at))
@@ -228,7 +230,8 @@ fn vectors(fx: &[u8; 512]) -> Vectors {
     vectors.mxcsr = u32::from(word(24)) | u32::from(word(26)) << 16;
     for n in 0..16_u8 {
         let at = 160 + usize::from(n) * 16;
-        vectors.set_xmm(n, u128::from(quad(at)) | u128::from(quad(at + 8)) << 64);
+        let upper = u128::from_le_bytes(registers.upper[usize::from(n)]);
+        vectors.set_halves(n, [u128::from(quad(at)) | u128::from(quad(at + 8)) << 64, upper]);
     }
     vectors
 }

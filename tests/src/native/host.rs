@@ -41,6 +41,8 @@ struct Shared {
     taken: u64,
     /// The child's own FS and GS bases, and its registers while cases run.
     own_bases: [u64; 2],
+    /// The kernel's signal frame has the upper halves of YMM registers.
+    has_avx: bool,
     own_registers: [i64; 23],
 }
 
@@ -229,6 +231,7 @@ unsafe fn child(shared: *mut Shared, file: libc::c_int, input: libc::c_int, outp
             libc::sigaction(signal, &raw const action, std::ptr::null_mut());
         }
         (*shared).own_bases = bases();
+        (*shared).has_avx = has(Feature::Avx);
         let mut byte = 0_u8;
         loop {
             if libc::read(input, (&raw mut byte).cast(), 1) != 1 {
@@ -307,6 +310,11 @@ const FRAME: [libc::c_int; 16] = [
     libc::REG_R14,
     libc::REG_R15,
 ];
+/// Where the upper halves of the YMM registers lie in a frame, and bit 2 of its XSTATE_BV (SDM Vol. 1 "XSAVE Area").
+const UPPER: usize = 576;
+const AVX: u64 = 4;
+/// Where that is.
+const XSTATE_BV: usize = 512;
 /// Bytes of the FXSAVE image that are registers; behind them the kernel keeps notes of its own.
 const FX: usize = 416;
 
@@ -349,6 +357,11 @@ extern "C" fn on_signal(signal: libc::c_int, _: *mut libc::siginfo_t, context: *
             outcome.registers.selectors = found;
             [outcome.registers.fs_base, outcome.registers.gs_base] = current;
             std::ptr::copy_nonoverlapping(fx, outcome.registers.fx.as_mut_ptr(), FX);
+            outcome.registers.upper = [[0; 16]; 16];
+            if shared.has_avx && *fx.add(XSTATE_BV).cast::<u64>() & AVX != 0 {
+                let to = outcome.registers.upper.as_flattened_mut();
+                std::ptr::copy_nonoverlapping(fx.add(UPPER), to.as_mut_ptr(), to.len());
+            }
             outcome.vector = if completed { COMPLETED } else { trap };
             outcome.error = registers[libc::REG_ERR as usize] as u64;
             outcome.cr2 = registers[libc::REG_CR2 as usize] as u64;
@@ -385,8 +398,13 @@ extern "C" fn on_signal(signal: libc::c_int, _: *mut libc::siginfo_t, context: *
         registers[libc::REG_EFL as usize] = (case.registers.rflags | TF) as i64;
         registers[libc::REG_CSGSFS as usize] = (case.registers.cs | DATA_SELECTOR << 48) as i64;
         std::ptr::copy_nonoverlapping(case.registers.fx.as_ptr(), fx, FX);
-        // The image holds x87 and SSE state, whatever was in use when the signal came.
-        *fx.add(512).cast::<u64>() |= 3;
+        // The image holds x87, SSE and AVX state, whatever was in use when the signal came.
+        *fx.add(XSTATE_BV).cast::<u64>() |= 3;
+        if shared.has_avx {
+            *fx.add(XSTATE_BV).cast::<u64>() |= AVX;
+            let from = case.registers.upper.as_flattened();
+            std::ptr::copy_nonoverlapping(from.as_ptr(), fx.add(UPPER), from.len());
+        }
         set_bases([case.registers.fs_base, case.registers.gs_base]);
     }
 }

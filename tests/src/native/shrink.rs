@@ -22,6 +22,7 @@ pub fn shrink(pair: &mut Pair, mut mismatch: Mismatch) -> Mismatch {
         steps.push(Box::new(move |case| case.registers.gpr[n] = 0));
         steps.push(Box::new(move |case| case.registers.gpr[n] &= 0xffff_ffff));
         steps.push(Box::new(move |case| case.registers.fx[160 + n * 16..][..16].fill(0)));
+        steps.push(Box::new(move |case| case.registers.upper[n].fill(0)));
     }
     steps.push(Box::new(|case| case.registers.fx[..32].copy_from_slice(&initial_fx()[..32])));
     for n in 0..8 {
@@ -70,6 +71,9 @@ pub fn text(mismatch: &Mismatch) -> String {
     {
         let value = u128::from_le_bytes(piece.try_into().expect("a piece has 16 bytes"));
         let _ = writeln!(text, "    xmm{n} = {value:#034x}");
+    }
+    for (n, half) in registers.upper.iter().enumerate().filter(|(_, half)| **half != [0; 16]) {
+        let _ = writeln!(text, "    ymm{n} upper half = {:#034x}", u128::from_le_bytes(*half));
     }
     if registers.fx[..32] != initial_fx()[..32] {
         let word = |at: usize| u16::from_le_bytes([registers.fx[at], registers.fx[at + 1]]);

@@ -66,6 +66,8 @@ pub struct Registers {
     pub selectors: [u64; 4],
     /// The image that FXSAVE64 makes; the last 96 bytes are not compared.
     pub fx: [u8; 512],
+    /// The upper halves of the YMM registers.
+    pub upper: [[u8; 16]; 16],
 }
 
 /// One case: where to start from.

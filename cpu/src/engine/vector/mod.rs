@@ -1,12 +1,13 @@
-//! Quick forms of SSE and SSE2: moves, packed operations without exceptions, and arithmetic, comparisons and conversions of
+//! Quick forms of SSE and SSE2, and of AVX (`wide`): moves, packed operations without exceptions, and arithmetic, comparisons and conversions of
 //! floating-point numbers where the host's arithmetic leaves nothing to report.
 
 mod select;
+mod wide;
 
 pub(super) use select::form;
 
 use super::moves::ANY;
-use super::{Op, general, go_on};
+use super::{Op, general, go_on, or_general};
 use crate::execute::Exec;
 use crate::execute::flags::{STATUS, sign_extend};
 use crate::execute::simd::float::{lane, operation, order_flags};
@@ -44,16 +45,6 @@ impl Exec<'_, '_> {
         let mode = Mode::from_mxcsr(self.cpu.vectors.mxcsr);
         (self.require_sse().is_ok() && mode.rounding == Rounding::Nearest).then_some(mode.inexact_known)
     }
-}
-
-/// `$value`, or the semantic function.
-macro_rules! or_general {
-    ($x:ident, $op:ident, $behind:ident, $value:expr) => {
-        match $value {
-            Some(value) => value,
-            None => return general($x, $op, $behind),
-        }
-    };
 }
 
 /// MOVAPS, MOVDQU and relatives between registers.

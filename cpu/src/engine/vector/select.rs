@@ -1,5 +1,6 @@
 //! Chooses the quick form of each instruction on XMM registers, if it has one.
 
+use super::wide;
 use crate::decode::{Decoded, Operand, Quick};
 use crate::engine::moves::{ANY, BASE, INDEXED, by_address};
 use crate::engine::select::{Form, MOVES_MEMORY, address, plain};
@@ -48,6 +49,10 @@ pub(in crate::engine) fn form(decoded: &Decoded, mode: Mode) -> Option<Form> {
         Quick::MovWhole | Quick::MovUnaligned | Quick::MovSingle | Quick::MovDouble | Quick::MovLow => {
             moved(decoded, mode)?
         }
+        Quick::WideMov | Quick::WideMovUnaligned | Quick::WideCombine | Quick::ZeroUpper => {
+            let run = if decoded.wide { vex::<32>(decoded, mode) } else { vex::<16>(decoded, mode) };
+            run?
+        }
         _ => computed(decoded, mode)?,
     };
     plain(run, MOVES_MEMORY)
@@ -75,6 +80,29 @@ fn moved(decoded: &Decoded, mode: Mode) -> Option<Run> {
         (_, Memory, Xmm(_)) if bytes == 4 => by_way!(way()?, |A| vector::low_store::<4, A>),
         (_, Memory, Xmm(_)) => by_way!(way()?, |A| vector::low_store::<8, A>),
         _ => return None,
+    };
+    Some(run)
+}
+
+/// VEX encodings on XMM registers (`N` = 16) or YMM registers (32).
+fn vex<const N: usize>(decoded: &Decoded, mode: Mode) -> Option<Run> {
+    use Operand::Memory;
+    let way = || address(decoded, mode);
+    let aligned = decoded.quick == Quick::WideMov;
+    let run: Run = match (decoded.quick, decoded.operands[0], decoded.last_operand()) {
+        (Quick::ZeroUpper, ..) => wide::zero_upper,
+        // Lanes that change their width are not combined half by half.
+        (Quick::WideCombine, ..) if decoded.size != decoded.source_size => return None,
+        (Quick::WideCombine, _, Memory) => {
+            way()?;
+            wide::combine::<N, true>
+        }
+        (Quick::WideCombine, ..) => wide::combine::<N, false>,
+        (_, _, Memory) if aligned => by_way!(way()?, |A| wide::load::<N, true, A>),
+        (_, _, Memory) => by_way!(way()?, |A| wide::load::<N, false, A>),
+        (_, Memory, _) if aligned => by_way!(way()?, |A| wide::store::<N, true, A>),
+        (_, Memory, _) => by_way!(way()?, |A| wide::store::<N, false, A>),
+        _ => wide::move_rr::<N>,
     };
     Some(run)
 }

@@ -4,7 +4,9 @@
 //! modified, so that what is in memory does not depend on what was restored from where.
 
 use super::{Exec, MXCSR, word};
-use crate::components::{self, CET_S, CET_U, Component, EXTENDED, LARGEST, LEGACY, PKRU, SSE, X87};
+use crate::components::{
+    self, AVX_NUMBER, CET_S, CET_U, Component, EXTENDED, LARGEST, LEGACY, PKRU, SSE, X87,
+};
 use crate::decode::Decoded;
 use crate::execute::Flow;
 use crate::fault::{Fault, Result};
@@ -42,42 +44,61 @@ impl Exec<'_, '_> {
         let clear = ymm[..self.xmm_count()].iter().all(|words| words[..2] == [0; 2]);
         let sse = if clear && (*mxcsr == MXCSR_INITIAL || !with_mxcsr) { 0 } else { SSE };
         let extended = components::present(self.cpu.model.features());
-        let used = extended.filter(|component| self.component(component.number) != [0; LARGEST]);
+        let used =
+            extended.filter(|component| self.component(component.number).iter().any(|word| *word != 0));
         used.fold(x87 | sse, |all, component| all | 1 << component.number)
     }
 
-    /// The words of a component of the extended region. All are 0 initially.
-    const fn component(&self, number: u32) -> [u64; LARGEST] {
+    /// The words of a component of the extended region. All are 0 initially. Outside 64-bit mode there are eight YMM registers.
+    fn component(&self, number: u32) -> [u64; LARGEST] {
         let flow = &self.cpu.control_flow;
+        let mut words = [0; LARGEST];
         match number {
-            PKRU => [self.cpu.pkru as u64, 0, 0],
-            CET_U => [flow.user, flow.levels[3], 0],
-            CET_S => [flow.levels[0], flow.levels[1], flow.levels[2]],
-            _ => [0; LARGEST],
+            AVX_NUMBER => {
+                let registers = &self.cpu.vectors.ymm[..self.xmm_count()];
+                let (pairs, _) = words.as_chunks_mut::<2>();
+                pairs.iter_mut().zip(registers).for_each(|(to, from)| to.copy_from_slice(&from[2..]));
+            }
+            PKRU => words[0] = self.cpu.pkru.into(),
+            CET_U => words[..2].copy_from_slice(&[flow.user, flow.levels[3]]),
+            CET_S => words[..3].copy_from_slice(&flow.levels[..3]),
+            _ => {}
         }
+        words
+    }
+
+    /// Bytes of a component that the running code can name: outside 64-bit mode half of the YMM registers.
+    fn visible_bytes(&self, component: &Component) -> usize {
+        if component.number == AVX_NUMBER { 16 * self.xmm_count() } else { component.size as usize }
     }
 
     /// # Errors
     /// #GP(0) if WRMSR would not write these words of a component.
-    fn check_component(&self, number: u32, words: [u64; LARGEST]) -> Result {
+    fn check_component(&self, number: u32, words: &[u64; LARGEST]) -> Result {
         let pointers = match number {
             CET_U => {
                 msr::check_cet(self.cpu, words[0])?;
                 &words[1..2]
             }
-            CET_S => &words[..],
+            CET_S => &words[..3],
             _ => &[],
         };
         pointers.iter().try_for_each(|pointer| msr::check_shadow_pointer(self.cpu, *pointer))
     }
 
     /// Loads a component of the extended region.
-    const fn set_component(&mut self, number: u32, words: [u64; LARGEST]) {
+    fn set_component(&mut self, number: u32, words: &[u64; LARGEST]) {
+        let count = self.xmm_count();
         let flow = &mut self.cpu.control_flow;
         match number {
+            AVX_NUMBER => {
+                let registers = &mut self.cpu.vectors.ymm[..count];
+                let (pairs, _) = words.as_chunks::<2>();
+                registers.iter_mut().zip(pairs).for_each(|(to, from)| to[2..].copy_from_slice(from));
+            }
             PKRU => self.cpu.pkru = words[0] as u32,
             CET_U => [flow.user, flow.levels[3]] = [words[0], words[1]],
-            CET_S => [flow.levels[0], flow.levels[1], flow.levels[2]] = words,
+            CET_S => flow.levels[..3].copy_from_slice(&words[..3]),
             _ => {}
         }
     }
@@ -152,7 +173,7 @@ fn write(x: &mut Exec<'_, '_>, op: &Decoded, requested: u64, form: Form, long: b
     }
     for (component, at) in places.iter().filter(|(c, _)| saved >> c.number & 1 != 0) {
         let bytes = x.component(component.number).map(u64::to_le_bytes);
-        x.write_area(linear, *at, &bytes.as_flattened()[..component.size as usize])?;
+        x.write_area(linear, *at, &bytes.as_flattened()[..x.visible_bytes(component)])?;
     }
     if compacted {
         let header = [requested & in_use, requested | COMPACTED];
@@ -236,9 +257,9 @@ fn read(
     let mut extended = [[0; LARGEST]; components::TABLE.len()];
     for (component, at) in places.iter().filter(|(c, _)| loads >> c.number & 1 != 0) {
         let mut value = [[0; 8]; LARGEST];
-        x.fetch_area(linear, *at, &mut value.as_flattened_mut()[..component.size as usize])?;
+        x.fetch_area(linear, *at, &mut value.as_flattened_mut()[..x.visible_bytes(component)])?;
         let words = value.map(u64::from_le_bytes);
-        x.check_component(component.number, words)?;
+        x.check_component(component.number, &words)?;
         if let Some(place) = components::TABLE.iter().position(|row| row.number == component.number) {
             extended[place] = words;
         }
@@ -258,7 +279,7 @@ fn read(
     } else if requested & SSE != 0 {
         x.cpu.vectors.mxcsr = MXCSR_INITIAL;
     }
-    for (component, words) in components::TABLE.iter().zip(extended) {
+    for (component, words) in components::TABLE.iter().zip(&extended) {
         if requested >> component.number & 1 != 0 {
             x.set_component(component.number, words);
         }

@@ -1,4 +1,4 @@
-//! Blends: lanes of the source where an immediate or the signs of XMM0 say so.
+//! Blends: lanes of the source where an immediate or the signs of a mask register say so.
 
 use crate::decode::Decoded;
 use crate::execute::{Exec, Flow};
@@ -11,17 +11,13 @@ fn select(a: u128, b: u128, bytes: u32, choose: impl Fn(u32) -> bool) -> u128 {
     a & !mask | b & mask
 }
 
-/// BLENDPS, BLENDPD, PBLENDW.
+/// BLENDPS, BLENDPD, PBLENDW, VPBLENDD.
 pub(crate) fn immediate<const BYTES: u32>(a: u128, b: u128, selector: u8) -> u128 {
     select(a, b, BYTES, |n| selector >> n & 1 != 0)
 }
 
-/// BLENDVPS, BLENDVPD, PBLENDVB.
+/// BLENDVPS, BLENDVPD, PBLENDVB. The decoder put the number of the mask register into the immediate.
 pub(crate) fn variable<const BYTES: u32>(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
-    x.require_sse()?;
-    let source = x.source(op)?;
-    let mask = x.cpu.vectors.xmm(0);
-    let result = select(x.target(op), source, BYTES, |n| mask >> (8 * BYTES * (n + 1) - 1) & 1 != 0);
-    x.set_target(op, result);
-    Ok(Flow::Next)
+    let mask = x.cpu.vectors.halves(op.immediate as u8);
+    x.each_half(op, |a, b, half| select(a, b, BYTES, |n| mask[half] >> (8 * BYTES * (n + 1) - 1) & 1 != 0))
 }

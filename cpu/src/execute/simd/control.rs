@@ -1,4 +1,4 @@
-//! LDMXCSR, STMXCSR, EMMS.
+//! LDMXCSR, STMXCSR, EMMS, VZEROUPPER, VZEROALL.
 
 use crate::decode::Decoded;
 use crate::execute::{Exec, Flow};
@@ -7,7 +7,7 @@ use crate::vectors::MXCSR_MASK;
 
 /// LDMXCSR: #GP(0) for reserved bits.
 pub(crate) fn load(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
-    x.require_sse()?;
+    x.require_vector(op)?;
     let value = x.get(op, 0, 4)? as u32;
     if value & !MXCSR_MASK != 0 {
         return Err(Fault::GP0);
@@ -18,7 +18,7 @@ pub(crate) fn load(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
 
 /// STMXCSR.
 pub(crate) fn store(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
-    x.require_sse()?;
+    x.require_vector(op)?;
     let value = u64::from(x.cpu.vectors.mxcsr);
     x.put(op, 0, 4, value)?;
     Ok(Flow::Next)
@@ -29,5 +29,15 @@ pub(crate) fn empty(x: &mut Exec<'_, '_>, _: &Decoded) -> Result<Flow> {
     x.require_mmx()?;
     x.enter_mmx();
     x.cpu.vectors.x87.used = 0;
+    Ok(Flow::Next)
+}
+
+/// VZEROUPPER; VZEROALL with `ALL`: of the registers that the running code can name.
+pub(crate) fn zero<const ALL: bool>(x: &mut Exec<'_, '_>, _: &Decoded) -> Result<Flow> {
+    x.require_avx()?;
+    let count = x.xmm_count();
+    for register in &mut x.cpu.vectors.ymm[..count] {
+        register[if ALL { 0 } else { 2 }..].fill(0);
+    }
     Ok(Flow::Next)
 }

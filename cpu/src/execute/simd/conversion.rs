@@ -1,12 +1,13 @@
-//! Conversions between integers, single and double precision.
+//! Conversions between integers, half, single and double precision.
 
 use super::float::{format, lane, with_lane};
 use crate::decode::{Decoded, Operand};
 use crate::execute::{Exec, Flow};
 use crate::fault::Result;
 use crate::float::scalar::{self, Answer};
-use crate::float::{Mode, Rounding};
+use crate::float::{HALF, Mode, Rounding, SINGLE, flag};
 use rootmode_arch::Vendor;
+use rootmode_mmu::AccessKind;
 
 /// What a lane is.
 pub(crate) const INTEGER: u32 = 1;
@@ -26,19 +27,28 @@ fn convert<const FROM: u32, const TO: u32, const TRUNCATE: bool>(value: u64, mod
     }
 }
 
-/// CVTDQ2PS, CVTPD2PS, CVTTPS2DQ and relatives between XMM registers: lanes above the result are cleared.
+/// CVTDQ2PS, CVTPD2PS, CVTTPS2DQ and relatives between vector registers: lanes above the result are cleared.
 pub(crate) fn packed<const FROM: u32, const TO: u32, const TRUNCATE: bool>(
     x: &mut Exec<'_, '_>,
     op: &Decoded,
 ) -> Result<Flow> {
-    x.require_sse()?;
-    let source = x.source(op)?;
-    let result = lanes::<FROM, TO, TRUNCATE>(x, source, 0)?;
-    x.set_target(op, result);
+    x.require_vector(op)?;
+    let source = x.source_halves(op)?;
+    let (from, to) = (FROM & !INTEGER, TO & !INTEGER);
+    let (mode, mut flags, mut result) = (x.simd_mode(), 0, [0; 2]);
+    for n in 0..128 * op.halves() as u32 / from.max(to) {
+        let lane = |bits| ((n * bits / 128) as usize & 1, n % (128 / bits));
+        let ((half, at), (to_half, to_at)) = (lane(from), lane(to));
+        let (value, raised) = convert::<FROM, TO, TRUNCATE>(super::float::lane(source[half], from, at), mode);
+        result[to_half] = with_lane(result[to_half], to, to_at, value);
+        flags |= raised;
+    }
+    x.report(flags)?;
+    x.set_target_halves(op, result);
     Ok(Flow::Next)
 }
 
-/// Converts as many lanes as both sides have, into `result`.
+/// Converts as many lanes of 128 bits as both sides have, into `result`.
 fn lanes<const FROM: u32, const TO: u32, const TRUNCATE: bool>(
     x: &mut Exec<'_, '_>,
     source: u128,
@@ -55,9 +65,56 @@ fn lanes<const FROM: u32, const TO: u32, const TRUNCATE: bool>(
     Ok(result)
 }
 
+/// VCVTPH2PS: exact. MXCSR.DAZ does not count, and denormals raise nothing.
+pub(crate) fn from_half(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    x.require_avx()?;
+    let source = x.source(op)?;
+    let mode = Mode { denormals_are_zero: false, ..x.simd_mode() };
+    let (mut result, mut flags) = ([0; 2], 0);
+    for n in 0..4 * op.halves() as u32 {
+        let (value, raised) = scalar::convert(lane(source, 16, n), HALF, SINGLE, mode);
+        let half = &mut result[(n / 4) as usize & 1];
+        *half = with_lane(*half, 32, n % 4, value);
+        flags |= raised & !flag::DENORMAL;
+    }
+    x.report(flags)?;
+    x.set_target_halves(op, result);
+    Ok(Flow::Next)
+}
+
+/// VCVTPS2PH: bits 1:0 of the immediate are the rounding mode, unless bit 2 defers to MXCSR. MXCSR.FTZ does not count.
+pub(crate) fn to_half(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    x.require_avx()?;
+    let source = x.register_halves(op.operands[1]);
+    let mode = x.simd_mode();
+    let control = op.immediate as u32;
+    let rounding = if control & 4 != 0 { mode.rounding } else { Rounding::from_bits(control) };
+    let mode = Mode { rounding, flush_to_zero: false, ..mode };
+    let (mut result, mut flags) = (0, 0);
+    for n in 0..4 * op.halves() as u32 {
+        let (value, raised) =
+            scalar::convert(lane(source[(n / 4) as usize & 1], 32, n % 4), SINGLE, HALF, mode);
+        result = with_lane(result, 16, n, value);
+        flags |= raised;
+    }
+    if !op.is_memory() {
+        x.report(flags)?;
+        x.set_target(op, result);
+        return Ok(Flow::Next);
+    }
+    // A fault of the store goes before what the conversion reports.
+    let bytes = 8 * op.halves() as u8;
+    let linear = x.linear(op, bytes.into(), AccessKind::Write)?;
+    let access = x.data(AccessKind::Write);
+    x.probe_wide(linear, bytes, access)?;
+    x.report(flags)?;
+    x.store(op, bytes, false, result)?;
+    Ok(Flow::Next)
+}
+
 /// CVTSS2SD, CVTSD2SS: the other lanes stay.
 pub(crate) fn scalar<const FROM: u32, const TO: u32>(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
-    x.require_sse()?;
+    x.require_vector(op)?;
     let source = x.source(op)?;
     let (value, flags) = convert::<FROM, TO, false>(lane(source, FROM, 0), x.simd_mode());
     x.report(flags)?;
@@ -67,8 +124,8 @@ pub(crate) fn scalar<const FROM: u32, const TO: u32>(x: &mut Exec<'_, '_>, op: &
 
 /// CVTSI2SS, CVTSI2SD.
 pub(crate) fn from_register<const TO: u32>(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
-    x.require_sse()?;
-    let source = x.get(op, 1, op.source_size)?;
+    x.require_vector(op)?;
+    let source = x.get(op, usize::from(op.last), op.source_size)?;
     let value = crate::execute::flags::sign_extend(source, op.source_size) as i64;
     let (value, flags) = scalar::from_integer(value, format(TO), x.simd_mode());
     x.report(flags)?;
@@ -81,7 +138,7 @@ pub(crate) fn to_register<const FROM: u32, const TRUNCATE: bool>(
     x: &mut Exec<'_, '_>,
     op: &Decoded,
 ) -> Result<Flow> {
-    x.require_sse()?;
+    x.require_vector(op)?;
     let source = x.operand(op, 1, (FROM / 8) as u8, false)?;
     let mode = x.simd_mode();
     let rounding = if TRUNCATE { Rounding::Zero } else { mode.rounding };

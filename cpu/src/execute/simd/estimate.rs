@@ -78,12 +78,7 @@ pub(crate) fn estimate<const ROOT: bool, const LANES: u32>(
     x: &mut Exec<'_, '_>,
     op: &Decoded,
 ) -> Result<Flow> {
-    x.require_sse()?;
-    let source = x.source(op)?;
     let vendor = x.cpu.model.vendor();
     let f = if ROOT { reciprocal_root } else { reciprocal };
-    let result =
-        (0..LANES).fold(x.target(op), |all, n| with_lane(all, 32, n, f(lane(source, 32, n), vendor)));
-    x.set_target(op, result);
-    Ok(Flow::Next)
+    x.each_half(op, |a, b, _| (0..LANES).fold(a, |all, n| with_lane(all, 32, n, f(lane(b, 32, n), vendor))))
 }

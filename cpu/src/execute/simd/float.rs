@@ -1,5 +1,6 @@
 //! Arithmetic and comparison of single and double precision, packed and scalar.
 
+use super::Halves;
 use crate::decode::Decoded;
 use crate::execute::flags::{CF, PF, STATUS, ZF};
 use crate::execute::{Exec, Flow};
@@ -34,21 +35,25 @@ impl Exec<'_, '_> {
         Mode::from_mxcsr(self.cpu.vectors.mxcsr)
     }
 
-    /// Combines `a` and `b` in the lower `lanes` lanes of `bits` bits by `f` (which is told the lane); other lanes are `a`'s.
+    /// Combines `a` and `b` in the lower `lanes` lanes of `bits` bits of each half by `f` (which is told the lane within its
+    /// half); other lanes are `a`'s.
     #[inline]
     fn each(
         &mut self,
-        [a, b]: [u128; 2],
+        op: &Decoded,
+        [a, b]: [Halves; 2],
         bits: u32,
         lanes: u32,
         f: impl Fn(u32, u64, u64, Mode) -> Answer,
-    ) -> Result<u128> {
+    ) -> Result<Halves> {
         let mode = self.simd_mode();
         let (mut result, mut flags) = (a, 0);
-        for n in 0..lanes {
-            let (value, raised) = f(n, lane(a, bits, n), lane(b, bits, n), mode);
-            result = with_lane(result, bits, n, value);
-            flags |= raised;
+        for half in 0..op.halves() {
+            for n in 0..lanes {
+                let (value, raised) = f(n, lane(a[half], bits, n), lane(b[half], bits, n), mode);
+                result[half] = with_lane(result[half], bits, n, value);
+                flags |= raised;
+            }
         }
         self.report(flags)?;
         Ok(result)
@@ -62,10 +67,10 @@ impl Exec<'_, '_> {
         lanes: u32,
         f: impl Fn(u32, u64, u64, Mode) -> Answer,
     ) -> Result<Flow> {
-        self.require_sse()?;
-        let source = self.source(op)?;
-        let result = self.each([self.target(op), source], bits, lanes, f)?;
-        self.set_target(op, result);
+        self.require_vector(op)?;
+        let source = self.source_halves(op)?;
+        let result = self.each(op, [self.target_halves(op), source], bits, lanes, f)?;
+        self.set_target_halves(op, result);
         Ok(Flow::Next)
     }
 }
@@ -102,6 +107,42 @@ pub(crate) fn extreme<const MAXIMUM: bool, const BITS: u32, const LANES: u32>(
     x.float(op, BITS, LANES, |_, a, b, mode| scalar::extreme(MAXIMUM, a, b, format(BITS), mode))
 }
 
+/// VFMADDPS and its relatives: the decoder put the opcode's low byte into the immediate. Its upper half says which operand is
+/// added, its lower half what is negated (SDM Vol. 2D "Opcode Map", "Three-byte Opcode Map: 08H-FFH (First Two Bytes are 0F 38H)").
+pub(crate) fn fused<const BITS: u32, const LANES: u32>(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    x.require_avx()?;
+    let (first, second, third) =
+        (x.register_halves(op.operands[0]), x.target_halves(op), x.source_halves(op)?);
+    let (a, b, c) = match op.immediate >> 4 {
+        // 132: the first times the third; 213; 231.
+        9 => (first, third, second),
+        0xa => (second, first, third),
+        _ => (second, third, first),
+    };
+    let kind = op.immediate & 15;
+    let negates_product = kind >= 0xc;
+    let mode = x.simd_mode();
+    let (mut result, mut flags) = (first, 0);
+    for half in 0..op.halves() {
+        for n in 0..LANES {
+            let negates_sum = match kind {
+                // VFMADDSUB subtracts in even lanes, VFMSUBADD in odd ones.
+                6 => n & 1 == 0,
+                7 => n & 1 == 1,
+                _ => kind & 2 != 0,
+            };
+            let operands = [a, b, c].map(|operand| lane(operand[half], BITS, n));
+            let (value, raised) =
+                scalar::multiply_add(operands, [negates_product, negates_sum], format(BITS), mode);
+            result[half] = with_lane(result[half], BITS, n, value);
+            flags |= raised;
+        }
+    }
+    x.report(flags)?;
+    x.set_target_halves(op, result);
+    Ok(Flow::Next)
+}
+
 /// SQRTPS and relatives.
 pub(crate) fn square_root<const BITS: u32, const LANES: u32>(
     x: &mut Exec<'_, '_>,
@@ -120,38 +161,46 @@ pub(crate) fn add_sub<const BITS: u32>(x: &mut Exec<'_, '_>, op: &Decoded) -> Re
 
 /// HADDPS, HSUBPD and relatives: neighbours of the destination, then of the source.
 pub(crate) fn horizontal<const OP: u8, const BITS: u32>(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
-    x.require_sse()?;
-    let (a, b) = (x.target(op), x.source(op)?);
-    let half = 64 / BITS;
-    let gather = |odd: u32| {
-        (0..2 * half).fold(0, |all, n| {
-            let (from, at) = if n < half { (a, n) } else { (b, n - half) };
+    x.require_vector(op)?;
+    let (a, b) = (x.target_halves(op), x.source_halves(op)?);
+    let count = 64 / BITS;
+    let gather = |a: u128, b: u128, odd: u32| {
+        (0..2 * count).fold(0, |all, n| {
+            let (from, at) = if n < count { (a, n) } else { (b, n - count) };
             with_lane(all, BITS, n, lane(from, BITS, 2 * at + odd))
         })
     };
-    let operands = [gather(0), gather(1)];
-    let result = x.each(operands, BITS, 2 * half, |_, a, b, mode| {
+    let operands = [0, 1].map(|odd| [0, 1].map(|half| gather(a[half], b[half], odd)));
+    let result = x.each(op, operands, BITS, 2 * count, |_, a, b, mode| {
         scalar::binary(operation::<OP>(), a, b, format(BITS), mode)
     })?;
-    x.set_target(op, result);
+    x.set_target_halves(op, result);
     Ok(Flow::Next)
 }
 
-/// CMPPS, CMPSD and relatives: bits 2:0 of the immediate are the predicate.
+/// When the predicates of CMPPS hold, by bits 3:0 of the immediate: less (1), equal (2), greater (4), unordered (8)
+/// (SDM Vol. 2A "CMPPD", "Comparison Predicate for CMPPD and CMPPS Instructions").
+const PREDICATES: [u8; 16] = [
+    0b0010, 0b0001, 0b0011, 0b1000, 0b1101, 0b1110, 0b1100, 0b0111, 0b1010, 0b1001, 0b1011, 0, 0b0101,
+    0b0110, 0b0100, 0b1111,
+];
+
+/// CMPPS, CMPSD and relatives: bits 2:0 of the immediate are the predicate; with VEX bits 4:0, of which the highest makes
+/// signaling predicates quiet and the others signal.
 pub(crate) fn compare<const BITS: u32, const LANES: u32>(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
-    let predicate = op.immediate as u8 & 7;
-    // EQ, UNORD, NEQ and ORD do not signal for quiet NaNs.
-    let quiet = matches!(predicate, 0 | 3 | 4 | 7);
+    let predicate = op.immediate as u8 & if op.vex { 31 } else { 7 };
+    let holds = PREDICATES[usize::from(predicate & 15)];
+    // EQ, UNORD, NEQ and ORD and what follows from them do not signal for quiet NaNs.
+    let quiet = matches!(predicate & 7, 0 | 3 | 4 | 7) != (predicate & 16 != 0);
     x.float(op, BITS, LANES, |_, a, b, mode| {
         let (order, flags) = scalar::compare(a, b, quiet, format(BITS), mode);
-        let holds = match predicate & 3 {
-            0 => order == Some(Ordering::Equal),
-            1 => order == Some(Ordering::Less),
-            2 => matches!(order, Some(Ordering::Less | Ordering::Equal)),
-            _ => order.is_none(),
+        let bit = match order {
+            Some(Ordering::Less) => 1,
+            Some(Ordering::Equal) => 2,
+            Some(Ordering::Greater) => 4,
+            None => 8,
         };
-        let result = if holds != (predicate & 4 != 0) { u64::MAX >> (64 - BITS) } else { 0 };
-        (result, flags)
+        (if holds & bit != 0 { u64::MAX >> (64 - BITS) } else { 0 }, flags)
     })
 }
 
@@ -160,7 +209,7 @@ pub(crate) fn compare_flags<const BITS: u32, const QUIET: bool>(
     x: &mut Exec<'_, '_>,
     op: &Decoded,
 ) -> Result<Flow> {
-    x.require_sse()?;
+    x.require_vector(op)?;
     let (a, b) = (x.target(op), x.source(op)?);
     let (a, b) = (lane(a, BITS, 0), lane(b, BITS, 0));
     let (order, flags) = scalar::compare(a, b, QUIET, format(BITS), x.simd_mode());

@@ -130,6 +130,12 @@ zipped! {
     psignb: i8, 16, |a, b| a.wrapping_mul(b.signum());
     psignw: i16, 8, |a, b| a.wrapping_mul(b.signum());
     psignd: i32, 4, |a, b| a.wrapping_mul(b.signum());
+    /// Each lane by its own count.
+    psllvd: u32, 4, |a, n| a.checked_shl(n).unwrap_or(0);
+    psllvq: u64, 2, |a, n| if n < 64 { a << n } else { 0 };
+    psrlvd: u32, 4, |a, n| a.checked_shr(n).unwrap_or(0);
+    psrlvq: u64, 2, |a, n| if n < 64 { a >> n } else { 0 };
+    psravd: i32, 4, |a, n| a >> (n as u32).min(31);
     /// The absolute value of the source.
     pabsb: i8, 16, |_, b| b.wrapping_abs();
     pabsw: i16, 8, |_, b| b.wrapping_abs();

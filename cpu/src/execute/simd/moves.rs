@@ -16,24 +16,28 @@ impl Exec<'_, '_> {
     }
 }
 
-/// 16 bytes either way: MOVAPS, MOVDQA, MOVNTDQ, MOVNTDQA (`ALIGNED`); MOVUPS, MOVDQU, LDDQU.
+/// All bytes either way: MOVAPS, MOVDQA, MOVNTDQ, MOVNTDQA (`ALIGNED`); MOVUPS, MOVDQU, LDDQU.
 pub(crate) fn whole<const ALIGNED: bool>(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
-    x.require_sse()?;
-    let value = x.operand(op, 1, 16, ALIGNED)?;
+    x.require_vector(op)?;
+    let size = 16 * op.halves() as u8;
+    let value = match op.operands[1] {
+        Operand::Memory => x.load_halves(op, size, ALIGNED)?,
+        register => x.register_halves(register),
+    };
     if op.is_memory() {
-        x.store(op, 16, ALIGNED, value)?;
+        x.store_halves(op, size, ALIGNED, value)?;
     } else {
-        x.set_target(op, value);
+        x.set_target_halves(op, value);
     }
     Ok(Flow::Next)
 }
 
 /// MOVSS (4 bytes) and MOVSD (8): loads clear what is above, moves between registers keep it.
 pub(crate) fn scalar<const BYTES: u8>(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
-    x.require_sse()?;
+    x.require_vector(op)?;
     let mask = u128::MAX >> (128 - 8 * u32::from(BYTES));
-    let value = x.operand(op, 1, BYTES, false)?;
-    match (op.operands[0], op.operands[1]) {
+    let value = x.operand(op, usize::from(op.last), BYTES, false)?;
+    match (op.operands[0], op.last_operand()) {
         (Operand::Memory, _) => x.store(op, BYTES, false, value)?,
         (_, Operand::Memory) => x.set_target(op, value),
         _ => x.set_target(op, x.target(op) & !mask | value & mask),
@@ -62,7 +66,7 @@ pub(crate) fn doubleword(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
 
 /// MOVLPS, MOVLPD: the low half to or from memory.
 pub(crate) fn low_half(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
-    x.require_sse()?;
+    x.require_vector(op)?;
     if op.is_memory() {
         let value = x.operand(op, 1, 8, false)?;
         x.store(op, 8, false, value)?;
@@ -75,7 +79,7 @@ pub(crate) fn low_half(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
 
 /// MOVHPS, MOVHPD: the high half to or from memory.
 pub(crate) fn high_half(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
-    x.require_sse()?;
+    x.require_vector(op)?;
     if op.is_memory() {
         let value = x.operand(op, 1, 8, false)? >> 64;
         x.store(op, 8, false, value)?;
@@ -102,7 +106,7 @@ pub(crate) fn masked(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     use rootmode_mmu::AccessKind;
     let wide = matches!(op.operands[1], Operand::Xmm(_));
     if wide {
-        x.require_sse()?;
+        x.require_vector(op)?;
     } else {
         x.require_mmx()?;
     }

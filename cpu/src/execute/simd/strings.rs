@@ -75,7 +75,7 @@ pub(crate) fn compare<const EXPLICIT: bool, const INDEX: bool>(
     x: &mut Exec<'_, '_>,
     op: &Decoded,
 ) -> Result<Flow> {
-    x.require_sse()?;
+    x.require_vector(op)?;
     let (first, second) = (x.target(op), x.operand(op, 1, 16, false)?);
     let control = op.immediate as u8;
     let count = count(control);
@@ -111,7 +111,8 @@ pub(crate) fn compare<const EXPLICIT: bool, const INDEX: bool>(
         } else {
             core::array::from_fn::<u16, 8, _>(|n| if result >> n & 1 != 0 { !0 } else { 0 }).join()
         };
-        x.cpu.vectors.set_xmm(0, mask);
+        let upper = if op.vex { 0 } else { x.cpu.vectors.halves(0)[1] };
+        x.cpu.vectors.set_halves(0, [mask, upper]);
     }
     let flag = |condition: bool, flag: u64| if condition { flag } else { 0 };
     let flags = flag(result != 0, CF)

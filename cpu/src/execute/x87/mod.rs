@@ -2,7 +2,6 @@
 //!
 //! An unmasked exception is pending until the next waiting instruction raises #MF. Those that are known beforehand (invalid,
 //! denormal, zero divide) leave operands and stack as they were; overflow and underflow leave a result with a biased exponent.
-//! The transcendental instructions are not here yet: their use stops the machine by name.
 //!
 //! Source: SDM Vol. 1 (253665-083, Mar 2024) "Programming with the x87 FPU".
 
@@ -12,6 +11,7 @@ pub(crate) mod control;
 pub(crate) mod decimal;
 pub(crate) mod environment;
 pub(crate) mod load;
+pub(crate) mod transcendental;
 
 use super::{Exec, Flow};
 use crate::decode::{Decoded, Operand};

@@ -290,7 +290,8 @@ impl Vcpu {
         }
         let given = xcrs.xcrs.iter().take(xcrs.nr_xcrs as usize).find(|xcr| xcr.xcr == 0);
         if let Some(Xcr { value, .. }) = given {
-            if value & 1 == 0 || value & !supported_xcr0(&self.model) != 0 {
+            // AVX state only with SSE state.
+            if value & 1 == 0 || value & 6 == 4 || value & !supported_xcr0(&self.model) != 0 {
                 return Err(Errno::Einval);
             }
             shared.with(self.processor, |machine, _| {

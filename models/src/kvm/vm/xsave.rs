@@ -14,9 +14,11 @@ const MXCSR: usize = 24;
 const ST: usize = 32;
 const XMM: usize = 160;
 const HEADER: usize = 512;
-/// Components: x87, SSE, PKRU.
+const AVX_STATE: usize = 576;
+/// Components: x87, SSE, AVX, PKRU.
 const X87: u64 = 1;
 const SSE: u64 = 2;
+const AVX: u64 = 4;
 const PKRU: u64 = 1 << 9;
 
 const fn pkru_offset(vendor: Vendor) -> usize {
@@ -99,6 +101,11 @@ pub(super) fn save(cpu: &Cpu) -> Vec<u8> {
         bytes[XMM + 16 * n..][..16].copy_from_slice(register);
     }
     let mut components = X87 | SSE;
+    let upper: [[u8; 16]; 16] = core::array::from_fn(|n| cpu.vectors.halves(n as u8)[1].to_le_bytes());
+    if upper.as_flattened().iter().any(|byte| *byte != 0) {
+        components |= AVX;
+        bytes[AVX_STATE..][..256].copy_from_slice(upper.as_flattened());
+    }
     if cpu.pkru != 0 {
         components |= PKRU;
         bytes[pkru_offset(cpu.model.vendor())..][..4].copy_from_slice(&cpu.pkru.to_le_bytes());
@@ -137,6 +144,13 @@ pub(super) fn restore(cpu: &mut Cpu, bytes: &[u8], supported: u64) -> Result<(),
     }
     fpu.mxcsr = mxcsr;
     set_fpu(&mut cpu.vectors, &fpu);
+    for n in 0..16_u8 {
+        let at = AVX_STATE + 16 * usize::from(n);
+        let saved = [number(bytes, at, 8), number(bytes, at + 8, 8)].map(u128::from);
+        let upper = if components & AVX != 0 { saved[0] | saved[1] << 64 } else { 0 };
+        let [lower, _] = cpu.vectors.halves(n);
+        cpu.vectors.set_halves(n, [lower, upper]);
+    }
     let at = pkru_offset(cpu.model.vendor());
     cpu.pkru = if components & PKRU != 0 { number(bytes, at, 4) as u32 } else { 0 };
     cpu.refresh();
