@@ -261,10 +261,13 @@ fn history(c: &mut dyn Choices, bugs: Regressions) -> Verdict {
     let mut steps: Vec<String> = Vec::new();
     let mut merged: Option<(usize, MapDraw, MapDraw)> = None;
     let mut last = None;
+    let mut failed = None;
     for _ in 0..=c.choose(Site::Sequence, 5) {
-        let which = usize::from(c.choose(Site::Sequence, 4) == 3);
+        // Half of the failed ones are tried again as they are.
+        let again = failed.take().filter(|_| c.choose(Site::Sequence, 2) == 1);
+        let which = again.unwrap_or_else(|| usize::from(c.choose(Site::Sequence, 4) == 3));
         let other = usize::from(c.choose(Site::Sequence, 8) == 7);
-        match c.choose(Site::Sequence, 6) {
+        match if again.is_some() { 0 } else { c.choose(Site::Sequence, 6) } {
             1 | 4 => {
                 let change = (pool.msr(c), draw::access(c));
                 let l1 = &mut vmcbs[which];
@@ -317,6 +320,7 @@ fn history(c: &mut dyn Choices, bugs: Regressions) -> Verdict {
         let nothing_new =
             last == Some(which) && merged.as_ref() == Some(&(which, l0.clone(), l1.map.clone()));
         last = Some(which);
+        failed = found.is_err().then_some(which);
         if let Some(example) =
             judge(&nested, &vcpu, found, &memory, l1, &l0, &indices, may_skip && nothing_new, bugs)
         {
