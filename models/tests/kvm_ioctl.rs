@@ -658,6 +658,7 @@ fn every_row_of_the_tables_names_a_test() {
         include_str!("kvm_ioctl.rs"),
         include_str!("kvm_irqchip.rs"),
         include_str!("kvm_vm.rs"),
+        include_str!("../../sim/tests/nested_vm.rs"),
     ];
     let exists = |test: &str| sources.iter().any(|source| source.contains(&format!("fn {test}(")));
     for row in REQUESTS {

@@ -6,7 +6,7 @@ mod real_mode;
 use real_mode::{CODE, VENDORS, vm};
 use rootmode_arch::Vendor;
 use rootmode_models::kvm::abi::{CoalescedMmioZone, DirtyGfn, MsrEntry, UserspaceMemoryRegion};
-use rootmode_models::kvm::vm::{ClientExit, Failure, Progress, SAVED_MSRS, Vm, VmConfig, supported};
+use rootmode_models::kvm::vm::{ClientExit, Failure, Progress, Vm, VmConfig, saved_msrs, supported};
 use rootmode_models::kvm::{Errno, Filter};
 
 fn region(slot: u32, flags: u32, guest_phys_addr: u64, memory_size: u64) -> UserspaceMemoryRegion {
@@ -173,7 +173,8 @@ fn msrs_are_counted_up_to_the_first_that_is_not_there() {
         let mut read = [entry(0x175, 0), entry(0xc000_0080, 0), entry(0x1234_5678, 9)];
         assert_eq!(vm.get_msrs(0, &mut read), Ok(2));
         assert_eq!((read[0].data, read[1].data, read[2].data), (0x2000, 0, 9), "{vendor:?}");
-        for index in SAVED_MSRS.iter().copied().filter(|index| vendor == Vendor::Intel || *index != 0x1a0) {
+        for index in saved_msrs(vendor).into_iter().filter(|index| vendor == Vendor::Intel || *index != 0x1a0)
+        {
             assert_eq!(vm.get_msrs(0, &mut [entry(index, 0)]), Ok(1), "{index:#x}");
         }
     }

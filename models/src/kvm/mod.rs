@@ -12,6 +12,7 @@ pub mod nested;
 pub mod posted;
 mod regression;
 pub mod rtit;
+mod slots;
 mod tables;
 pub mod trace;
 pub mod user_return;

@@ -1,19 +1,23 @@
-//! The law of transparency: the same L1 with the same L2, bare and hosted, sees the same.
+//! The law of transparency: the same L1 with the same L2, bare and hosted, sees the same, whether L0 is a host of its own or
+//! runs the VM of a client.
 
 mod bare;
 mod compare;
 mod hosted;
 mod run;
+mod vm;
 
 pub use bare::{bare_board, board_of, extension, model, run_bare, run_bare_with, start_state};
 pub use compare::{Allowed, Comparison, Difference, compare, facts, is_fact};
 pub use hosted::{Hosting, host_of, run_hosted, run_of};
 pub use run::{Recorder, Run};
+pub use vm::{Client, empty_vm, run_in_vm, vm_of};
 
 use rootmode_arch::Vendor;
 use rootmode_arch::choices::{Choices, Seeded, Site, Tame};
 use rootmode_models::kvm::Regressions;
 use rootmode_models::kvm::host::HostBug;
+use rootmode_models::kvm::vm::Failure;
 
 use crate::guests::{GuestError, Workload, assemble};
 
@@ -34,6 +38,9 @@ pub enum TransparencyError {
     /// L0 has a bug.
     #[error(transparent)]
     Host(#[from] HostBug),
+    /// A call of the VM's client failed.
+    #[error(transparent)]
+    Vm(#[from] Failure),
 }
 
 /// What is run twice: a pair of programs, and what L0 does meanwhile.
@@ -65,6 +72,17 @@ impl Case {
         let image = assemble(&self.workload)?;
         let bare = run_bare(&image, Box::new(Tame), LIMIT);
         let hosted = run_hosted(&image, schedule(self.schedule), self.reclaim, regressions, LIMIT)?;
+        Ok(compare(bare, hosted, self.workload.vendor))
+    }
+
+    /// The same in a VM of a client's, whose vCPU L1 has.
+    ///
+    /// # Errors
+    /// [`TransparencyError`].
+    pub fn compare_vm(&self, regressions: Regressions) -> Result<Comparison, TransparencyError> {
+        let image = assemble(&self.workload)?;
+        let bare = run_bare(&image, Box::new(Tame), LIMIT);
+        let hosted = run_in_vm(&image, schedule(self.schedule), regressions, LIMIT)?;
         Ok(compare(bare, hosted, self.workload.vendor))
     }
 }

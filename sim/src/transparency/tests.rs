@@ -41,6 +41,18 @@ fn drawn_programs_and_schedules_are_the_same_bare_and_hosted() {
 }
 
 #[test]
+fn drawn_programs_are_the_same_bare_and_in_a_clients_vm() {
+    for vendor in [Vendor::Intel, Vendor::Amd] {
+        for seed in 0..30 {
+            let comparison =
+                Case::draw(vendor, 40, &mut Seeded::new(seed)).compare_vm(Regressions::NONE).unwrap();
+            assert_eq!(comparison.differences, [], "{vendor:?} seed {seed}");
+            assert_eq!(comparison.bare.stop, Stop::Requested(0), "{vendor:?} seed {seed}");
+        }
+    }
+}
+
+#[test]
 fn the_bytes_that_only_the_processor_knows_are_the_allowed_difference() {
     let allowed = |vendor| {
         let comparison = Case::draw(vendor, 30, &mut Tame).compare(Regressions::NONE).unwrap();

@@ -12,7 +12,7 @@ use rootmode_models::kvm::abi::{
 };
 use rootmode_models::kvm::ioctl::{Answer, Instance, system};
 use rootmode_models::kvm::vm::{
-    ClientMemory, EventCounter, Failure, HostFault, Progress, SAVED_MSRS, Vm, VmConfig, host_model,
+    ClientMemory, EventCounter, Failure, HostFault, Progress, Vm, VmConfig, host_model, saved_msrs,
 };
 
 /// The client's memory: an argument, the mapping of a vCPU, what observers read into, guest memory.
@@ -160,7 +160,8 @@ impl Case {
     fn observe(&mut self) -> Vec<u8> {
         let saved = self.client.bytes().clone();
         let mut seen = Vec::new();
-        let heads = [(r::GET_CPUID2, Cpuid2Head { nent: 200, padding: 0 }.to_bytes()), (r::GET_MSRS, msrs())];
+        let cpuid = Cpuid2Head { nent: 200, padding: 0 }.to_bytes();
+        let heads = [(r::GET_CPUID2, cpuid), (r::GET_MSRS, msrs(self.vendor))];
         let plain = PAIRS.iter().filter(|(_, get)| !matches!(*get, r::GET_PIT2 | r::GET_CLOCK));
         let plain = plain.map(|(_, get)| (*get, nested_head()));
         for (get, head) in plain.chain(heads) {
@@ -267,10 +268,11 @@ impl Case {
 }
 
 /// The saved MSRs, to read.
-fn msrs() -> Vec<u8> {
-    let mut bytes = MsrsHead { nmsrs: SAVED_MSRS.len() as u32, pad: 0 }.to_bytes();
-    for index in SAVED_MSRS {
-        MsrEntry { index: *index, ..Default::default() }.put(&mut bytes);
+fn msrs(vendor: Vendor) -> Vec<u8> {
+    let saved = saved_msrs(vendor);
+    let mut bytes = MsrsHead { nmsrs: saved.len() as u32, pad: 0 }.to_bytes();
+    for index in saved {
+        MsrEntry { index, ..Default::default() }.put(&mut bytes);
     }
     bytes
 }

@@ -1,6 +1,8 @@
 //! Capabilities: what `KVM_CHECK_EXTENSION` answers, and exits: what `KVM_RUN` may return with.
 
-use super::State;
+use rootmode_arch::Vendor;
+
+use super::{NestedStateHead, PAGE, Plain, State};
 use crate::kvm::Errno;
 
 /// A row of the table of capabilities.
@@ -10,7 +12,7 @@ pub struct Capability {
     pub name: &'static str,
     /// `KVM_CAP_*`.
     pub number: u32,
-    /// What `KVM_CHECK_EXTENSION` answers.
+    /// What `KVM_CHECK_EXTENSION` answers; the most where that depends on the processor.
     pub value: i32,
     /// What shows that it works.
     pub test: &'static str,
@@ -95,6 +97,7 @@ capabilities! {
     GET_MSR_FEATURES = 153, 1, "lists_say_how_long_they_are";
     COALESCED_PIO = 162, 1, "coalesced_writes_do_not_exit";
     MANUAL_DIRTY_LOG_PROTECT2 = 168, 3, "clients_clear_the_dirty_log_by_themselves";
+    NESTED_STATE = 157, 8320, "a_nested_guest_goes_on_in_another_vm";
     X86_USER_SPACE_MSR = 188, 7, "msr_accesses_go_to_the_client_that_asked_for_them";
     X86_MSR_FILTER = 189, 1, "msr_accesses_go_to_the_client_that_asked_for_them";
     DIRTY_LOG_RING = 192, 1_048_576, "pages_are_harvested_from_dirty_rings";
@@ -107,9 +110,14 @@ capabilities! {
     VM_TYPES = 235, 1, "the_system_answers";
 }
 
-/// What `KVM_CHECK_EXTENSION` answers.
-pub fn capability(number: u32) -> i32 {
-    CAPABILITIES.iter().find(|row| row.number == number).map_or(0, |row| row.value)
+/// What `KVM_CHECK_EXTENSION` answers on a host of `vendor`'s.
+pub fn capability(number: u32, vendor: Vendor) -> i32 {
+    let data = PAGE as i32;
+    match number {
+        // The bytes of a nested state: VMX has room for a second VMCS, which VMCS shadowing would need.
+        cap::NESTED_STATE if vendor == Vendor::Amd => NestedStateHead::SIZE as i32 + data,
+        _ => CAPABILITIES.iter().find(|row| row.number == number).map_or(0, |row| row.value),
+    }
 }
 
 macro_rules! exits {

@@ -165,8 +165,8 @@ requests! {
     SET_ONE_REG = iow(0xac, OneReg::SIZE), Vcpu, Absent Einval;
     KVMCLOCK_CTRL = io(0xad), Vcpu, Absent Einval;
     SMI = io(0xb7), Vcpu, Absent Enotty;
-    GET_NESTED_STATE = iowr(0xbe, NestedStateHead::SIZE), Vcpu, Works "a_vcpu_that_does_not_nest_says_so";
-    SET_NESTED_STATE = iow(0xbf, NestedStateHead::SIZE), Vcpu, Works "a_vcpu_that_does_not_nest_says_so";
+    GET_NESTED_STATE = iowr(0xbe, NestedStateHead::SIZE), Vcpu, Works "a_nested_guest_goes_on_in_another_vm";
+    SET_NESTED_STATE = iow(0xbf, NestedStateHead::SIZE), Vcpu, Works "nested_states_that_cannot_be_are_refused";
     GET_SREGS2 = ior(0xcc, Sregs2::SIZE), Vcpu, Works "registers_of_every_kind_pass";
     SET_SREGS2 = iow(0xcd, Sregs2::SIZE), Vcpu, Works "registers_of_every_kind_pass";
     GET_XSAVE2 = ior(0xcf, Xsave::SIZE), Vcpu, Works "registers_of_every_kind_pass";

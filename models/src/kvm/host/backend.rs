@@ -1,13 +1,19 @@
 //! [`Backend`]: what L0 asks of VMX and of SVM alike, to run a guest and to understand why it was left.
 
-use rootmode_arch::{Gpr, GuestPhysical};
-use rootmode_cpu::{DeliveryKind, Model};
+use core::future::Future;
+use core::pin::Pin;
 use std::sync::Arc;
 
+use rootmode_arch::event::GuestPhysicalAccess;
+use rootmode_arch::{Gpr, GuestPhysical, HostPhysical};
+use rootmode_cpu::{DeliveryKind, Model};
+
 use super::machine::HostBug;
+use super::nested_state::NestedState;
+use super::second_stage::Refused;
 use super::state::State;
-use crate::kvm::Filter;
 use crate::kvm::interception::Configuration;
+use crate::kvm::{Errno, Filter};
 
 /// An event that is injected by an entry, or whose delivery an exit interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +164,63 @@ pub enum Cause {
         /// Exit reason or exit code.
         reason: u64,
     },
+    /// It belongs to nesting: an instruction of L1's that uses the extension, an exit of L2 that L1 is to see, or a page that
+    /// L1's tables decide about. [`Backend::nest`] does it.
+    Nested,
 }
+
+/// What came of something that belongs to nesting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nested {
+    /// Whoever runs now goes on.
+    Resumes,
+    /// So it does, and the event whose delivery was interrupted is delivered again.
+    Again,
+    /// Whoever runs gets this exception.
+    Raises(Injection),
+    /// L2 touched a page that L1's tables lead to, and there is no memory.
+    Device {
+        /// The page, as L2 calls it.
+        page: GuestPhysical,
+        /// The same as L1 calls it.
+        at: GuestPhysical,
+    },
+    /// L2 is not entered, because a page that L1 names for it is missing; L1 is as before its instruction.
+    Missing,
+    /// The exit to L1 failed (SDM Vol. 3C "VMX Aborts").
+    Abort,
+    /// Something that this model of KVM does not do.
+    Unmodelled,
+}
+
+/// Where a page of L2's led.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shadowed {
+    /// To memory of L1's, and L2 can access it now.
+    Mapped(GuestPhysical),
+    /// To an address of L1's where there is no memory.
+    Device(GuestPhysical),
+    /// L1's tables do not let L2 access it.
+    Refused(Refused),
+}
+
+/// Something that comes while L2 runs and makes it exit, if L1 wants so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// An external interrupt; its vector, if it was acknowledged for L1.
+    Interrupt(Option<u8>),
+    /// An NMI.
+    Nmi,
+    /// INIT.
+    Init,
+    /// L1's monitor trap flag, behind an instruction that L0 completed.
+    Trap,
+    /// An exception that L0 found an instruction of L2's to raise; its error code, and CR2 or the causes in DR6.
+    Exception(Injection, u64),
+}
+
+/// What an `async fn` of an object-safe trait returns.
+pub type Task<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// What one exit tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,6 +250,88 @@ pub trait Backend: Send {
     /// # Errors
     /// [`HostBug`].
     fn accepts(&self) -> Result<(bool, bool), HostBug>;
+
+    /// Does what belongs to nesting of the last exit.
+    ///
+    /// # Errors
+    /// [`HostBug`].
+    fn nest(&mut self) -> Task<'_, Result<Nested, HostBug>>;
+
+    /// Whether L2 runs.
+    fn in_l2(&self) -> bool;
+
+    /// L1 entered L2, which has not run yet: nothing may come between.
+    fn entry_pending(&self) -> bool;
+
+    /// Whether L1 is to see an arrival, and sees it at once; L2 runs.
+    ///
+    /// # Errors
+    /// [`HostBug`].
+    fn reaches_l1(&self, arrival: Arrival) -> Result<bool, HostBug>;
+
+    /// Whether L1 wants interrupts acknowledged when L2 exits for one.
+    fn acknowledges(&self) -> bool;
+
+    /// L2 exits to L1 for an arrival.
+    ///
+    /// # Errors
+    /// [`HostBug`].
+    fn arrive(&mut self, arrival: Arrival) -> Task<'_, Result<Nested, HostBug>>;
+
+    /// A HLT that L0 has completed, of an L2 whose hypervisor does not see it. True: the processor halts in the guest, and
+    /// the vCPU need not sleep.
+    ///
+    /// # Errors
+    /// [`HostBug`].
+    fn halts(&mut self) -> Result<bool, HostBug>;
+
+    /// An instruction of whoever runs was completed by the emulator.
+    fn completes(&mut self);
+
+    /// Whether L1 is to see that L0 completed an instruction of L2's.
+    fn trap_waits(&self) -> bool;
+
+    /// The client is about to write IA32_FEATURE_CONTROL, whose lock does not hold it.
+    fn unlock(&mut self);
+
+    /// Top level of the second-stage table that whoever runs runs on, and whether that is a shadow of L1's.
+    fn second_stage(&self) -> (HostPhysical, bool);
+
+    /// Lets L2 access a page, as far as L1's tables do; L2 runs on a shadow of them.
+    ///
+    /// # Errors
+    /// [`HostBug`].
+    fn shadow_page(&mut self, access: &GuestPhysicalAccess) -> Result<Shadowed, HostBug>;
+
+    /// L2's access, which L0 makes for it, is refused by L1's tables: L1 gets the exit.
+    ///
+    /// # Errors
+    /// [`HostBug`].
+    fn refuse(&mut self, access: GuestPhysicalAccess, refused: Refused) -> Task<'_, Result<Nested, HostBug>>;
+
+    /// Whether L1 is in VMX operation and a change of CR0 or CR4 to these values is not allowed there.
+    fn fixes(&self, cr0: u64, cr4: u64) -> bool;
+
+    /// INIT waits: L1 is in VMX root operation, or its global interrupt flag is 0.
+    fn blocks_init(&self) -> bool;
+
+    /// `KVM_GET_NESTED_STATE`.
+    ///
+    /// # Errors
+    /// [`HostBug`].
+    fn nested_state(&mut self) -> Result<NestedState, HostBug>;
+
+    /// `KVM_SET_NESTED_STATE` of a state whose head is consistent in itself.
+    ///
+    /// # Errors
+    /// [`HostBug`]; inside, [`Errno::Einval`] for a state that cannot be.
+    fn set_nested_state(&mut self, state: NestedState) -> Task<'_, Result<Result<(), Errno>, HostBug>>;
+
+    /// L1 is no longer in VMX operation, or no longer uses SVM.
+    ///
+    /// # Errors
+    /// [`HostBug`].
+    fn leave_nested(&mut self) -> Task<'_, Result<(), HostBug>>;
 
     /// Enters the guest; the processor is in it when this returns.
     ///
@@ -237,13 +381,13 @@ pub trait Backend: Send {
     /// [`HostBug`].
     fn write_msr(&mut self, index: u32, value: u64) -> Result<Option<()>, HostBug>;
 
-    /// What is added to the host's TSC.
+    /// What is added to the host's TSC for L1.
     ///
     /// # Errors
     /// [`HostBug`].
     fn tsc_offset(&self) -> Result<u64, HostBug>;
 
-    /// Changes what is added to the host's TSC.
+    /// Changes what is added to the host's TSC for L1, and with it for L2.
     ///
     /// # Errors
     /// [`HostBug`].

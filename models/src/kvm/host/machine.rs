@@ -8,9 +8,11 @@ use rootmode_cpu::board::Board;
 use rootmode_cpu::{Activity, Cpu, Fault, Instruction, Model, Outcome, gate_address};
 
 use super::executor::Flag;
-use super::frames::{Frames, Slot, SlotReader, Slots};
-use super::second_stage::{Rights, Tables};
+use super::frames::Frames;
+use super::second_stage::{Mapped12, Rights, Tables};
+use crate::kvm::slots::{Below, Memory, Reader, Touch};
 use crate::kvm::trace::Tracepoint;
+use crate::kvm::vm::Failure;
 
 /// L0 did something that cannot be right: a bug of the model, never the guest's doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -102,13 +104,13 @@ pub struct Machine {
     /// Memory, processor, clock, devices of L1.
     pub board: Board,
     pub(crate) frames: Frames,
-    pub(crate) slots: Slots,
+    pub(crate) memory: Memory,
     /// The physical processor that the running task is on.
     pub(crate) current: u8,
     /// L1's second stage.
     pub(crate) tables01: Tables,
-    /// The shadow of L1's second stage, while there is one.
-    pub(super) shadow: Option<Tables>,
+    /// The shadows of L1's second stages, while there are any, by physical processor.
+    pub(crate) shadows: Vec<Option<Tables>>,
     /// Someone unlinked a leaf of the shadow: the next entry flushes.
     pub(super) flush_requested: bool,
     pub(super) observer: Option<Shared>,
@@ -135,26 +137,21 @@ impl Machine {
         mut board: Board,
         vendor: Vendor,
         observer: Option<Box<dyn Observer + Send>>,
+        memory: Memory,
     ) -> Result<Self, HostBug> {
         let mut frames = Frames::new(&mut board.memory).map_err(|_| HostBug::OutOfFrames)?;
         let tables01 = Tables::new(vendor, &mut frames, &mut board.memory).ok_or(HostBug::OutOfFrames)?;
-        let nested = Arc::new(Mutex::new(false));
-        let observer = observer.map(|observer| Shared(Arc::new(Mutex::new(observer))));
-        if let Some(shared) = &observer {
-            let inner = Box::new(shared.clone());
-            board.set_observer(Some(Box::new(Relabel { inner, nested: nested.clone() })));
-        }
         board.gates = true;
-        Ok(Self {
+        let mut machine = Self {
             board,
             frames,
-            slots: Slots::default(),
+            memory,
             current: 0,
             tables01,
-            shadow: None,
+            shadows: Vec::new(),
             flush_requested: false,
-            observer,
-            nested,
+            observer: None,
+            nested: Arc::default(),
             stop: None,
             bug: None,
             last_registers: [0; 17],
@@ -163,14 +160,80 @@ impl Machine {
             trace: None,
             error_code_reads: 0,
             resumed: None,
-        })
+        };
+        if let Some(observer) = observer {
+            machine.set_observer(observer);
+        }
+        Ok(machine)
     }
 
-    /// Adds a window of zeroed memory at `slot.base` and the slot that occupies it.
-    pub(crate) fn add_slot(&mut self, slot: Slot) -> Result<(), HostBug> {
-        self.board.memory.add_ram(slot.base, slot.bytes).map_err(|_| HostBug::OutOfFrames)?;
-        self.slots.0.push(slot);
-        Ok(())
+    /// Shows everything to `observer` from now on.
+    pub(crate) fn set_observer(&mut self, observer: Box<dyn Observer + Send>) {
+        let shared = Shared(Arc::new(Mutex::new(observer)));
+        let inner = Box::new(shared.clone());
+        self.board.set_observer(Some(Box::new(Relabel { inner, nested: self.nested.clone() })));
+        self.observer = Some(shared);
+    }
+
+    /// Calls `f` with the VM's memory and what that lies in.
+    pub(crate) fn with_memory<T>(&mut self, f: impl FnOnce(&mut Memory, &mut Below<'_>) -> T) -> T {
+        let (memory, mut below) = self.split();
+        f(memory, &mut below)
+    }
+
+    fn split(&mut self) -> (&mut Memory, Below<'_>) {
+        let Self { board, frames, memory, tables01, shadows, current, .. } = self;
+        (memory, Below { board, frames, tables01, shadows, current: *current })
+    }
+
+    /// A vCPU was made on the current processor: it may have a shadow.
+    pub(super) fn add_shadow(&mut self) {
+        self.shadows.resize(usize::from(self.current) + 1, None);
+    }
+
+    /// The shadow that the current processor's L2 runs on.
+    pub(super) fn shadow(&self) -> Option<&Tables> {
+        self.shadows[usize::from(self.current)].as_ref()
+    }
+
+    /// The root of the current processor's shadow; a new, empty one if there is none.
+    pub(super) fn shadow_root(&mut self, vendor: Vendor) -> Result<HostPhysical, HostBug> {
+        if let Some(shadow) = self.shadow() {
+            return Ok(shadow.root());
+        }
+        let Self { board, frames, shadows, current, .. } = self;
+        let tables = Tables::new(vendor, frames, &mut board.memory).ok_or(HostBug::OutOfFrames)?;
+        let root = tables.root();
+        shadows[usize::from(*current)] = Some(tables);
+        Ok(root)
+    }
+
+    /// The current processor's shadow goes; where its top level was. The caller flushes.
+    pub(super) fn take_shadow(&mut self) -> Option<HostPhysical> {
+        let mut shadow = self.shadows[usize::from(self.current)].take()?;
+        shadow.clear(&mut self.board.memory, &mut self.frames);
+        self.frames.give_back(shadow.root());
+        Some(shadow.root())
+    }
+
+    /// Puts a page of L1's into the current processor's shadow. `None`: no memory is there.
+    pub(super) fn map_shadow(
+        &mut self,
+        address: GuestPhysical,
+        mapped: Mapped12,
+        write: bool,
+    ) -> Result<Option<()>, HostBug> {
+        let touched = self.with_memory(|memory, below| memory.touch(below, mapped.guest, write));
+        let Ok(Some((host, writable))) = touched else { return Ok(None) };
+        let rights = Rights { write: mapped.rights.write && writable, ..mapped.rights };
+        let Self { board, frames, shadows, current, .. } = self;
+        let Some(shadow) = &mut shadows[usize::from(*current)] else { return Ok(Some(())) };
+        if shadow.map(&mut board.memory, frames, address, host, rights).is_some() {
+            return Ok(Some(()));
+        }
+        // It has grown too large: L2 begins anew. What is cached of it stays right.
+        shadow.clear(&mut board.memory, frames);
+        shadow.map(&mut board.memory, frames, address, host, rights).ok_or(HostBug::OutOfFrames).map(Some)
     }
 
     pub(crate) fn cpu(&self) -> &Cpu {
@@ -266,18 +329,24 @@ impl Machine {
         model.cpuid(leaf, subleaf, cr4, 0)
     }
 
-    /// Maps the page of L1's address space that was touched. False: nothing is there.
-    pub(super) fn map01(&mut self, address: GuestPhysical) -> Result<bool, HostBug> {
-        let Some(host) = self.slots.host(address.page_base()) else { return Ok(false) };
-        self.tables01
-            .map(&mut self.board.memory, &mut self.frames, address, host, Rights::ALL)
-            .ok_or(HostBug::OutOfFrames)?;
-        Ok(true)
+    /// Maps the page of L1's address space that was touched. False: no memory is there, or none that may be written.
+    pub(super) fn map01(&mut self, address: GuestPhysical, write: bool) -> Result<bool, HostBug> {
+        match self.with_memory(|memory, below| memory.fault_in(below, address, write)) {
+            Ok(touch) => Ok(touch == Touch::Mapped),
+            Err(Failure::Bug(bug)) => Err(bug),
+            Err(Failure::Errno(_)) => Ok(false),
+        }
+    }
+
+    /// Where a byte of L1's memory is, for L0 to read or write.
+    pub(super) fn place(&mut self, address: GuestPhysical, write: bool) -> Option<HostPhysical> {
+        self.with_memory(|memory, below| memory.place(below, address, write))
     }
 
     /// L1's memory, to read.
-    pub(super) fn l1(&self) -> SlotReader<'_> {
-        SlotReader { memory: &self.board.memory, slots: &self.slots }
+    pub(super) fn l1(&mut self) -> Reader<'_> {
+        let (memory, below) = self.split();
+        Reader::new(memory, below)
     }
 
     /// A general-purpose register other than the ones that the processor switches.

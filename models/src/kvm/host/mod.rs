@@ -7,6 +7,7 @@ mod backend;
 mod executor;
 mod frames;
 mod machine;
+mod nested_state;
 mod point;
 mod second_stage;
 mod state;
@@ -23,12 +24,16 @@ use rootmode_cpu::Cpu;
 use crate::kvm::Filter;
 use crate::kvm::interception::Configuration;
 
-pub(crate) use vmx::lock;
+pub(crate) use executor::finish;
+pub(crate) use vmx::{lock, nested_capabilities};
 
-pub use backend::{Backend, Cause, Debugging, Entry, Exit, Injection, Touched};
+pub use backend::{
+    Arrival, Backend, Cause, Debugging, Entry, Exit, Injection, Nested, Shadowed, Task, Touched,
+};
 pub use executor::{Executor, Flag, Lock, Step, Tasks, Yield};
-pub use frames::{Frames, Slot, Slots};
+pub use frames::Frames;
 pub use machine::{Ended, HostBug, Machine, Request};
+pub use nested_state::{NestedState, SvmState, VmxState};
 pub use point::{Point, Wait};
 pub use second_stage::{Access12, Guest12, Mapped12, Refused, Rights, Tables};
 pub use state::State;

@@ -4,7 +4,8 @@
 use rootmode_arch::{GuestPhysical, HostPhysical, Vendor};
 use rootmode_mmu::PhysicalMemory;
 
-use super::frames::{Frames, SlotReader, Slots};
+use super::frames::Frames;
+use super::machine::Machine;
 
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 const LARGE: u64 = 1 << 7;
@@ -274,8 +275,7 @@ impl Guest12 {
     /// [`Refused`]: L1 gets the exit.
     pub(super) fn walk(
         &self,
-        memory: &mut PhysicalMemory,
-        slots: &Slots,
+        machine: &mut Machine,
         address: GuestPhysical,
         access: Access12,
     ) -> Result<Mapped12, Refused> {
@@ -288,7 +288,7 @@ impl Guest12 {
         let mut rights = Rights::ALL;
         for level in (0..4_u32).rev() {
             let at = table + (address.0 >> (12 + 9 * level) & 0x1ff) * 8;
-            let entry = SlotReader { memory, slots }.quadword(at).ok_or(absent)?;
+            let entry = machine.l1().quadword(at).ok_or(absent)?;
             if !self.present(entry) {
                 return Err(absent);
             }
@@ -306,7 +306,7 @@ impl Guest12 {
                 if missing {
                     return Err(Refused { malformed: false, present: true, rights: rights.bits() });
                 }
-                let dirty = self.mark(memory, slots, &path, access.write);
+                let dirty = self.mark(machine, &path, access.write);
                 let within = (1_u64 << (12 + 9 * level)) - 1;
                 let guest = GuestPhysical(table & !within | address.0 & within);
                 return Ok(Mapped12 { guest, rights: Rights { write: rights.write && dirty, ..rights } });
@@ -316,7 +316,7 @@ impl Guest12 {
     }
 
     /// Sets the flags along the path; whether the leaf is dirty then (true without flags).
-    fn mark(&self, memory: &mut PhysicalMemory, slots: &Slots, path: &[(u64, u64)], write: bool) -> bool {
+    fn mark(&self, machine: &mut Machine, path: &[(u64, u64)], write: bool) -> bool {
         if !self.accessed_dirty {
             return true;
         }
@@ -329,9 +329,9 @@ impl Guest12 {
             let leaf = index == path.len() - 1;
             let new = entry | accessed | if leaf && write { dirty } else { 0 };
             if new != *entry
-                && let Some(host) = slots.host(GuestPhysical(*at))
+                && let Some(host) = machine.place(GuestPhysical(*at), true)
             {
-                memory.write_u64(host, new);
+                machine.board.memory.write_u64(host, new);
             }
             is_dirty = new & dirty != 0;
         }

@@ -10,21 +10,19 @@ use rootmode_cpu::board::Board;
 use rootmode_cpu::{Bus, Cpu, Message, Virtualization};
 
 use super::executor::{Executor, Step};
-use super::frames::Slot;
 use super::machine::{Ended, HostBug, Machine, Request};
 use super::point::Wait;
 use super::svm::SvmVcpu;
 use super::vmx::{VmxVcpu, lock};
 use super::worker::zap_worker;
 use crate::kvm::Filter;
+use crate::kvm::abi::UserspaceMemoryRegion;
 use crate::kvm::interception::Configuration;
+use crate::kvm::slots::Memory;
 use crate::kvm::trace::Tracepoint;
 
 /// Where L1's memory starts in host-physical memory: any place but 0, so that mixing up address spaces shows.
 pub const SLOT_BASE: HostPhysical = HostPhysical(0x1000_0000);
-
-/// Where memory that is added later starts.
-const SECOND_SLOT_BASE: HostPhysical = HostPhysical(0x8000_0000);
 
 /// Bound on steps of L0 between two runs of the processor.
 const STEPS_WITHOUT_GUEST: u32 = 1_000_000;
@@ -75,8 +73,9 @@ impl Host {
         let mut physical = config.start.clone();
         physical.gpr = [0; 16];
         board.add_processor(physical, Some(config.extension));
-        let mut machine = Machine::new(board, vendor, config.observer)?;
-        machine.add_slot(Slot { guest: GuestPhysical(0), base: SLOT_BASE, bytes: config.memory })?;
+        let memory = Memory::new(None, SLOT_BASE);
+        let mut machine = Machine::new(board, vendor, config.observer, memory)?;
+        add_slot(&mut machine, 0, GuestPhysical(0), config.memory)?;
         let machine = Arc::new(Mutex::new(machine));
         let mut executor = Executor::new();
         let tasks = executor.tasks();
@@ -117,18 +116,14 @@ impl Host {
 
     /// Writes L1's memory from outside, as a loader does. Bytes beyond it are dropped.
     pub fn write_memory(&mut self, address: GuestPhysical, bytes: &[u8]) {
-        let mut m = lock(&self.machine);
-        if let Some(at) = m.slots.host(address) {
-            let room = (self.memory - address.0).min(bytes.len() as u64) as usize;
-            m.board.memory.write(at, &bytes[..room]);
-        }
+        let room = self.memory.saturating_sub(address.0).min(bytes.len() as u64) as usize;
+        lock(&self.machine).with_memory(|memory, below| memory.write(below, address.0, &bytes[..room]));
     }
 
     /// All of L1's memory.
     pub fn memory(&self) -> Vec<u8> {
-        let m = lock(&self.machine);
         let mut bytes = vec![0; self.memory as usize];
-        m.board.memory.read(SLOT_BASE, &mut bytes);
+        lock(&self.machine).board.memory.read(SLOT_BASE, &mut bytes);
         bytes
     }
 
@@ -193,7 +188,7 @@ impl Host {
     /// # Errors
     /// [`HostBug`] if there is no room for it.
     pub fn add_slot(&mut self, guest: GuestPhysical, bytes: u64) -> Result<(), HostBug> {
-        lock(&self.machine).add_slot(Slot { guest, base: SECOND_SLOT_BASE, bytes })
+        add_slot(&mut lock(&self.machine), 1, guest, bytes)
     }
 
     /// A vCPU that stopped goes on with the next [`Host::run`], at the instruction where it stopped.
@@ -255,6 +250,16 @@ impl Host {
         }
         Ok(Some(Stop::NoProgress))
     }
+}
+
+fn add_slot(machine: &mut Machine, slot: u32, guest: GuestPhysical, bytes: u64) -> Result<(), HostBug> {
+    let region = UserspaceMemoryRegion {
+        slot,
+        guest_phys_addr: guest.0,
+        memory_size: bytes,
+        ..UserspaceMemoryRegion::default()
+    };
+    machine.with_memory(|memory, below| memory.set_region(below, &region)).map_err(|_| HostBug::OutOfFrames)
 }
 
 /// Draws from the board's choices, between the tasks' steps.

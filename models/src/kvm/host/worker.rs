@@ -25,8 +25,8 @@ pub(super) async fn zap_worker(machine: Arc<Mutex<Machine>>, tasks: Tasks, mmu: 
 
 fn unlink_oldest(machine: &Arc<Mutex<Machine>>) {
     let mut m = lock(machine);
-    let Machine { board, shadow, .. } = &mut *m;
-    if let Some(shadow) = shadow
+    let Machine { board, shadows, .. } = &mut *m;
+    if let Some(shadow) = shadows.iter_mut().flatten().next()
         && shadow.len() > WORKING_SET
         && let Some(page) = shadow.oldest()
     {

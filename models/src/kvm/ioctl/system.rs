@@ -10,7 +10,7 @@ use crate::kvm::abi::{
     capability,
 };
 use crate::kvm::vm::{
-    ClientMemory, FEATURE_MSRS, MOST_ENTRIES, SAVED_MSRS, feature_msr, guest_model, supported,
+    ClientMemory, MOST_ENTRIES, feature_msr, feature_msrs, guest_model, saved_msrs, supported,
 };
 
 /// `KVM_API_VERSION`.
@@ -26,12 +26,15 @@ pub fn system(host: &Model, number: u32, argument: u64, client: &mut dyn ClientM
         r::GET_VCPU_MMAP_SIZE if argument == 0 => Ok(Answer::Value(VCPU_MMAP_SIZE as i32)),
         // Type 0 is all there is.
         r::CREATE_VM if argument == 0 => Ok(Answer::NewVm),
-        r::CHECK_EXTENSION => Ok(Answer::Value(u32::try_from(argument).map_or(0, capability))),
+        r::CHECK_EXTENSION => {
+            let answer = |number| capability(number, host.vendor());
+            Ok(Answer::Value(u32::try_from(argument).map_or(0, answer)))
+        }
         r::GET_SUPPORTED_CPUID => cpuid(&supported(&guest_model(host)), argument, client),
         r::GET_EMULATED_CPUID => cpuid(&emulated(), argument, client),
-        r::GET_MSR_INDEX_LIST => msr_list(SAVED_MSRS, argument, client),
-        r::GET_MSR_FEATURE_INDEX_LIST => msr_list(FEATURE_MSRS, argument, client),
-        r::GET_MSRS => feature_msrs(argument, client),
+        r::GET_MSR_INDEX_LIST => msr_list(&saved_msrs(host.vendor()), argument, client),
+        r::GET_MSR_FEATURE_INDEX_LIST => msr_list(&feature_msrs(host.vendor()), argument, client),
+        r::GET_MSRS => read_features(host, argument, client),
         _ => Err(absent(Object::System, number)),
     }
 }
@@ -68,14 +71,15 @@ fn msr_list(indices: &[u32], address: u64, client: &mut dyn ClientMemory) -> Out
 /// How many MSRs one call takes at most.
 pub(super) const MOST_MSRS: u32 = 256;
 
-fn feature_msrs(address: u64, client: &mut dyn ClientMemory) -> Outcome {
+fn read_features(host: &Model, address: u64, client: &mut dyn ClientMemory) -> Outcome {
     let head: MsrsHead = copy_in(client, address)?;
     if head.nmsrs >= MOST_MSRS {
         return Err(Errno::E2big);
     }
     let at = address + MsrsHead::SIZE as u64;
     let mut entries: Vec<MsrEntry> = copy_list(client, at, head.nmsrs as usize)?;
-    let read = |entry: &mut MsrEntry| feature_msr(entry.index).map(|value| entry.data = value);
+    let guest = guest_model(host);
+    let read = |entry: &mut MsrEntry| feature_msr(&guest, entry.index).map(|value| entry.data = value);
     let count = entries.iter_mut().map(read).take_while(Option::is_some).count();
     write_list(client, at, &entries)?;
     Ok(Answer::Value(count as i32))

@@ -8,8 +8,7 @@ use super::{Answer, DONE, Instance, Outcome, copy_in, copy_list, copy_out, write
 use crate::kvm::Errno;
 use crate::kvm::abi::request as r;
 use crate::kvm::abi::{
-    Cpuid2Head, CpuidEntry2, Interrupt, MsrEntry, MsrsHead, NestedStateHead, Object, Plain, Translation,
-    Xsave, absent,
+    Cpuid2Head, CpuidEntry2, Interrupt, MsrEntry, MsrsHead, Object, Plain, Translation, Xsave, absent,
 };
 use crate::kvm::vm::{ClientMemory, EntryPoint, Failure, MOST_ENTRIES};
 
@@ -84,16 +83,8 @@ impl Instance {
                 vm.interrupt(vcpu, irq)?;
             }
             r::SET_GUEST_DEBUG => vm.set_guest_debug(vcpu, &copy_in(client, argument)?)?,
-            r::GET_NESTED_STATE => {
-                let NestedStateHead { size, .. } = copy_in(client, argument)?;
-                let state = nested::idle(vm.host().vendor());
-                if size < state.size {
-                    copy_out(client, argument + 4, &state.size)?;
-                    return Err(Errno::E2big.into());
-                }
-                copy_out(client, argument, &state)?;
-            }
-            r::SET_NESTED_STATE => nested::check(vm.host().vendor(), &copy_in(client, argument)?)?,
+            r::GET_NESTED_STATE => nested::get(vm, vcpu, argument, client)?,
+            r::SET_NESTED_STATE => nested::set(vm, vcpu, argument, client)?,
             r::GET_STATS_FD => return Ok(Answer::NewStatistics),
             r::NMI => vm.nmi(vcpu)?,
             r::GET_TSC_KHZ => return Ok(Answer::Value((time::TSC.hertz() / 1000) as i32)),

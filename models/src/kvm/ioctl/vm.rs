@@ -62,7 +62,10 @@ impl Instance {
     ) -> Result<Answer, Failure> {
         match number {
             r::CHECK_EXTENSION => {
-                return Ok(Answer::Value(u32::try_from(argument).map_or(0, capability)));
+                let vendor = self.vm.host().vendor();
+                return Ok(Answer::Value(
+                    u32::try_from(argument).map_or(0, |number| capability(number, vendor)),
+                ));
             }
             r::CREATE_VCPU => {
                 let id = u32::try_from(argument).map_err(|_| Errno::Einval)?;

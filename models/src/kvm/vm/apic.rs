@@ -11,7 +11,8 @@ use super::vcpu::{RunState, Vcpu};
 use super::{Failure, Shared, Statistic};
 use crate::kvm::Errno;
 use crate::kvm::abi::{LapicState, MpState};
-use crate::kvm::host::{HostBug, Injection, State, Tasks, Wait};
+use crate::kvm::host::{Arrival, HostBug, Injection, State, Tasks, Wait, finish};
+use crate::kvm::slots::ring::Ring;
 
 /// IA32_APIC_BASE: the bootstrap processor.
 const BOOTSTRAP: u64 = 1 << 8;
@@ -111,7 +112,12 @@ impl Vcpu {
         let inputs = shared.rooms().irqchip.take_inputs(self.number());
         self.events.nmi |= inputs.nmi;
         self.ended = self.ended.or(inputs.ended);
-        if inputs.init {
+        if inputs.init && self.backend.blocks_init() {
+            shared.rooms().irqchip.put_init(self.number());
+        } else if inputs.init && self.backend.in_l2() && self.backend.reaches_l1(Arrival::Init)? {
+            self.init_waits = true;
+        } else if inputs.init {
+            finish(self.backend.leave_nested())?;
             self.reset_by_init(shared)?;
         }
         if let Some(vector) = inputs.sipi
@@ -155,14 +161,15 @@ impl Vcpu {
             self.exit = ClientExit::IoapicEoi { vector };
             return Ok(Attention::Asks);
         }
-        if shared.rooms().memory.ring(self.number()).is_some_and(|ring| ring.is_full()) {
+        let full = |ring: &mut Ring| ring.is_full();
+        if shared.memory(self.processor, |memory, _| memory.ring(self.number()).is_some_and(full)) {
             self.exit = ClientExit::DirtyRingFull;
             return Ok(Attention::Asks);
         }
         if self.run_state == RunState::Halted {
             let accepts = self.backend.accepts()?;
             let pending = self.has_interrupt(shared);
-            if self.events.waits(accepts) || pending && accepts.0 {
+            if self.events.waits(accepts) || pending && accepts.0 || self.wakes_l1(shared)? {
                 self.run_state = RunState::Runnable;
             }
         }

@@ -2,13 +2,14 @@
 
 use super::containment::EntryPoint;
 use super::vcpu::Vcpu;
-use super::{Failure, Shared, Vm, ring, statistics};
+use super::{Failure, Shared, Vm, statistics};
 use crate::kvm::abi::{
     CoalescedMmio, CoalescedMmioZone, CpuidEntry2, DebugRegs, DirtyGfn, Fpu, GuestDebug, LapicState, MpState,
     MsrEntry, Regs, Sregs, Sregs2, Translation, UserspaceMemoryRegion, VcpuEvents, Xcrs,
 };
 use crate::kvm::filter::ExitMask;
-use crate::kvm::host::lock;
+use crate::kvm::host::{NestedState, lock};
+use crate::kvm::slots::ring;
 use crate::kvm::{Errno, Filter};
 
 /// One method a vCPU ioctl: the name, the call, what it is.
@@ -89,9 +90,17 @@ vcpu_calls! {
         Ok(())
     };
     /// `KVM_TRANSLATE`.
-    translate(linear: u64) -> Translation = |vcpu, shared| vcpu.translate(shared, linear);
+    translate(linear: u64) -> Translation = |vcpu, shared| {
+        let answer = vcpu.translate(shared, linear)?;
+        shared.memory(vcpu.processor, |memory, below| memory.copy_out(below))?;
+        Ok(answer)
+    };
     /// `KVM_SET_GUEST_DEBUG`.
     set_guest_debug(asked: &GuestDebug) -> () = |vcpu, _shared| vcpu.set_guest_debug(asked);
+    /// `KVM_GET_NESTED_STATE`.
+    nested_state() -> NestedState = |vcpu, _shared| vcpu.nested_state();
+    /// `KVM_SET_NESTED_STATE`.
+    set_nested_state(state: NestedState) -> () = |vcpu, shared| vcpu.set_nested_state(shared, state);
     /// `KVM_NMI`.
     nmi() -> () = |vcpu, _shared| { vcpu.events.nmi = true; Ok(()) };
     /// `kvm_run.ready_for_interrupt_injection`, `kvm_run.if_flag`, `kvm_run.cr8`, `kvm_run.apic_base`.
@@ -135,7 +144,7 @@ impl Vm {
     /// Linux's.
     pub fn set_memory_region(&mut self, region: &UserspaceMemoryRegion) -> Result<(), Failure> {
         self.alive(EntryPoint::Native)?;
-        Ok(self.shared.with(0, |machine, rooms| rooms.memory.set_region(machine, region))?)
+        Ok(self.shared.memory(0, |memory, below| memory.set_region(below, region))?)
     }
 
     /// Whether a vCPU was created.
@@ -154,7 +163,7 @@ impl Vm {
     /// Linux's.
     pub fn dirty_log(&mut self, slot: u32) -> Result<Vec<u64>, Failure> {
         self.alive(EntryPoint::Native)?;
-        Ok(self.shared.with(0, |machine, rooms| rooms.memory.take_log(machine, slot))?)
+        Ok(self.shared.memory(0, |memory, below| memory.take_log(below, slot))?)
     }
 
     /// `KVM_CLEAR_DIRTY_LOG` of `pages` pages from `first` on: `bits` reads the words of its bitmap.
@@ -167,9 +176,9 @@ impl Vm {
         bits: impl FnOnce(usize) -> Result<Vec<u64>, Errno>,
     ) -> Result<(), Failure> {
         self.alive(EntryPoint::Native)?;
-        self.shared.rooms().memory.check_clear(slot, first, pages)?;
+        self.shared.memory(0, |memory, _| memory.check_clear(slot, first, pages))?;
         let bits = bits(pages.div_ceil(64) as usize)?;
-        Ok(self.shared.with(0, |machine, rooms| rooms.memory.clear_log(machine, slot, first, &bits))?)
+        Ok(self.shared.memory(0, |memory, below| memory.clear_log(below, slot, first, &bits))?)
     }
 
     /// `KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2`: whether the client clears the log by itself, and whether it begins full.
@@ -181,8 +190,9 @@ impl Vm {
         if !matches!(flags, 0 | 1 | 3) {
             return Err(Errno::Einval.into());
         }
-        let memory = &mut self.shared.rooms().memory;
-        (memory.manual, memory.initially_dirty) = (flags & 1 != 0, flags & 2 != 0);
+        self.shared.memory(0, |memory, _| {
+            (memory.manual, memory.initially_dirty) = (flags & 1 != 0, flags & 2 != 0);
+        });
         Ok(())
     }
 
@@ -192,22 +202,24 @@ impl Vm {
     /// [`Errno::Einval`] for a size that cannot be, the second time, and behind the first vCPU; [`Errno::E2big`].
     pub fn set_dirty_rings(&mut self, bytes: u64) -> Result<(), Failure> {
         let entries = ring::entries(bytes)?;
-        let memory = &mut self.shared.rooms().memory;
-        if memory.ring_entries > 0 || !self.vcpus.is_empty() {
-            return Err(Errno::Einval.into());
-        }
-        memory.ring_entries = entries;
-        Ok(())
+        let vcpus = self.has_vcpus();
+        self.shared.memory(0, |memory, _| {
+            if memory.ring_entries > 0 || vcpus {
+                return Err(Errno::Einval.into());
+            }
+            memory.ring_entries = entries;
+            Ok(())
+        })
     }
 
     /// Entries of a vCPU's ring; 0: there are none.
     pub fn dirty_ring_entries(&self) -> u32 {
-        self.shared.rooms().memory.ring_entries
+        self.shared.memory(0, |memory, _| memory.ring_entries)
     }
 
     /// The entries of a vCPU's ring that its mapping does not show yet, with their places.
     pub fn take_dirty(&mut self, vcpu: usize) -> Vec<(u32, DirtyGfn)> {
-        self.shared.rooms().memory.ring(vcpu).map_or_else(Vec::new, |ring| ring.take_fresh())
+        self.shared.memory(0, |memory, _| memory.ring(vcpu).map_or_else(Vec::new, |ring| ring.take_fresh()))
     }
 
     /// `KVM_RESET_DIRTY_RINGS` of one vCPU: `entry` takes an entry out of its place in the mapping if the client has
@@ -222,8 +234,8 @@ impl Vm {
     ) -> Result<u32, Failure> {
         let mut pages = Vec::new();
         loop {
-            let mut rooms = self.shared.rooms();
-            let Some(ring) = rooms.memory.ring(vcpu) else { return Err(Errno::Einval.into()) };
+            let mut machine = lock(&self.shared.machine);
+            let Some(ring) = machine.memory.ring(vcpu) else { return Err(Errno::Einval.into()) };
             let Some(place) = ring.oldest() else { break };
             let found = entry(place)?;
             if !ring.take_back(&found) {
@@ -231,7 +243,7 @@ impl Vm {
             }
             pages.push((found.slot, found.offset));
         }
-        self.shared.with(0, |machine, rooms| rooms.memory.watch(machine, &pages))?;
+        self.shared.memory(0, |memory, below| memory.watch(below, &pages))?;
         Ok(pages.len() as u32)
     }
 
@@ -240,22 +252,23 @@ impl Vm {
     /// # Errors
     /// [`Errno::Einval`] if there is no such vCPU.
     pub fn statistics(&self, vcpu: Option<usize>, process: u32) -> Result<Vec<u8>, Failure> {
-        let rooms = self.shared.rooms();
         let Some(vcpu) = vcpu else {
-            return Ok(statistics::of_vm(&format!("kvm-{process}"), rooms.memory.generation));
+            let generation = self.shared.memory(0, |memory, _| memory.generation);
+            return Ok(statistics::of_vm(&format!("kvm-{process}"), generation));
         };
+        let rooms = self.shared.rooms();
         let found = rooms.statistics.get(vcpu).zip(self.ids.get(vcpu)).ok_or(Errno::Einval)?;
         Ok(found.0.file(&format!("kvm-{process}/vcpu-{}", found.1)))
     }
 
     /// Reads guest memory as a device does. False: not all of it is memory.
     pub fn read_memory(&mut self, address: u64, bytes: &mut [u8]) -> bool {
-        self.shared.with(0, |machine, rooms| rooms.memory.read(machine, address, bytes))
+        self.shared.memory(0, |memory, below| memory.read(below, address, bytes))
     }
 
     /// Writes guest memory as a loader does. False: not all of it is memory.
     pub fn write_memory(&mut self, address: u64, bytes: &[u8]) -> bool {
-        self.shared.with(0, |machine, rooms| rooms.memory.write(machine, address, bytes))
+        self.shared.memory(0, |memory, below| memory.write(below, address, bytes))
     }
 
     /// `KVM_X86_SET_MSR_FILTER`: every vCPU goes by it from its next entry on.

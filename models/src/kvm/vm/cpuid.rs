@@ -44,9 +44,19 @@ const NOT_HOSTED: &[Feature] = &[
     Feature::AmdSsbd,
 ];
 
-/// What `KVM_GET_SUPPORTED_CPUID` does not list: nested virtualization, and what a client may give that has the local APIC in
-/// the kernel (`KVM_CAP_TSC_DEADLINE_TIMER`).
-const NOT_GIVEN: &[Feature] = &[Feature::Vmx, Feature::Svm, Feature::TscDeadline];
+/// What `KVM_GET_SUPPORTED_CPUID` does not list: what a client may give that has the local APIC in the kernel
+/// (`KVM_CAP_TSC_DEADLINE_TIMER`), and parts of SVM that this model of KVM does not show to guests.
+const NOT_GIVEN: &[Feature] = &[
+    Feature::TscDeadline,
+    Feature::LbrVirtualization,
+    Feature::SvmLock,
+    Feature::TscRateMsr,
+    Feature::VirtualVmloadVmsave,
+    Feature::VirtualGif,
+    Feature::VirtualNmi,
+    Feature::ReadOnlyGuestPageTables,
+    Feature::TlbiControl,
+];
 
 fn without(model: &Model, features: &[Feature]) -> Model {
     Model::new(model.vendor(), model.features().without_all(features))
@@ -113,7 +123,12 @@ mod tests {
             assert!(entries.is_sorted_by_key(|e| (e.function >> 30 == 1, e.function, e.index)));
             let again = model_of(vendor, &entries);
             assert_eq!(again.features(), model.features());
-            assert!(!again.has(Feature::Vmx) && !again.has(Feature::Svm), "what is absent is not advertised");
+            let [own, other] = match vendor {
+                Vendor::Intel => [Feature::Vmx, Feature::Svm],
+                Vendor::Amd => [Feature::Svm, Feature::Vmx],
+            };
+            assert!(again.has(own) && !again.has(other), "a guest can be a hypervisor");
+            assert!(NOT_GIVEN.iter().all(|feature| !again.has(*feature)), "what is absent is not advertised");
         }
     }
 }

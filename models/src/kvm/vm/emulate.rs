@@ -4,13 +4,36 @@
 use std::sync::Arc;
 
 use rootmode_arch::choices::Tame;
-use rootmode_arch::event::Exception;
+use rootmode_arch::event::{Exception, GuestPhysicalAccess};
 use rootmode_arch::{Cr0, Cr4, Efer, GuestPhysical, HostPhysical, Linear, Vendor};
 use rootmode_cpu::{ApicWindow, Context, Cpu, Effects, Model, Processor, Published, RunEnd};
 use rootmode_mmu::{Access, AccessKind, Ept, Npt, PagingMode, SecondStage, WalkFault, translate};
 
 use super::guard::{Abort, CLASSES, Guard, Need, Ports, Script, Sent, Shared};
-use crate::kvm::host::{Frames, HostBug, Machine, State, Touched};
+use crate::kvm::host::{Frames, HostBug, Machine, State};
+
+/// A page that an instruction touches and that is none of memory's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Device {
+    /// As the guest calls it.
+    pub(super) page: GuestPhysical,
+    /// As the client calls it: another address only for guests of guests.
+    pub(super) at: GuestPhysical,
+}
+
+impl Device {
+    /// A page of a guest that is nobody's guest's.
+    pub(super) const fn own(address: GuestPhysical) -> Self {
+        let page = address.page_base();
+        Self { page, at: page }
+    }
+}
+
+/// How the client calls `address`, which lies on one of the pages of `devices`.
+pub(super) fn outside(devices: &[Device], address: GuestPhysical) -> GuestPhysical {
+    let found = devices.iter().find(|device| device.page == address.page_base());
+    found.map_or(address, |device| device.at.offset(address.page_offset()))
+}
 
 /// What came of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +43,7 @@ pub(super) enum Emulated {
     /// An answer is missing; nothing happened.
     Needs(Need),
     /// A page is missing; nothing happened.
-    Page(Touched),
+    Page(GuestPhysicalAccess),
     /// It raised an exception.
     Raised(Exception),
     /// It cannot be emulated: its bytes, as far as they were fetched.
@@ -61,7 +84,8 @@ impl Emulator {
                 five_level: false,
                 accessed_dirty: false,
                 mode_based_execute: false,
-                execute_only: false,
+                // L1's tables may say so.
+                execute_only: true,
                 huge_pages: false,
                 physical_width,
             }),
@@ -78,22 +102,25 @@ impl Emulator {
         }
     }
 
-    /// Executes the instruction at `state.rip` once. The pages of `devices` are none of memory's. `answers` are what is
-    /// known so far of what it reads there and from ports.
+    /// Executes the instruction at `state.rip` once, on the second stage of whoever runs: its top level, and whether it is a
+    /// shadow. The pages of `devices` are none of memory's. `answers` are what is known so far of what it reads there and
+    /// from ports.
     pub(super) fn attempt(
         &mut self,
         machine: &mut Machine,
         state: &State,
         model: &Arc<Model>,
-        devices: &[GuestPhysical],
+        (root, nested): (HostPhysical, bool),
+        devices: &[Device],
         answers: &[u64],
     ) -> Result<Emulated, HostBug> {
-        let root = machine.tables01.root();
         let mut overlaid = Vec::new();
-        for page in devices {
-            let Machine { board, frames, tables01, .. } = &mut *machine;
-            let old = tables01
-                .overlay(&mut board.memory, frames, *page, self.device)
+        for device in devices {
+            let Machine { board, frames, tables01, shadows, current, .. } = &mut *machine;
+            let shadow = shadows.get_mut(usize::from(*current)).and_then(Option::as_mut);
+            let tables = shadow.filter(|_| nested).unwrap_or(tables01);
+            let old = tables
+                .overlay(&mut board.memory, frames, device.page, self.device)
                 .ok_or(HostBug::OutOfFrames)?;
             overlaid.push(old);
         }
@@ -140,15 +167,16 @@ impl Emulator {
     /// Where a linear address leads, as the tables of `state` say.
     ///
     /// # Errors
-    /// The page of guest memory that is missing on the way; `None`: the tables do not map it.
+    /// The access to guest memory that fails on the way; `None`: the tables do not map it.
     pub(super) fn translate(
         &mut self,
         machine: &mut Machine,
         state: &State,
         model: &Arc<Model>,
+        root: HostPhysical,
         linear: Linear,
-    ) -> Result<GuestPhysical, Option<Touched>> {
-        let stage = self.second_stage(machine.tables01.root(), model.physical_width());
+    ) -> Result<GuestPhysical, Option<GuestPhysicalAccess>> {
+        let stage = self.second_stage(root, model.physical_width());
         let cpu = &mut self.processor.cpu;
         cpu.model = model.clone();
         cpu.published = Published { guest: true, second_stage: stage, space: 1, ..Published::default() };
@@ -157,9 +185,7 @@ impl Emulator {
         match translate(&mut machine.board.memory, cpu.paging(), &stage, linear, access) {
             Ok(translation) => Ok(translation.guest),
             Err(WalkFault::SecondStage(access)) if !access.table_walk => Ok(access.address),
-            Err(WalkFault::SecondStage(access)) => {
-                Err(Some(Touched { address: access.address, write: access.write }))
-            }
+            Err(WalkFault::SecondStage(access)) => Err(Some(access)),
             Err(_) => Err(None),
         }
     }
@@ -169,7 +195,7 @@ impl Emulator {
         let script = self.script.lock();
         match (script.abort, end) {
             (Some(Abort::Needs(need)), _) => Emulated::Needs(need),
-            (Some(Abort::Page(touched)), _) => Emulated::Page(touched),
+            (Some(Abort::Page(access)), _) => Emulated::Page(access),
             (Some(Abort::Raised(exception)), _) => Emulated::Raised(exception),
             (None, RunEnd::Budget) => {
                 let mut done = State::of(cpu);

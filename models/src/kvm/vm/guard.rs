@@ -8,8 +8,6 @@ use rootmode_arch::{Event, EventClass, EventClasses, GuestPhysical, HostPhysical
 use rootmode_cpu::{Bus, Context, Cpu, Effects, Published, Virtualization, gate_address};
 use rootmode_mmu::{Digest, PhysicalMemory};
 
-use crate::kvm::host::Touched;
-
 /// An access to something that is not memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
@@ -58,7 +56,7 @@ pub(super) enum Abort {
     /// An answer is missing.
     Needs(Need),
     /// A page of guest memory is not mapped, or not for this access.
-    Page(Touched),
+    Page(GuestPhysicalAccess),
     /// The instruction raised this.
     Raised(Exception),
     /// It does something that cannot be emulated.
@@ -187,10 +185,7 @@ impl Virtualization for Guard {
             Event::Exception(exception) => self.leave(cpu, Abort::Raised(exception)),
             Event::ApicAccess { access, size, .. } => self.device(cpu, ctx.memory, &access, size),
             Event::SecondStage(access) if access.misconfigured => self.leave(cpu, Abort::Impossible),
-            Event::SecondStage(access) => {
-                let touched = Touched { address: access.address, write: access.write };
-                self.leave(cpu, Abort::Page(touched))
-            }
+            Event::SecondStage(access) => self.leave(cpu, Abort::Page(access)),
             Event::PortIo(access) if stage == Stage::AfterOperands && access.input => {
                 let known = {
                     let script = self.script.lock();

@@ -20,10 +20,9 @@ mod events;
 mod exit;
 mod guard;
 mod irqchip;
-mod memory;
 mod msrs;
+mod nesting;
 mod registers;
-mod ring;
 mod run;
 mod signals;
 mod statistics;
@@ -33,7 +32,7 @@ mod xsave;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rootmode_arch::choices::{Choices, Tame};
-use rootmode_arch::record::{Level, Stop};
+use rootmode_arch::record::{Level, Observer, Stop};
 use rootmode_arch::{HostPhysical, Site, Vendor};
 use rootmode_cpu::apic::register;
 use rootmode_cpu::board::Board;
@@ -45,25 +44,27 @@ use rootmode_vmx::drive::Vmx;
 use crate::kvm::filter::ExitMask;
 use crate::kvm::host::{Executor, HostBug, Lock, Machine, Step, backend, lock};
 use crate::kvm::interception::Configuration;
+use crate::kvm::slots::{Below, Memory};
 use crate::kvm::{Errno, Filter, Regressions};
 use coalesced::Coalesced;
 use containment::Containment;
 use emulate::Emulator;
 use irqchip::{HostTimers, Irqchip, TIMERS};
-use memory::Memory;
 use signals::IoEvents;
 use statistics::{Statistic, Statistics};
 use vcpu::Vcpu;
 
+pub use crate::kvm::slots::{ClientMemory, HostFault, SLOTS};
 pub use coalesced::RING_ENTRIES;
 pub use containment::{EntryPoint, HostKernel, Invariant, Remains};
 pub use cpuid::{MOST_ENTRIES, guest_model, host_model, supported};
 pub use exit::{ClientExit, ERROR_DELIVERY, ERROR_EMULATION, ERROR_UNEXPECTED};
 pub use irqchip::MOST_ROUTES;
-pub use memory::{ClientMemory, HostFault, SLOTS};
-pub use msrs::{FEATURES as FEATURE_MSRS, SAVED as SAVED_MSRS, feature as feature_msr};
+pub use msrs::{feature as feature_msr, features as feature_msrs, saved as saved_msrs};
 pub use signals::EventCounter;
 
+/// Where slots' windows lie in host-physical memory: above everything that the board has a meaning for.
+const FIRST_WINDOW: HostPhysical = HostPhysical(1 << 32);
 /// Steps of L0 between two runs of the processors, at most.
 const STEPS_WITHOUT_GUEST: u32 = 1_000_000;
 /// `KVM_CAP_MAX_VCPUS` here: a board's processors.
@@ -141,7 +142,6 @@ pub enum Progress {
 
 /// What the vCPUs of a VM share beside the machine.
 struct Rooms {
-    memory: Memory,
     emulator: Option<Emulator>,
     configuration: Configuration,
     filter: Filter,
@@ -193,6 +193,13 @@ impl Shared {
         machine.current = processor;
         f(&mut machine, &mut self.rooms())
     }
+
+    /// Calls `f` with the VM's memory, on behalf of physical processor `processor`.
+    fn memory<T>(&self, processor: u8, f: impl FnOnce(&mut Memory, &mut Below<'_>) -> T) -> T {
+        let mut machine = lock(&self.machine);
+        machine.current = processor;
+        machine.with_memory(f)
+    }
 }
 
 /// Where a vCPU and what came of its `KVM_RUN` are put when that is over.
@@ -229,10 +236,10 @@ impl Vm {
         let mut board = Board::new();
         board.set_choices(config.choices);
         board.set_bus(Box::new(HostTimers));
-        let machine = Machine::new(board, vendor, None)?;
+        let memory = Memory::new(config.client, FIRST_WINDOW);
+        let machine = Machine::new(board, vendor, None, memory)?;
         let executor = Executor::new();
         let rooms = Rooms {
-            memory: Memory::new(config.client),
             emulator: None,
             configuration: Configuration { regressions: config.regressions, ..Configuration::plain(vendor) },
             filter: Filter::off(),
@@ -264,6 +271,11 @@ impl Vm {
     /// The host's processors.
     pub fn host(&self) -> &Arc<Model> {
         &self.host
+    }
+
+    /// Shows everything that the processors do to `observer` from now on, with the levels of guests and guests' guests.
+    pub fn set_observer(&mut self, observer: Box<dyn Observer + Send>) {
+        lock(&self.shared.machine).set_observer(observer);
     }
 
     /// `KVM_CREATE_VCPU`: how the vCPU with this ID is called from now on, counted from 0.
@@ -314,7 +326,7 @@ impl Vm {
             machine.idle();
             rooms.kicked.push(false);
             rooms.statistics.push(Statistics::default());
-            rooms.memory.add_vcpu();
+            machine.memory.add_vcpu();
             let bootstrap = rooms.bootstrap == id;
             rooms.irqchip.add_vcpu(id, bootstrap, &self.guest);
             rooms.containment.add(&self.executor.tasks());
@@ -501,7 +513,7 @@ impl Vm {
         *place = Place::Home(inner);
         let result = result.map_err(|failure| self.note(failure));
         // The client may look at its memory now.
-        self.shared.with(processor, |machine, rooms| rooms.memory.copy_out(machine))?;
+        self.shared.memory(processor, |memory, below| memory.copy_out(below))?;
         Ok(Some(result))
     }
 }

@@ -2,21 +2,46 @@
 
 use std::collections::BTreeMap;
 
-use rootmode_arch::{Linear, msr};
+use rootmode_arch::{Feature, Linear, Vendor, msr};
+use rootmode_cpu::Model;
 use rootmode_cpu::apic::{Clock, LocalApic};
 
 use super::Shared;
 use super::vcpu::Vcpu;
 use crate::kvm::abi::MsrEntry;
 use crate::kvm::filter::{Failure as Refusal, MsrFile};
-use crate::kvm::host::{Backend, HostBug};
+use crate::kvm::host::{Backend, HostBug, nested_capabilities};
 
 /// KVM's own MSRs for its clock.
 const WALL_CLOCK: u32 = 0x4b56_4d00;
 const SYSTEM_TIME: u32 = 0x4b56_4d01;
 
-/// What `KVM_GET_MSR_INDEX_LIST` lists.
-pub const SAVED: &[u32] = &[
+/// The capability MSRs of VMX that are saved; the others follow from them. VM functions are not offered.
+const VMX: &[u32] = &[
+    msr::IA32_VMX_BASIC,
+    msr::IA32_VMX_TRUE_PINBASED_CTLS,
+    msr::IA32_VMX_TRUE_PROCBASED_CTLS,
+    msr::IA32_VMX_TRUE_EXIT_CTLS,
+    msr::IA32_VMX_TRUE_ENTRY_CTLS,
+    msr::IA32_VMX_MISC,
+    msr::IA32_VMX_CR0_FIXED0,
+    msr::IA32_VMX_CR4_FIXED0,
+    msr::IA32_VMX_VMCS_ENUM,
+    msr::IA32_VMX_PROCBASED_CTLS2,
+    msr::IA32_VMX_EPT_VPID_CAP,
+];
+
+/// What `KVM_GET_MSR_INDEX_LIST` lists on a host of `vendor`'s.
+pub fn saved(vendor: Vendor) -> Vec<u32> {
+    let nesting: &[&[u32]] = match vendor {
+        Vendor::Intel => &[&[msr::IA32_FEATURE_CONTROL], VMX],
+        Vendor::Amd => &[&[msr::VM_CR, msr::VM_HSAVE_PA]],
+    };
+    [&[SAVED], nesting].concat().concat()
+}
+
+/// What is saved of either vendor's.
+const SAVED: &[u32] = &[
     msr::IA32_SYSENTER_CS,
     msr::IA32_SYSENTER_ESP,
     msr::IA32_SYSENTER_EIP,
@@ -39,16 +64,27 @@ pub const SAVED: &[u32] = &[
     SYSTEM_TIME,
 ];
 
-/// What `KVM_GET_MSR_FEATURE_INDEX_LIST` lists: MSRs that say what the host's processors are like.
-pub const FEATURES: &[u32] = &[msr::IA32_BIOS_SIGN_ID, msr::IA32_ARCH_CAPABILITIES, PERF_CAPABILITIES];
+/// What `KVM_GET_MSR_FEATURE_INDEX_LIST` lists on a host of `vendor`'s: MSRs that say what guests' processors can be like.
+pub fn features(vendor: Vendor) -> Vec<u32> {
+    let common = [msr::IA32_BIOS_SIGN_ID, msr::IA32_ARCH_CAPABILITIES, PERF_CAPABILITIES];
+    let vmx = match vendor {
+        Vendor::Intel => msr::IA32_VMX_BASIC..msr::IA32_VMX_TRUE_ENTRY_CTLS + 1,
+        Vendor::Amd => 0..0,
+    };
+    common.into_iter().chain(vmx).collect()
+}
+
 /// IA32_PERF_CAPABILITIES.
 const PERF_CAPABILITIES: u32 = 0x345;
 
-/// The value of a feature MSR on a host.
-pub fn feature(index: u32) -> Option<u64> {
+/// The value of a feature MSR for a guest with the processor `guest`.
+pub fn feature(guest: &Model, index: u32) -> Option<u64> {
     Some(match index {
         msr::IA32_BIOS_SIGN_ID => 1 << 32,
         msr::IA32_ARCH_CAPABILITIES | PERF_CAPABILITIES => 0,
+        msr::IA32_VMX_BASIC..=msr::IA32_VMX_TRUE_ENTRY_CTLS if guest.has(Feature::Vmx) => {
+            nested_capabilities(guest).get(index)?
+        }
         _ => return None,
     })
 }
@@ -101,9 +137,10 @@ impl View<'_> {
             .flatten()
     }
 
-    const fn hidden(&self, index: u32) -> bool {
-        // No VMX for guests.
-        !self.client && matches!(index, msr::IA32_VMX_BASIC..=msr::IA32_VMX_EXIT_CTLS2)
+    fn hidden(&self, index: u32) -> bool {
+        !self.client
+            && !self.vcpu.model.has(Feature::Vmx)
+            && matches!(index, msr::IA32_VMX_BASIC..=msr::IA32_VMX_EXIT_CTLS2)
     }
 }
 
@@ -111,6 +148,10 @@ impl MsrFile for View<'_> {
     fn read(&mut self, index: u32) -> Result<u64, Refusal> {
         match index {
             msr::IA32_APIC_BASE => Ok(self.vcpu.apic_base),
+            msr::IA32_TSC if self.client => {
+                let value = self.vcpu.tsc(self.shared);
+                self.settle(value.map(Some)).ok_or(Refusal::Unknown)
+            }
             WALL_CLOCK | SYSTEM_TIME if self.client => {
                 Ok(self.vcpu.own.clocks.get(&index).copied().unwrap_or(0))
             }
@@ -157,6 +198,16 @@ impl MsrFile for View<'_> {
                 self.settle(written.map(Some)).ok_or(Refusal::Invalid)
             }
             _ if self.hidden(index) => Err(Refusal::Unknown),
+            // What CPUID and the host's processor make of them: a client may only write what they are.
+            msr::IA32_VMX_BASIC..=msr::IA32_VMX_EXIT_CTLS2 if self.client => {
+                let current = self.read(index)?;
+                if value == current { Ok(()) } else { Err(Refusal::Invalid) }
+            }
+            msr::IA32_FEATURE_CONTROL if self.client && value & !7 == 0 => {
+                self.backend().unlock();
+                let written = self.backend().write_msr(index, value);
+                self.settle(written).ok_or(Refusal::Unknown)
+            }
             msr::IA32_LSTAR | msr::IA32_CSTAR | msr::IA32_KERNEL_GS_BASE
                 if !Linear(value).is_canonical(self.vcpu.model_width()) =>
             {

@@ -170,7 +170,7 @@ pub(super) fn set_sregs(state: &mut State, sregs: &abi::Sregs, cr4_bits: Cr4) ->
     state.gdtr = DescriptorTable { base: sregs.gdt.base, limit: sregs.gdt.limit };
     state.idtr = DescriptorTable { base: sregs.idt.base, limit: sregs.idt.limit };
     (state.cr0, state.cr2, state.cr3, state.cr4) = (sregs.cr0 | Cr0::ET.0, sregs.cr2, sregs.cr3, sregs.cr4);
-    state.efer = sregs.efer & !Efer::SVME.0;
+    state.efer = sregs.efer;
     Ok(())
 }
 

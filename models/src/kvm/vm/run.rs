@@ -2,22 +2,26 @@
 //!
 //! It is an `async fn` that can be preempted at L0's points; between two calls nothing of it is left but the [`Vcpu`].
 
-use rootmode_arch::{AccessRights, Cr0, Cr4, Efer, Gpr, GuestPhysical, Linear, RFlags, SegmentName, vector};
+use rootmode_arch::event::GuestPhysicalAccess;
+use rootmode_arch::{
+    AccessRights, Cr0, Cr4, Dr6, Efer, Gpr, GuestPhysical, Linear, RFlags, SegmentName, vector,
+};
 use rootmode_cpu::{DeliveryKind, Instruction};
 
 use super::apic::Attention;
-use super::emulate::Emulated;
+use super::emulate::{Device, Emulated, outside};
 use super::events::exception;
 use super::exit::{ClientExit, ERROR_DELIVERY, ERROR_UNEXPECTED};
 use super::guard::{Need, Sent};
-use super::memory::Fault;
+use super::nesting::Before;
 use super::vcpu::{RunState, Vcpu};
 use super::{Failure, Shared, Statistic};
 use crate::kvm::Errno;
 use crate::kvm::abi::Translation;
 use crate::kvm::filter::{self, MsrExit, Outcome, Path, Resumed};
-use crate::kvm::host::{Cause, Entry, Exit, Injection, Point, Tasks, Touched, Wait};
+use crate::kvm::host::{Arrival, Cause, Entry, Exit, Injection, Point, Shadowed, Tasks, Touched, Wait};
 use crate::kvm::interception::Access;
+use crate::kvm::slots::Touch;
 
 /// What the next `KVM_RUN` completes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,14 +52,14 @@ pub(super) enum Pending {
 /// An emulated instruction, up to what it asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Waiting {
-    devices: Vec<GuestPhysical>,
+    devices: Vec<Device>,
     answers: Vec<u64>,
     need: Need,
 }
 
 /// Whether the guest goes on or the client is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flow {
+pub(super) enum Flow {
     Guest,
     Client,
 }
@@ -106,8 +110,16 @@ impl Vcpu {
                     continue;
                 }
             }
+            match self.take_to_l1(shared, tasks).await? {
+                Before::Enters => {}
+                Before::Looks => continue,
+                Before::Asks => return Ok(()),
+            }
             let entry = self.entry(shared)?;
             shared.rooms().irqchip.set_inside(processor, true);
+            if std::mem::take(&mut self.hurries) {
+                shared.with(self.processor, |machine, rooms| rooms.irqchip.nudge(machine, processor));
+            }
             tasks.point(Point::BeforeEntry).await;
             if self.must_stay(shared) {
                 shared.rooms().irqchip.set_inside(processor, false);
@@ -152,11 +164,13 @@ impl Vcpu {
     fn entry(&mut self, shared: &Shared) -> Result<Entry, Failure> {
         let mut accepts = self.backend.accepts()?;
         accepts.0 &= !self.debugger.blocks_interrupts();
-        let mut injection = self.events.take(accepts);
-        if injection.is_none() && accepts.0 {
+        // What L1 lets an entry inject comes before everything else.
+        let pending = self.backend.entry_pending();
+        let mut injection = if pending { None } else { self.events.take(accepts) };
+        if injection.is_none() && accepts.0 && !pending {
             injection = self.acknowledge(shared);
         }
-        let generation = shared.with(self.processor, |_, rooms| rooms.memory.generation);
+        let generation = shared.memory(self.processor, |memory, _| memory.generation);
         let flush = generation != self.generation;
         self.count_entry(injection, flush, shared);
         self.generation = generation;
@@ -177,7 +191,7 @@ impl Vcpu {
         match exit.cause {
             Cause::SecondStage(touched) => {
                 tasks.point(Point::GuestMemory).await;
-                if self.fault_in(shared, touched)? == Fault::Mapped {
+                if self.fault_in(shared, touched)? == Touch::Mapped {
                     shared.count(self.processor, Statistic::PfFixed);
                     return Ok(Flow::Guest);
                 }
@@ -185,7 +199,7 @@ impl Vcpu {
                     let data = vec![u64::from(touched.write), touched.address.0];
                     return Ok(self.ask(ClientExit::InternalError { suberror: ERROR_DELIVERY, data }));
                 }
-                let devices = vec![touched.address.page_base()];
+                let devices = vec![Device::own(touched.address)];
                 return self.emulate(devices, Vec::new(), shared, tasks).await;
             }
             Cause::WriteCr | Cause::Port { string: true, .. } => {
@@ -201,7 +215,13 @@ impl Vcpu {
                 if !self.has_apic(shared) {
                     return Ok(self.ask(ClientExit::Hlt));
                 }
-                self.run_state = RunState::Halted;
+                if !self.backend.halts()? {
+                    self.run_state = RunState::Halted;
+                }
+            }
+            Cause::Nested => {
+                let nested = self.backend.nest().await?;
+                return self.settle(nested, exit.interrupted, shared, tasks).await;
             }
             Cause::Shutdown => return Ok(self.ask(ClientExit::Shutdown)),
             Cause::HostInterrupt | Cause::HostNmi | Cause::InterruptWindow | Cause::NmiWindow => {}
@@ -274,6 +294,9 @@ impl Vcpu {
         if flush {
             statistics.count(Statistic::TlbFlush);
         }
+        if self.backend.entry_pending() {
+            statistics.count(Statistic::NestedRun);
+        }
         match injection.map(|event| event.kind) {
             Some(DeliveryKind::External) => statistics.count(Statistic::IrqInjections),
             Some(DeliveryKind::Nmi) => statistics.count(Statistic::NmiInjections),
@@ -281,7 +304,7 @@ impl Vcpu {
         }
     }
 
-    fn ask(&mut self, exit: ClientExit) -> Flow {
+    pub(super) fn ask(&mut self, exit: ClientExit) -> Flow {
         self.exit = exit;
         Flow::Client
     }
@@ -294,10 +317,9 @@ impl Vcpu {
         Ok(values)
     }
 
-    fn fault_in(&self, shared: &Shared, touched: Touched) -> Result<Fault, Failure> {
-        shared.with(self.processor, |machine, rooms| {
-            rooms.memory.fault_in(machine, touched.address, touched.write)
-        })
+    fn fault_in(&self, shared: &Shared, touched: Touched) -> Result<Touch, Failure> {
+        let Touched { address, write } = touched;
+        shared.memory(self.processor, |memory, below| memory.fault_in(below, address, write))
     }
 
     fn emulate_cpuid(&mut self) -> Result<(), Failure> {
@@ -392,9 +414,9 @@ impl Vcpu {
     }
 
     /// Emulates the instruction at RIP. `devices` are pages that it is known to touch and that no slot backs.
-    async fn emulate(
+    pub(super) async fn emulate(
         &mut self,
-        mut devices: Vec<GuestPhysical>,
+        mut devices: Vec<Device>,
         mut answers: Vec<u64>,
         shared: &Shared,
         tasks: &Tasks,
@@ -402,31 +424,65 @@ impl Vcpu {
         for _ in 0..ATTEMPTS {
             tasks.point(Point::GuestMemory).await;
             let state = self.backend.save()?;
+            let stage = self.backend.second_stage();
             let emulated = shared.with(self.processor, |machine, rooms| {
                 rooms.emulator(machine, &self.model)?.attempt(
                     machine,
                     &state,
                     &self.model,
+                    stage,
                     &devices,
                     &answers,
                 )
             })?;
             match emulated {
+                Emulated::Done(done, _) if self.backend.fixes(done.cr0, done.cr4) => {
+                    // VMX operation keeps bits of CR0 and CR4 as they are: the instruction was not completed.
+                    shared.with(self.processor, |machine, _| machine.cpu_mut().tick -= 1);
+                    self.events.exception = Some(exception(vector::GP, Some(0)));
+                    return Ok(Flow::Guest);
+                }
                 Emulated::Done(done, sent) => {
                     shared.count(self.processor, Statistic::InsnEmulation);
                     self.backend.load(&done)?;
+                    self.backend.completes();
                     self.stepped = true;
                     if done.rflags & RFlags::TF.0 != 0 {
                         self.events.exception = Some(exception(vector::DB, None));
+                        self.detail = Dr6::BS.0;
                     }
-                    return Ok(self.send(sent, shared));
+                    let sent = sent.into_iter().map(|sent| match sent {
+                        Sent::Mmio { address, size, value } => {
+                            Sent::Mmio { address: outside(&devices, address), size, value }
+                        }
+                        port => port,
+                    });
+                    return Ok(self.send(sent.collect(), shared));
                 }
-                Emulated::Page(touched) => {
-                    if self.fault_in(shared, touched)? == Fault::Device {
-                        devices.push(touched.address.page_base());
+                Emulated::Page(access) if stage.1 => match self.backend.shadow_page(&access)? {
+                    Shadowed::Mapped(_) => {}
+                    Shadowed::Device(at) => {
+                        let (page, at) = (access.address.page_base(), at.page_base());
+                        devices.push(Device { page, at });
+                    }
+                    Shadowed::Refused(refused) => {
+                        let nested = self.backend.refuse(access, refused).await?;
+                        return Ok(self.conclude(nested));
+                    }
+                },
+                Emulated::Page(access) => {
+                    let touched = Touched { address: access.address, write: access.write };
+                    if self.fault_in(shared, touched)? == Touch::Device {
+                        devices.push(Device::own(touched.address));
                     }
                 }
                 Emulated::Needs(need) => {
+                    let need = match need {
+                        Need::Mmio { address, size } => {
+                            Need::Mmio { address: outside(&devices, address), size }
+                        }
+                        port => port,
+                    };
                     if let Some(answer) = self.chip_read(need, shared) {
                         answers.push(answer);
                         continue;
@@ -439,12 +495,16 @@ impl Vcpu {
                     return Ok(self.ask(exit));
                 }
                 Emulated::Raised(raised) => {
-                    if raised.vector == vector::PF {
+                    let event = exception(raised.vector, raised.error_code);
+                    let arrival = Arrival::Exception(event, raised.detail);
+                    self.detail = raised.detail;
+                    let l1s = self.backend.in_l2() && self.backend.reaches_l1(arrival)?;
+                    if raised.vector == vector::PF && !l1s {
                         let mut state = state;
                         state.cr2 = raised.detail;
                         self.backend.load(&state)?;
                     }
-                    self.events.exception = Some(exception(raised.vector, raised.error_code));
+                    self.events.exception = Some(event);
                     return Ok(Flow::Guest);
                 }
                 Emulated::Failed(bytes, length) => {
@@ -457,31 +517,53 @@ impl Vcpu {
     }
 
     /// `KVM_TRANSLATE`.
-    pub(super) fn translate(&self, shared: &Shared, linear: u64) -> Result<Translation, Failure> {
+    pub(super) fn translate(&mut self, shared: &Shared, linear: u64) -> Result<Translation, Failure> {
+        let found = self.translated(shared, linear)?.filter(|address| address.0 != u64::MAX);
+        Ok(Translation {
+            linear_address: linear,
+            physical_address: found.map_or(u64::MAX, |address| address.0),
+            valid: found.is_some().into(),
+            writeable: 1,
+            ..Translation::default()
+        })
+    }
+
+    fn translated(&mut self, shared: &Shared, linear: u64) -> Result<Option<GuestPhysical>, Failure> {
         let state = self.backend.save()?;
-        let mut answer = Translation { linear_address: linear, ..Translation::default() };
-        answer.physical_address = u64::MAX;
-        if state.cr0 & Cr0::PG.0 == 0 {
-            answer.physical_address = linear;
-        }
+        let (root, shadowed) = self.backend.second_stage();
         for _ in 0..ATTEMPTS {
-            if state.cr0 & Cr0::PG.0 == 0 {
-                break;
-            }
-            let led = shared.with(self.processor, |machine, rooms| {
-                let emulator = rooms.emulator(machine, &self.model)?;
-                Ok::<_, Failure>(emulator.translate(machine, &state, &self.model, Linear(linear)))
-            })?;
+            let led = if state.cr0 & Cr0::PG.0 == 0 {
+                Ok(GuestPhysical(linear))
+            } else {
+                shared.with(self.processor, |machine, rooms| {
+                    let emulator = rooms.emulator(machine, &self.model)?;
+                    let linear = Linear(linear);
+                    Ok::<_, Failure>(emulator.translate(machine, &state, &self.model, root, linear))
+                })?
+            };
             match led {
-                Ok(guest) => answer.physical_address = guest.0,
-                Err(Some(touched)) if self.fault_in(shared, touched)? == Fault::Mapped => continue,
-                Err(_) => {}
+                Ok(guest) if !shadowed => return Ok(Some(guest)),
+                Ok(address) => {
+                    let access = GuestPhysicalAccess { address, read: true, ..Default::default() };
+                    return Ok(match self.backend.shadow_page(&access)? {
+                        Shadowed::Mapped(at) | Shadowed::Device(at) => Some(at),
+                        Shadowed::Refused(_) => None,
+                    });
+                }
+                Err(Some(access)) if shadowed => match self.backend.shadow_page(&access)? {
+                    Shadowed::Mapped(_) => {}
+                    Shadowed::Device(_) | Shadowed::Refused(_) => return Ok(None),
+                },
+                Err(Some(access)) => {
+                    let touched = Touched { address: access.address, write: access.write };
+                    if self.fault_in(shared, touched)? != Touch::Mapped {
+                        return Ok(None);
+                    }
+                }
+                Err(None) => return Ok(None),
             }
-            break;
         }
-        answer.valid = u8::from(answer.physical_address != u64::MAX);
-        (answer.writeable, answer.usermode) = (1, 0);
-        Ok(answer)
+        Ok(None)
     }
 
     /// How the client is asked for `need`. Repeated INS ask for as many items as fit into the page of their destination.

@@ -55,6 +55,10 @@ statistics! {
     IrqInjections = "irq_injections", SUM;
     /// An NMI was.
     NmiInjections = "nmi_injections", SUM;
+    /// L1 entered L2.
+    NestedRun = "nested_run", SUM;
+    /// L2 runs.
+    GuestMode = "guest_mode", NOW;
 }
 
 /// The statistics of a vCPU.

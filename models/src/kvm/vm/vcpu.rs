@@ -62,6 +62,12 @@ pub(super) struct Vcpu {
     pub(super) request_interrupt_window: bool,
     pub(super) immediate_exit: bool,
     pub(super) debugger: Debugger,
+    /// CR2, or the causes in DR6, of the exception that waits.
+    pub(super) detail: u64,
+    /// INIT waits for L1 to see it.
+    pub(super) init_waits: bool,
+    /// L2 is left again right behind its entry.
+    pub(super) hurries: bool,
     /// L0 completed an instruction since the guest was left.
     pub(super) stepped: bool,
 }
@@ -90,6 +96,9 @@ impl Vcpu {
             request_interrupt_window: false,
             immediate_exit: false,
             debugger: Debugger::default(),
+            detail: 0,
+            init_waits: false,
+            hurries: false,
             stepped: false,
             model,
         };
@@ -162,6 +171,12 @@ impl Vcpu {
     fn state_with(&self, sregs: &Sregs) -> Result<State, Failure> {
         let mut state = self.backend.save()?;
         registers::set_sregs(&mut state, sregs, self.model.cr4_bits())?;
+        if !self.model.has(Feature::Svm) {
+            state.efer &= !Efer::SVME.0;
+        }
+        if self.backend.fixes(state.cr0, state.cr4) {
+            return Err(Errno::Einval.into());
+        }
         if sregs.apic_base >> self.model.physical_width() != 0 || sregs.apic_base & 0x2ff != 0 {
             return Err(Errno::Einval.into());
         }
@@ -191,7 +206,7 @@ impl Vcpu {
         }
         let mut bytes = [0; 32];
         let from = state.cr3 & 0xffff_ffe0;
-        if !shared.with(self.processor, |machine, rooms| rooms.memory.read(machine, from, &mut bytes)) {
+        if !shared.memory(self.processor, |memory, below| memory.read(below, from, &mut bytes)) {
             return state.pdptes;
         }
         core::array::from_fn(|n| {
@@ -303,10 +318,15 @@ impl Vcpu {
         Ok(())
     }
 
-    /// WRMSR of the time-stamp counter: the guest's, by its offset.
+    /// The time-stamp counter of L1, whoever runs.
+    pub(super) fn tsc(&self, shared: &Shared) -> Result<u64, HostBug> {
+        let host = shared.with(self.processor, |machine, _| machine.cpu().host_tsc());
+        Ok(host.wrapping_add(self.backend.tsc_offset()?))
+    }
+
+    /// WRMSR of the time-stamp counter: L1's, by its offset, whoever runs.
     pub(super) fn write_tsc(&mut self, shared: &Shared, value: u64) -> Result<(), HostBug> {
-        let now = self.backend.read_msr(rootmode_arch::msr::IA32_TSC)?.unwrap_or(0);
-        let offset = self.backend.tsc_offset()?.wrapping_add(value.wrapping_sub(now));
+        let offset = value.wrapping_sub(shared.with(self.processor, |machine, _| machine.cpu().host_tsc()));
         self.backend.set_tsc_offset(offset)?;
         shared.with(self.processor, |machine, rooms| {
             rooms.irqchip.set_tsc_offset(machine, self.processor.into(), offset);

@@ -4,24 +4,50 @@ use rootmode_arch::{Choices, Site, Vendor};
 use rootmode_models::kvm::Regressions;
 
 use crate::campaign::{Counterexample, Property, Verdict};
-use crate::transparency::{Case, Comparison};
+use crate::transparency::{Case, Comparison, TransparencyError};
 
-pub(super) const PROPERTIES: &[Property] = &[Property {
-    name: "transparency",
-    about: "A drawn L1 with its L2 sees the same hosted by L0, under any schedule, as on the bare machine.",
-    source: "SDM Vol. 3C and APM Vol. 2: what they say of a processor, they say of one that a guest sees",
-    cost: 500,
-    check,
-}];
+pub(super) const PROPERTIES: &[Property] = &[
+    Property {
+        name: "transparency",
+        about: "A drawn L1 with its L2 sees the same hosted by L0, under any schedule, as on the bare machine.",
+        source: SOURCE,
+        cost: 500,
+        check,
+    },
+    Property {
+        name: "transparency-in-a-vm",
+        about: "A drawn L1 with its L2 sees the same in the VM of a client, under any schedule, as on the bare machine.",
+        source: SOURCE,
+        cost: 500,
+        check: check_vm,
+    },
+];
+
+const SOURCE: &str =
+    "SDM Vol. 3C and APM Vol. 2: what they say of a processor, they say of one that a guest sees";
 
 /// The most that L2 does in one case.
 const OPERATIONS: u64 = 40;
 
 fn check(choices: &mut dyn Choices, regressions: Regressions) -> Verdict {
+    let case = draw(choices);
+    judge(&case, case.compare(regressions))
+}
+
+fn check_vm(choices: &mut dyn Choices, regressions: Regressions) -> Verdict {
+    let case = draw(choices);
+    judge(&case, case.compare_vm(regressions))
+}
+
+fn draw(choices: &mut dyn Choices) -> Case {
     let vendor = [Vendor::Intel, Vendor::Amd][usize::from(choices.flip(Site::Program))];
     let operations = choices.choose(Site::Program, OPERATIONS + 1);
-    let case = Case::draw(vendor, operations, choices);
-    let example = match case.compare(regressions) {
+    Case::draw(vendor, operations, choices)
+}
+
+fn judge(case: &Case, compared: Result<Comparison, TransparencyError>) -> Verdict {
+    let vendor = case.workload.vendor;
+    let example = match compared {
         Ok(comparison) if comparison.holds() => return Verdict::Holds,
         Ok(comparison) => describe(&comparison),
         Err(error) => Counterexample::new(format!("the hosted run ended early: {error}")),

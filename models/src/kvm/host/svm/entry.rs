@@ -6,15 +6,16 @@ use rootmode_svm::rules::{EntryContext, Host, PhysicalMemory, Verdict, check_ent
 use rootmode_svm::vmcb::{Field, Intercept, Intercepts, NestedControl};
 use rootmode_svm::{ExitCode, Vmcb};
 
-use super::super::frames::SlotReader;
-use super::super::machine::{HostBug, Machine};
+use super::super::backend::Nested;
+use super::super::machine::HostBug;
 use super::super::point::Point;
-use super::super::second_stage::Tables;
+use super::nested::raises;
 use super::vmcb::SWITCHED;
 use super::{ASID02, INTERCEPTS, SvmVcpu};
 use crate::kvm::nested::{ActiveMap, Vmcb12};
+use crate::kvm::slots::Reader;
 
-impl PhysicalMemory for SlotReader<'_> {
+impl PhysicalMemory for Reader<'_> {
     fn read_u64(&self, address: HostPhysical) -> Option<u64> {
         self.quadword(address.0)
     }
@@ -43,53 +44,49 @@ impl SvmVcpu {
         }
     }
 
-    pub(super) async fn nested_entry(&mut self, address: u64) -> Result<(), HostBug> {
-        let Some(at) = self.vmcb12_at(address) else {
-            self.inject(vector::GP, Some(0));
-            return Ok(());
-        };
+    pub(super) async fn nested_entry(&mut self, address: u64) -> Result<Nested, HostBug> {
+        let Some(at) = self.vmcb12_at(address) else { return Ok(raises(vector::GP, Some(0))) };
         // L1 goes on behind VMRUN; the entry itself costs nothing.
         self.advance(self.get(self.vmcb01, Field::NextRip));
         *self.nested.vmcb12 = self.read_vmcb(at);
         self.tasks.point(Point::NestedEntry).await;
+        let address = GuestPhysical(address);
         if let Some(code) = self.check12() {
             self.m().emit(Level::L1, Payload::EntryFailed { vendor: Vendor::Amd, code: code.0, detail: 0 });
-            self.refuse12(at, code);
-            return Ok(());
+            return Ok(self.refuse12(address, code));
         }
-        let address = GuestPhysical(address);
-        let maps = self.maps12(address);
-        let merged = {
-            let mut m = self.machine.lock().expect("no task panics while it holds the machine");
-            let active = self.nested_map.vmrun(
-                &mut self.intercepts,
-                &maps,
-                &self.chunks,
-                &mut m.l1(),
-                self.config.regressions,
-            );
-            if active.is_ok() {
-                m.board.memory.write(self.msrpm02, self.nested_map.map.as_bytes());
-            }
-            active
-        };
-        let Ok(active) = merged else {
-            self.refuse12(at, ExitCode::INVALID);
-            return Ok(());
-        };
-        self.prepare_vmcb02(at, active)?;
+        if !self.prepare_vmcb02(address)? {
+            return Ok(self.refuse12(address, ExitCode::INVALID));
+        }
         self.nested.gif = true;
-        self.nested.running = Some(address);
-        self.m().set_nested(true);
+        self.nested.pending = true;
         let injection = self.field12(Field::EventInj) | self.field12(Field::EventInjError) << 32;
         let rip = self.field12(Field::Rip);
         self.m().emit(Level::L2, Payload::Entry { vendor: Vendor::Amd, rip, injection });
         self.tasks.point(Point::SwitchControl).await;
-        Ok(())
+        Ok(Nested::Resumes)
+    }
+
+    /// The permission map that L2 runs under. `None`: L1's cannot be read.
+    fn merge_maps(&mut self, address: GuestPhysical) -> Option<ActiveMap> {
+        let maps = self.maps12(address);
+        let mut m = self.machine.lock().expect("no task panics while it holds the machine");
+        m.current = self.physical;
+        let active = self.nested_map.vmrun(
+            &mut self.intercepts,
+            &maps,
+            &self.chunks,
+            &mut m.l1(),
+            self.config.regressions,
+        );
+        if active.is_ok() {
+            m.board.memory.write(self.msrpm02, self.nested_map.map.as_bytes());
+        }
+        active.ok()
     }
 
     /// The rules' answer about vmcb12.
-    fn check12(&self) -> Option<ExitCode> {
+    pub(super) fn check12(&self) -> Option<ExitCode> {
         let value = |field| self.get(self.vmcb01, field);
         let host = Host {
             cr0: Some(Cr0(value(Field::Cr0))),
@@ -103,7 +100,7 @@ impl SvmVcpu {
             ibs_enabled: Some(false),
             sibling_idle: Some(true),
         };
-        let m = self.m();
+        let mut m = self.m();
         let memory = m.l1();
         let context =
             EntryContext::new(&self.processor, &self.nested.vmcb12).with_host(host).with_memory(&memory);
@@ -114,7 +111,8 @@ impl SvmVcpu {
     }
 
     /// VMRUN exits at once.
-    fn refuse12(&mut self, at: HostPhysical, code: ExitCode) {
+    fn refuse12(&mut self, address: GuestPhysical, code: ExitCode) -> Nested {
+        let Some(at) = self.vmcb12_at(address.0) else { return Nested::Abort };
         for (field, value) in [
             (Field::ExitCode, code.0),
             (Field::ExitInfo1, 0),
@@ -127,11 +125,13 @@ impl SvmVcpu {
         }
         self.nested.gif = false;
         self.set(self.vmcb01, Field::Dr7, 0x400);
+        Nested::Resumes
     }
 
-    /// Fills vmcb02 from vmcb12 and what L0 wants.
-    fn prepare_vmcb02(&mut self, at: HostPhysical, active: ActiveMap) -> Result<(), HostBug> {
-        let nested_paging = self.field12(Field::NestedControl) & NestedControl::NP_ENABLE.0 != 0;
+    /// Fills vmcb02 from vmcb12 and what L0 wants; L2 runs from then on. False: L1's permission map cannot be read.
+    pub(super) fn prepare_vmcb02(&mut self, address: GuestPhysical) -> Result<bool, HostBug> {
+        let Some(active) = self.merge_maps(address) else { return Ok(false) };
+        let nested_paging = self.nested_paging12();
         let asid = self.field12(Field::Asid);
         let mut flush = self.field12(Field::TlbControl) != 0;
         let root = if nested_paging {
@@ -141,7 +141,7 @@ impl SvmVcpu {
                 self.nested.shadow_of = Some(from);
                 flush = true;
             }
-            self.shadow_root()?
+            self.m().shadow_root(Vendor::Amd)?
         } else {
             flush = true;
             self.m().tables01.root()
@@ -175,22 +175,15 @@ impl SvmVcpu {
             Field::NextRip,
             Field::PauseFilterCount,
             Field::PauseFilterThreshold,
-        ] {
-            vmcb.set(field, self.field12(field));
+        ]
+        .iter()
+        .chain(SWITCHED)
+        {
+            vmcb.set(*field, self.field12(*field));
         }
         self.m().board.memory.write(self.vmcb02, vmcb.as_bytes());
-        self.copy(at, self.vmcb02, SWITCHED);
-        Ok(())
-    }
-
-    /// The root of the shadow; a new, empty one if there is none.
-    fn shadow_root(&self) -> Result<HostPhysical, HostBug> {
-        let mut m = self.m();
-        if m.shadow.is_none() {
-            let Machine { board, frames, shadow, .. } = &mut *m;
-            let tables = Tables::new(Vendor::Amd, frames, &mut board.memory).ok_or(HostBug::OutOfFrames)?;
-            *shadow = Some(tables);
-        }
-        Ok(m.shadow.as_ref().map_or(HostPhysical(0), Tables::root))
+        self.nested.running = Some(address);
+        self.m().set_nested(true);
+        Ok(true)
     }
 }

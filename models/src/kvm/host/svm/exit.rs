@@ -3,8 +3,9 @@
 use rootmode_arch::Vendor;
 use rootmode_arch::record::{Level, Payload};
 use rootmode_svm::ExitCode;
-use rootmode_svm::vmcb::{Field, NestedControl};
+use rootmode_svm::vmcb::{Field, IntCtl, Intercept, NestedControl};
 
+use super::super::backend::{Arrival, Nested};
 use super::super::machine::HostBug;
 use super::super::point::Point;
 use super::SvmVcpu;
@@ -17,20 +18,23 @@ const INFORMATION: &[Field] = &[
     Field::ExitIntInfo,
     Field::ExitIntInfoError,
     Field::NextRip,
-    Field::IntCtl,
+    Field::BytesFetched,
+    Field::InstructionBytes,
 ];
+
+/// V_TPR and V_IRQ: what of the virtual interrupts the processor changes.
+const VIRTUAL: u64 = 0xf | IntCtl::V_IRQ.0 as u64;
 
 impl SvmVcpu {
     /// The exit that the processor just made goes to L1.
-    pub(super) async fn exit_to_l1(&mut self, code: ExitCode) -> Result<(), HostBug> {
+    pub(super) async fn exit_to_l1(&mut self, code: ExitCode) -> Result<Nested, HostBug> {
         self.tasks.point(Point::NestedExit).await;
-        let Some(address) = self.nested.running.take() else { return Ok(()) };
-        let Some(at) = self.vmcb12_at(address.0) else {
-            self.unmodelled();
-            return Ok(());
-        };
+        let Some(address) = self.nested.running.take() else { return Ok(Nested::Resumes) };
+        self.nested.pending = false;
+        let Some(at) = self.vmcb12_at(address.0) else { return Ok(Nested::Abort) };
         self.copy(self.vmcb02, at, SWITCHED);
         self.copy(self.vmcb02, at, INFORMATION);
+        self.set(at, Field::IntCtl, self.virtual_interrupts());
         self.set(at, Field::ExitCode, code.0);
         self.set(at, Field::EventInj, 0);
         self.set(at, Field::EventInjError, 0);
@@ -53,6 +57,36 @@ impl SvmVcpu {
         self.set(self.vmcb01, Field::Cpl, 0);
         self.set(self.vmcb01, Field::InterruptState, 0);
         self.tasks.point(Point::SwitchControl).await;
-        Ok(())
+        Ok(Nested::Resumes)
+    }
+
+    /// Virtual interrupts of L2 as L1 wanted them and as they are now.
+    pub(super) fn virtual_interrupts(&self) -> u64 {
+        self.field12(Field::IntCtl) & !VIRTUAL | self.get(self.vmcb02, Field::IntCtl) & VIRTUAL
+    }
+
+    /// An exit to L1 that no processor made: L2 is left as it is.
+    pub(super) async fn exit_for(&mut self, arrival: Arrival) -> Result<Nested, HostBug> {
+        let (intercept, info) = match arrival {
+            Arrival::Interrupt(_) => (Intercept::INTR, [0; 2]),
+            Arrival::Nmi => (Intercept::NMI, [0; 2]),
+            Arrival::Init => (Intercept::INIT, [0; 2]),
+            // SVM has none.
+            Arrival::Trap => return Ok(Nested::Unmodelled),
+            Arrival::Exception(event, detail) => {
+                (Intercept::exception(event.vector), [event.error_code.unwrap_or(0).into(), detail])
+            }
+        };
+        for (field, value) in [
+            (Field::ExitInfo1, info[0]),
+            (Field::ExitInfo2, info[1]),
+            (Field::ExitIntInfo, 0),
+            (Field::ExitIntInfoError, 0),
+            (Field::NextRip, 0),
+            (Field::BytesFetched, 0),
+        ] {
+            self.set(self.vmcb02, field, value);
+        }
+        self.exit_to_l1(ExitCode::of(intercept)).await
     }
 }

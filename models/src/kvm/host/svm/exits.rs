@@ -6,6 +6,7 @@ use rootmode_svm::ExitCode;
 use rootmode_svm::encode::IoioInfo;
 use rootmode_svm::vmcb::{Field, Intercept};
 
+use super::super::backend::Nested;
 use super::super::machine::HostBug;
 use super::SvmVcpu;
 use crate::kvm::interception::Access;
@@ -27,9 +28,47 @@ impl SvmVcpu {
                 | Intercept::VMSAVE
                 | Intercept::STGI
                 | Intercept::CLGI
-                | Intercept::INVLPGA
-                | Intercept::VMMCALL),
-            ) => return self.nested_instruction(intercept).await,
+                | Intercept::INVLPGA),
+            ) => {
+                let nested = self.nested_instruction(intercept).await?;
+                self.settle(nested);
+            }
+            // No hypercall is offered.
+            Some(Intercept::VMMCALL) => self.inject(vector::UD, None),
+            _ => self.unmodelled(),
+        }
+        Ok(())
+    }
+
+    /// Does what an exit that belongs to nesting leaves to do.
+    pub(super) fn settle(&self, nested: Nested) {
+        match nested {
+            Nested::Resumes => {}
+            Nested::Again => self.requeue_interrupted(),
+            Nested::Raises(event) => self.inject(event.vector, event.error_code),
+            Nested::Device { .. } | Nested::Missing | Nested::Abort | Nested::Unmodelled => self.unmodelled(),
+        }
+    }
+
+    /// An exit of L2: L0's own, or one that belongs to nesting.
+    pub(super) async fn handle_l2_exit(&mut self, code: ExitCode) -> Result<(), HostBug> {
+        if self.belongs_to_l1(code) {
+            let nested = self.nested_exit(code).await?;
+            self.settle(nested);
+            return Ok(());
+        }
+        if code == ExitCode::NPF {
+            let mapped = self.map_touched()?;
+            self.went_in(mapped);
+            return Ok(());
+        }
+        match code.intercept() {
+            Some(Intercept::CPUID) => self.emulate_cpuid(),
+            Some(Intercept::HLT) => self.halt(),
+            Some(Intercept::IOIO_PROT) => self.emulate_port(Level::L2),
+            Some(Intercept::MSR_PROT) => self.emulate_msr(),
+            Some(Intercept::SHUTDOWN) => self.m().stop = Some(Stop::TripleFault),
+            Some(Intercept::VMMCALL) => self.inject(vector::UD, None),
             _ => self.unmodelled(),
         }
         Ok(())
@@ -37,16 +76,24 @@ impl SvmVcpu {
 
     /// L1 touched a page of its memory that the tables do not have yet.
     async fn fault_in(&self) -> Result<(), HostBug> {
-        let address = GuestPhysical(self.get(self.vmcb01, Field::ExitInfo2));
         self.mmu.acquire().await;
-        let mapped = self.m().map01(address);
+        let mapped = self.map_touched();
         self.mmu.release().await;
-        if mapped? {
+        self.went_in(mapped?);
+        Ok(())
+    }
+
+    fn map_touched(&self) -> Result<bool, HostBug> {
+        let address = GuestPhysical(self.get(self.vmcb(), Field::ExitInfo2));
+        self.m().map01(address, true)
+    }
+
+    fn went_in(&self, mapped: bool) {
+        if mapped {
             self.requeue_interrupted();
         } else {
             self.unmodelled();
         }
-        Ok(())
     }
 
     pub(super) fn emulate_cpuid(&self) {

@@ -12,6 +12,7 @@ mod exits;
 mod l2;
 mod msrs;
 mod nested;
+mod state;
 mod vmcb;
 
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -44,8 +45,12 @@ struct Nested {
     running: Option<GuestPhysical>,
     /// What vmcb12 said when L2 was entered.
     vmcb12: Box<Vmcb>,
+    /// L1 entered L2, which has not run yet.
+    pending: bool,
     /// What the shadow was built from: nested CR3 and ASID.
     shadow_of: Option<(u64, u64)>,
+    /// L2's translations are flushed by its next entry.
+    flush: bool,
 }
 
 /// A vCPU on SVM.
@@ -69,6 +74,8 @@ pub(super) struct SvmVcpu {
     msrpm02: HostPhysical,
     iopm: HostPhysical,
     nested: Nested,
+    /// L2's virtual interrupts, while L0 has made one of its own to hear of a window.
+    window: Option<u64>,
     /// What the last entry injected.
     injected: EventInfo,
     /// NMIs are blocked until IRET: an NMI was injected.
@@ -127,6 +134,7 @@ impl SvmVcpu {
         let [vmcb01, vmcb02, msrpm01, msrpm02, iopm] = {
             let mut m = lock(&machine);
             m.current = physical;
+            m.add_shadow();
             let pages = [1, 1, 2, 2, 3];
             let mut frames = [HostPhysical(0); 5];
             for (frame, count) in frames.iter_mut().zip(pages) {
@@ -158,8 +166,11 @@ impl SvmVcpu {
                 gif: true,
                 running: None,
                 vmcb12: Box::new(Vmcb::zeroed()),
+                pending: false,
                 shadow_of: None,
+                flush: false,
             },
+            window: None,
             injected: EventInfo::NONE,
             nmi_blocked: false,
             iret: None,
@@ -266,9 +277,8 @@ impl SvmVcpu {
     /// VMLOAD and VMRUN.
     fn enter(&mut self) -> Result<(), HostBug> {
         let vmcb = self.vmcb();
-        if std::mem::take(&mut self.m().flush_requested) {
-            self.set(self.vmcb02, Field::TlbControl, 3);
-        }
+        self.serve_flush();
+        self.nested.pending = false;
         self.injected = EventInfo::from_halves(
             self.get(vmcb, Field::EventInj) as u32,
             self.get(vmcb, Field::EventInjError) as u32,
@@ -278,6 +288,14 @@ impl SvmVcpu {
         m.execute(Instruction::Vmload { vmcb: self.vmcb01.0 })?;
         m.execute(Instruction::Vmrun { vmcb: vmcb.0 })?;
         Ok(())
+    }
+
+    /// Translations of L2 that may be stale go with its next entry.
+    fn serve_flush(&mut self) {
+        let unlinked = std::mem::take(&mut self.m().flush_requested);
+        if std::mem::take(&mut self.nested.flush) || unlinked {
+            self.set(self.vmcb02, Field::TlbControl, 3);
+        }
     }
 
     async fn handle_exit(&mut self) -> Result<(), HostBug> {

@@ -1,6 +1,6 @@
 //! MSRs of whoever runs, L1 or L2: in a VMCB, virtual, or the processor's own.
 
-use rootmode_arch::{Cr0, Cr4, Efer, HostPhysical, Linear, msr};
+use rootmode_arch::{Cr0, Cr4, Efer, Feature, HostPhysical, Linear, msr};
 use rootmode_cpu::{Instruction, Outcome};
 use rootmode_svm::vmcb::Field;
 
@@ -91,6 +91,7 @@ impl SvmVcpu {
                 Some(())
             }
             // Nested TSC scaling is not modelled: only the ratio that is in effect can be written.
+            msr::TSC_RATIO if !self.model.has(Feature::TscRateMsr) => None,
             msr::TSC_RATIO => {
                 if value != RATIO_ONE {
                     self.unmodelled();
@@ -106,7 +107,7 @@ impl SvmVcpu {
         let old = Efer(self.get(vmcb, Field::Efer));
         let mut allowed = Efer::SCE | Efer::LME | Efer::LMA | Efer::NXE;
         // SVMDIS.
-        if self.nested.vm_cr & 0x10 == 0 {
+        if self.model.has(Feature::Svm) && self.nested.vm_cr & 0x10 == 0 {
             allowed = allowed | Efer::SVME;
         }
         let paging = self.get(vmcb, Field::Cr0) & Cr0::PG.0 != 0;
@@ -115,7 +116,7 @@ impl SvmVcpu {
         }
         let new = Efer(value).set(Efer::LMA, old.contains(Efer::LMA));
         if self.nested.running.is_none() {
-            self.nested.enabled = new.contains(Efer::SVME);
+            self.set_enabled(new.contains(Efer::SVME));
         }
         // The processor insists on SVME in every VMCB.
         self.set(vmcb, Field::Efer, new.with(Efer::SVME).0);

@@ -25,8 +25,13 @@ impl SvmVcpu {
 
     /// Copies fields from one VMCB to another.
     pub(super) fn copy(&self, from: HostPhysical, to: HostPhysical, fields: &[Field]) {
+        let mut m = self.m();
+        let mut bytes = [0; 16];
         for field in fields {
-            self.set(to, *field, self.get(from, *field));
+            let Some(offset) = field.vmcb_offset() else { continue };
+            let part = &mut bytes[..field.size().min(16)];
+            m.board.memory.read(from.offset(offset as u64), part);
+            m.board.memory.write(to.offset(offset as u64), part);
         }
     }
 
@@ -40,7 +45,10 @@ impl SvmVcpu {
     /// Where a VMCB of L1 is, if L1 may use the address.
     pub(super) fn vmcb12_at(&self, address: u64) -> Option<HostPhysical> {
         let legal = address & 0xfff == 0 && address < self.processor.physical_limit();
-        self.m().slots.host(GuestPhysical(address)).filter(|_| legal)
+        if !legal {
+            return None;
+        }
+        self.m().place(GuestPhysical(address), true)
     }
 }
 

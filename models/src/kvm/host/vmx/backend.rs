@@ -1,29 +1,39 @@
-//! [`Backend`] on VMX: a vCPU whose run loop is somebody else's, on vmcs01.
+//! [`Backend`] on VMX: a vCPU whose run loop is somebody else's.
 
 use std::sync::Arc;
 
+use rootmode_arch::event::GuestPhysicalAccess;
 use rootmode_arch::{
-    AccessRights, Cr0, Cr4, DescriptorTable, Efer, Gpr, GuestPhysical, RFlags, SegmentName, vector,
+    AccessRights, Cr0, Cr4, DescriptorTable, Efer, Gpr, GuestPhysical, HostPhysical, RFlags, SegmentName,
+    vector,
 };
 use rootmode_cpu::{DeliveryKind, Instruction, Model};
 use rootmode_vmx::definitions::controls::Word;
-use rootmode_vmx::drive::segment_fields;
-use rootmode_vmx::qualification::{CrAccess, CrAccessKind, DebugQualification, Io, MovDr};
-use rootmode_vmx::{EntryControls, ExitReason, Field, PinControls, PrimaryControls};
+use rootmode_vmx::drive::{offered, segment_fields};
+use rootmode_vmx::qualification::{
+    CrAccess, CrAccessKind, DebugQualification, EptViolation, Io, LinearAccess, MovDr,
+};
+use rootmode_vmx::{EntryControls, ExitControls, ExitReason, Field, PinControls, PrimaryControls};
 
-use super::super::backend::{Backend, Cause, Debugging, Entry, Exit, Injection, Own, Touched};
+use super::super::backend::{
+    Arrival, Backend, Cause, Debugging, Entry, Exit, Injection, Nested, Own, Shadowed, Task, Touched,
+};
 use super::super::machine::HostBug;
+use super::super::nested_state::NestedState;
+use super::super::second_stage::Refused;
 use super::super::state::State;
-use super::{EPTP_BITS, VmxVcpu, setup};
-use crate::kvm::Filter;
+use super::{EPTP_BITS, VmxVcpu, nested_capabilities, setup};
 use crate::kvm::interception::{Cause as Why, Configuration};
+use crate::kvm::{Errno, Filter};
+
+/// CR8 is the local APIC's.
+const CR8: u32 = PrimaryControls::CR8_LOAD_EXITING.0 | PrimaryControls::CR8_STORE_EXITING.0;
 
 /// CR0, CR3 and CR8 exits that a VM's clients need, beyond what L0 always wants.
-const PRIMARY: u32 = setup::PRIMARY
-    | PrimaryControls::USE_MSR_BITMAPS.0
-    | PrimaryControls::CR8_LOAD_EXITING.0
-    | PrimaryControls::CR8_STORE_EXITING.0;
+const PRIMARY: u32 = setup::PRIMARY | PrimaryControls::USE_MSR_BITMAPS.0 | CR8;
 
+/// The activity state HLT.
+const ACTIVITY_HLT: u64 = 1;
 /// Interruptibility: STI, MOV SS, NMI.
 const STI: u64 = 1;
 const MOV_SS: u64 = 2;
@@ -59,6 +69,14 @@ impl VmxVcpu {
     }
 
     fn cause(&self, reason: ExitReason) -> Result<Cause, HostBug> {
+        let nested = if self.nested.running {
+            self.belongs_to_l1(reason)?
+        } else {
+            reason.is_vmx_instruction() && reason != ExitReason::VMCALL
+        };
+        if nested {
+            return Ok(Cause::Nested);
+        }
         let qualification = self.vmread(Field::ExitQualification)?;
         Ok(match reason {
             ExitReason::CPUID => Cause::Cpuid,
@@ -111,13 +129,17 @@ impl VmxVcpu {
                 MovDr { dr, gpr, .. } => Cause::WriteDr { dr, value: Backend::gpr(self, gpr)? },
             },
             ExitReason::GETSEC => Cause::Undefined,
-            _ if reason.is_vmx_instruction() => Cause::Undefined,
             _ => Cause::Unmodelled { reason: reason.0.into() },
         })
     }
 
     /// CR0 and CR4 with their shadows; a guest never runs without CR0.NE and CR4.VMXE.
     fn store_control_registers(&self, cr0: u64, cr4: u64) -> Result<(), HostBug> {
+        if self.nested.running {
+            // The shadows are L1's.
+            self.vmwrite(Field::GuestCr0, cr0)?;
+            return self.vmwrite(Field::GuestCr4, cr4);
+        }
         for (field, value) in [
             (Field::GuestCr0, cr0 | Cr0::NE.0),
             (Field::Cr0Shadow, cr0),
@@ -135,7 +157,8 @@ impl VmxVcpu {
             return Ok(());
         }
         let exceptions = u64::from(debug.traps) << vector::DB | u64::from(debug.breakpoints) << vector::BP;
-        self.vmwrite(Field::ExceptionBitmap, exceptions)?;
+        let of_l1 = if self.nested.running { self.nested.vmcs12.value(Field::ExceptionBitmap) } else { 0 };
+        self.vmwrite(Field::ExceptionBitmap, exceptions | of_l1)?;
         let flags = self.vmread(Field::GuestRflags)?;
         let mut own = Own::default();
         if debug.single_step {
@@ -177,10 +200,35 @@ impl VmxVcpu {
     }
 }
 
+/// The exit qualification of an EPT violation by an access that L0 makes for L2.
+fn qualification(access: &GuestPhysicalAccess) -> u64 {
+    let linear = match access.linear {
+        None => LinearAccess::None,
+        Some(_) if access.table_walk => LinearAccess::TableWalk,
+        Some(_) => LinearAccess::Final { user: false, writable: false, execute_disable: false },
+    };
+    EptViolation {
+        read: access.read,
+        write: access.write,
+        fetch: access.fetch,
+        permissions: 0,
+        linear,
+        nmi_unblocking: false,
+        shadow_stack: false,
+        supervisor_shadow_stack: false,
+        paging_verification: false,
+        asynchronous: false,
+    }
+    .encode()
+}
+
 impl Backend for VmxVcpu {
     fn load(&mut self, state: &State) -> Result<(), HostBug> {
-        // With them, an NMI window can be asked for, and NMIs that are injected block others until IRET.
-        self.vmwrite(Field::PinControls, self.allowed(Word::Pin, setup::PIN | PinControls::VIRTUAL_NMIS.0))?;
+        if !self.nested.running {
+            // With them, an NMI window can be asked for, and NMIs that are injected block others until IRET.
+            let pin = setup::PIN | PinControls::VIRTUAL_NMIS.0;
+            self.vmwrite(Field::PinControls, self.allowed(Word::Pin, pin))?;
+        }
         self.start_state(state)?;
         self.store_control_registers(state.cr0, state.cr4)?;
         let blocking = u64::from(state.sti_shadow) * STI
@@ -226,9 +274,12 @@ impl Backend for VmxVcpu {
             base: self.vmread(Field::GuestIdtrBase)?,
             limit: self.vmread(Field::GuestIdtrLimit)? as u16,
         };
-        state.cr0 = self.behind_mask(Field::GuestCr0, Field::Cr0Mask, Field::Cr0Shadow)?;
+        (state.cr0, state.cr4) = if self.nested.running {
+            (self.vmread(Field::GuestCr0)?, self.vmread(Field::GuestCr4)?)
+        } else {
+            (self.behind_mask(Field::GuestCr0, Field::Cr0Mask, Field::Cr0Shadow)?, self.cr4_of_l1()?.0)
+        };
         state.cr3 = self.vmread(Field::GuestCr3)?;
-        state.cr4 = self.cr4_of_l1()?.0;
         state.efer = self.vmread(Field::GuestEfer)?;
         state.dr7 = self.vmread(Field::GuestDr7)?;
         state.pat = self.vmread(Field::GuestPat)?;
@@ -256,15 +307,127 @@ impl Backend for VmxVcpu {
         let blocking = self.vmread(Field::GuestInterruptibility)?;
         let enabled = self.vmread(Field::GuestRflags)? & RFlags::IF.0 != 0;
         let shadow = blocking & (STI | MOV_SS) != 0;
-        Ok((enabled && !shadow, !shadow && blocking & NMI == 0))
+        let exits = |arrival| self.nested.running && self.l1_takes(arrival);
+        Ok((
+            enabled && !shadow && !exits(Arrival::Interrupt(None)),
+            !shadow && blocking & NMI == 0 && !exits(Arrival::Nmi),
+        ))
+    }
+
+    fn nest(&mut self) -> Task<'_, Result<Nested, HostBug>> {
+        Box::pin(async {
+            let reason = ExitReason(self.vmread(Field::ExitReason)? as u16);
+            if self.nested.running {
+                self.nested_exit(reason).await
+            } else {
+                self.nested_instruction(reason).await
+            }
+        })
+    }
+
+    fn in_l2(&self) -> bool {
+        self.nested.running
+    }
+
+    fn entry_pending(&self) -> bool {
+        self.nested.pending
+    }
+
+    fn reaches_l1(&self, arrival: Arrival) -> Result<bool, HostBug> {
+        Ok(self.l1_takes(arrival))
+    }
+
+    fn acknowledges(&self) -> bool {
+        let exit = ExitControls(self.nested.vmcs12.value(Field::ExitControls) as u32);
+        exit.contains(ExitControls::ACKNOWLEDGE_INTERRUPT)
+    }
+
+    fn arrive(&mut self, arrival: Arrival) -> Task<'_, Result<Nested, HostBug>> {
+        Box::pin(self.exit_for(arrival))
+    }
+
+    fn halts(&mut self) -> Result<bool, HostBug> {
+        if self.nested.running {
+            // L1's preemption timer goes on meanwhile, and an exit says that L2 was halted.
+            self.vmwrite(Field::GuestActivity, ACTIVITY_HLT)?;
+        }
+        Ok(self.nested.running)
+    }
+
+    fn completes(&mut self) {
+        self.note_completed();
+    }
+
+    fn trap_waits(&self) -> bool {
+        VmxVcpu::trap_waits(self)
+    }
+
+    fn unlock(&mut self) {
+        self.feature_control = 0;
+    }
+
+    fn second_stage(&self) -> (HostPhysical, bool) {
+        let m = self.m();
+        match m.shadow().filter(|_| self.nested.running && self.has_ept12()) {
+            Some(shadow) => (shadow.root(), true),
+            None => (m.tables01.root(), false),
+        }
+    }
+
+    fn shadow_page(&mut self, access: &GuestPhysicalAccess) -> Result<Shadowed, HostBug> {
+        self.shadow(access.address, qualification(access))
+    }
+
+    fn refuse(&mut self, access: GuestPhysicalAccess, refused: Refused) -> Task<'_, Result<Nested, HostBug>> {
+        Box::pin(async move {
+            for (field, value) in [
+                (Field::GuestPhysicalAddress, access.address.0),
+                (Field::GuestLinearAddress, access.linear.map_or(0, |linear| linear.0)),
+            ] {
+                self.vmwrite(field, value)?;
+            }
+            self.refused(qualification(&access), refused).await
+        })
+    }
+
+    fn fixes(&self, cr0: u64, cr4: u64) -> bool {
+        let fixed = Cr0::PE | Cr0::NE | Cr0::PG;
+        !self.nested.running
+            && (self.leaves_vmx(cr4) || self.nested.vmxon.is_some() && !Cr0(cr0).contains(fixed))
+    }
+
+    fn blocks_init(&self) -> bool {
+        self.nested.vmxon.is_some() && !self.nested.running
+    }
+
+    fn nested_state(&mut self) -> Result<NestedState, HostBug> {
+        Ok(NestedState::Vmx(self.state_of_nesting()?))
+    }
+
+    fn set_nested_state(&mut self, state: NestedState) -> Task<'_, Result<Result<(), Errno>, HostBug>> {
+        Box::pin(async move {
+            match state {
+                NestedState::Vmx(state) => self.restore_nesting(state).await,
+                NestedState::Svm(_) => Ok(Err(Errno::Einval)),
+            }
+        })
+    }
+
+    fn leave_nested(&mut self) -> Task<'_, Result<(), HostBug>> {
+        Box::pin(async {
+            self.leave_guest();
+            self.free_nested().await
+        })
     }
 
     fn enter(&mut self, entry: &Entry) -> Result<(), HostBug> {
-        let mut primary = PRIMARY;
-        if entry.interrupt_window {
+        let nested = self.nested.running;
+        let exits = |arrival| nested && self.l1_takes(arrival);
+        let mut primary = if nested { self.nested.primary02 | CR8 } else { PRIMARY };
+        if entry.interrupt_window && !exits(Arrival::Interrupt(None)) {
             primary |= PrimaryControls::INTERRUPT_WINDOW_EXITING.0;
         }
-        if entry.nmi_window {
+        if entry.nmi_window && !exits(Arrival::Nmi) {
             primary |= PrimaryControls::NMI_WINDOW_EXITING.0;
         }
         if entry.debug.registers.is_some() {
@@ -272,8 +435,11 @@ impl Backend for VmxVcpu {
         }
         self.start_debugging(&entry.debug)?;
         self.vmwrite(Field::PrimaryControls, self.allowed(Word::Primary, primary))?;
+        if entry.flush && nested {
+            self.flush_vpid02()?;
+        }
         if entry.flush {
-            let root = self.m().tables01.root();
+            let (root, _) = self.second_stage();
             self.m().vmx(Instruction::Invept { kind: 1, descriptor: [root.0 | EPTP_BITS, 0] })?;
         }
         let info = match entry.injection {
@@ -285,7 +451,9 @@ impl Backend for VmxVcpu {
             }
             None => 0,
         };
-        self.vmwrite(Field::EntryInterruptionInfo, info)?;
+        if !self.nested.pending {
+            self.vmwrite(Field::EntryInterruptionInfo, info)?;
+        }
         self.m().park();
         VmxVcpu::enter(self)
     }
@@ -294,6 +462,7 @@ impl Backend for VmxVcpu {
         self.m().idle();
         self.stop_debugging()?;
         self.trace_exit()?;
+        self.nested.pending = false;
         let reason = self.vmread(Field::ExitReason)?;
         if reason & u64::from(ExitReason::ENTRY_FAILURE) != 0 {
             return Ok(Exit { cause: Cause::Refused { reason }, interrupted: None });
@@ -333,14 +502,18 @@ impl Backend for VmxVcpu {
     }
 
     fn tsc_offset(&self) -> Result<u64, HostBug> {
-        self.vmread(Field::TscOffset)
+        Ok(self.tsc_offset01)
     }
 
     fn set_tsc_offset(&mut self, offset: u64) -> Result<(), HostBug> {
-        self.vmwrite(Field::TscOffset, offset)
+        let change = offset.wrapping_sub(self.tsc_offset01);
+        self.tsc_offset01 = offset;
+        self.vmwrite(Field::TscOffset, self.vmread(Field::TscOffset)?.wrapping_add(change))
     }
 
     fn set_model(&mut self, model: Arc<Model>) {
+        self.offered = nested_capabilities(&model);
+        self.fields12 = offered::fields(&self.offered);
         self.model = model;
     }
 
@@ -356,6 +529,7 @@ impl Backend for VmxVcpu {
     }
 
     fn release(&mut self) -> Result<(), HostBug> {
+        self.m().take_shadow();
         for region in [self.vmcs01.region, self.vmcs02.region] {
             self.m().vmx(Instruction::Vmclear { region: region.0 })?;
         }

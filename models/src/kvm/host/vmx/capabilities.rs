@@ -1,15 +1,21 @@
 //! What L1 sees of VMX: the controls that this model of KVM can give to L2, whatever the processor offers beyond them.
 
+use rootmode_cpu::Model;
 use rootmode_vmx::definitions::capabilities::{Basic, Misc};
 use rootmode_vmx::definitions::models::EPT_COMMON;
-use rootmode_vmx::drive::offered::Offer;
+use rootmode_vmx::drive::offered::{self, Offer};
 use rootmode_vmx::{
-    EntryControls, ExitControls, PinControls, PrimaryControls, SecondaryControls, TertiaryControls,
-    VmFunctions,
+    Capabilities, EntryControls, ExitControls, PinControls, PrimaryControls, SecondaryControls,
+    TertiaryControls, VmFunctions,
 };
 
+/// The capability MSRs that an L1 with a processor of `model` sees.
+pub(crate) fn nested_capabilities(model: &Model) -> Capabilities {
+    offered::capabilities(&OFFER, model)
+}
+
 /// The list. Entry and exit controls come in pairs, as KVM itself wants them.
-pub(super) const OFFER: Offer = Offer {
+const OFFER: Offer = Offer {
     pin: PinControls(
         PinControls::EXTERNAL_INTERRUPT_EXITING.0
             | PinControls::NMI_EXITING.0

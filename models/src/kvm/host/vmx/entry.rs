@@ -1,6 +1,6 @@
 //! VM entry by L1: the checks, vmcs02 from vmcs12, and the switch.
 
-use rootmode_arch::record::{Level, Payload, Stop};
+use rootmode_arch::record::{Level, Payload};
 use rootmode_arch::{Efer, Feature, GuestPhysical, HostPhysical, Linear, Vendor, msr, vector};
 use rootmode_vmx::context::{EntryContext, Item, Memory, Processor};
 use rootmode_vmx::definitions::controls::Word;
@@ -11,17 +11,17 @@ use rootmode_vmx::{
     SecondaryControls,
 };
 
-use super::super::frames::SlotReader;
+use super::super::backend::Nested;
 use super::super::machine::HostBug;
 use super::super::point::Point;
-use super::super::second_stage::Tables;
 use super::nested::End;
 use super::operands::OperandFault;
 use super::{EPTP_BITS, VPID02, VmxVcpu, setup};
 use crate::kvm::Regression;
 use crate::kvm::nested::{VirtualApic, Vmcs12};
+use crate::kvm::slots::Reader;
 
-impl Memory for SlotReader<'_> {
+impl Memory for Reader<'_> {
     fn read_u64(&self, address: HostPhysical) -> Option<u64> {
         self.quadword(address.0)
     }
@@ -51,17 +51,20 @@ impl VmxVcpu {
 
     pub(super) async fn nested_entry(&mut self, resume: bool) -> Result<End, HostBug> {
         self.before_guest_memory().await;
-        let refusal = self.check12(resume)?;
+        let blocking = self.vmread(Field::GuestInterruptibility)?;
+        let long_mode = Efer(self.vmread(Field::GuestEfer)?).contains(Efer::LMA);
+        let refusal = self.check12(resume, blocking, long_mode);
         self.point(Point::NestedEntry).await?;
         // Segment registers are looked at last, in vmcs02.
         let segments = !matches!(refusal, Some((Group::GuestSegments, _)));
         if let Some((_, report)) = refusal.filter(|_| segments) {
             return self.refuse12(report).await;
         }
-        if !self.prepare_vmcs02().await? {
+        if !self.prepare_vmcs02(true).await? {
             return self.pages_missing().await;
         }
         self.nested.running = true;
+        self.nested.pending = true;
         if !self.takes_segments(segments)? {
             self.leave_guest_mode().await?;
             // Other checks have numbers of their own.
@@ -81,12 +84,13 @@ impl VmxVcpu {
         let injection = self.nested.vmcs12.value(Field::EntryInterruptionInfo);
         let rip = self.nested.vmcs12.value(Field::GuestRip);
         self.m().emit(Level::L2, Payload::Entry { vendor: Vendor::Intel, rip, injection });
-        Ok(End::Switched)
+        Ok(End::Over(Nested::Resumes))
     }
 
     /// The entry is undone after the vCPU has entered guest mode.
     async fn leave_guest_mode(&mut self) -> Result<(), HostBug> {
         self.nested.running = self.config.regressions.has(Regression::GuestModeStays);
+        self.nested.pending = false;
         self.load_vmcs(false).await
     }
 
@@ -95,15 +99,11 @@ impl VmxVcpu {
         if !self.config.regressions.has(Regression::Vmcs01NotReloaded) {
             self.load_vmcs(false).await?;
         }
-        let rip = self.vmread(Field::GuestRip)?;
-        self.m().stop = Some(Stop::Unmodelled(Linear(rip)));
-        Ok(End::Switched)
+        Ok(End::Over(Nested::Missing))
     }
 
     /// The rule that vmcs12 breaks, by its section, and what the processor does about it.
-    fn check12(&self, resume: bool) -> Result<Option<(Group, Report)>, HostBug> {
-        let blocking = self.vmread(Field::GuestInterruptibility)?;
-        let long_mode = Efer(self.vmread(Field::GuestEfer)?).contains(Efer::LMA);
+    pub(super) fn check12(&self, resume: bool, blocking: u64, long_mode: bool) -> Option<(Group, Report)> {
         let la57 = self.model.has(Feature::La57);
         let mut processor = Processor::unknown()
             .with(Item::PhysicalWidth, self.model.physical_width().into())
@@ -123,15 +123,15 @@ impl VmxVcpu {
             .with(Item::PerfGlobalMask, 0)
             .with(Item::RtitCtlMask, 0);
         processor.set_features(*self.model.features());
-        let m = self.m();
+        let mut m = self.m();
         let memory = m.l1();
         let context = EntryContext {
             vmcs: &self.nested.vmcs12,
-            capabilities: &self.capabilities,
+            capabilities: &self.offered,
             processor: &processor,
             memory: &memory,
         };
-        Ok(check_entry(&context).err().map(|refusal| (refusal.rule.group, refusal.report)))
+        check_entry(&context).err().map(|refusal| (refusal.rule.group, refusal.report))
     }
 
     /// L1's entry fails: an exception, VMfail, or an exit with bit 31 of the reason.
@@ -147,26 +147,27 @@ impl VmxVcpu {
                 (
                     u64::from(ExitReason::INVALID_GUEST_STATE.0) | u64::from(ExitReason::ENTRY_FAILURE),
                     0,
-                    End::Switched,
+                    End::Over(Nested::Resumes),
                 )
             }
             Report::Fail(error) => (error.0.into(), 0, End::Fail(error)),
             Report::Exit { reason, qualification } => {
                 let code = u64::from(reason.0) | u64::from(ExitReason::ENTRY_FAILURE);
-                (code, qualification, End::Switched)
+                (code, qualification, End::Over(Nested::Resumes))
             }
         };
         self.m().emit(Level::L1, Payload::EntryFailed { vendor: Vendor::Intel, code, detail });
-        if matches!(end, End::Switched) {
+        if matches!(end, End::Over(_)) {
             self.nested.vmcs12.set(Field::ExitReason, code);
             self.nested.vmcs12.set(Field::ExitQualification, detail);
-            self.load_host12().await?;
+            return Ok(End::Over(self.load_host12().await?));
         }
         Ok(end)
     }
 
-    /// Fills vmcs02 from vmcs12 and what L0 wants, and makes it current. False: a page that vmcs12 names is missing.
-    async fn prepare_vmcs02(&mut self) -> Result<bool, HostBug> {
+    /// Fills vmcs02 from vmcs12 and what L0 wants, and makes it current. `enters`: L1 executes the entry now, so what it says
+    /// is loaded and injected; otherwise that has happened before. False: a page that vmcs12 names is missing.
+    pub(super) async fn prepare_vmcs02(&mut self, enters: bool) -> Result<bool, HostBug> {
         let inherited = [Field::GuestEfer, Field::GuestPat, Field::GuestDr7, Field::GuestDebugCtl];
         let mut of_l1 = [0; 4];
         for (value, field) in of_l1.iter_mut().zip(inherited) {
@@ -176,21 +177,20 @@ impl VmxVcpu {
         let use_bitmap = self.prepare_bitmap();
         let eptp = if self.secondary12(SecondaryControls::ENABLE_EPT) { self.shadow_eptp()? } else { eptp01 };
         self.load_vmcs(true).await?;
-        if self.secondary12(SecondaryControls::VIRTUALIZE_APIC_ACCESSES) {
-            let page = GuestPhysical(self.nested.vmcs12.value(Field::ApicAccessAddress));
-            let Some(host) = self.m().slots.host(page) else { return Ok(false) };
+        if let Some(page) = self.apic_page12() {
+            let Some(host) = page else { return Ok(false) };
             self.vmwrite(Field::ApicAccessAddress, host.0)?;
         }
         for field in Field::ALL.into_iter().filter(|field| field.kind() == Kind::Guest) {
-            if offered_to_l1(self, field) {
+            if self.fields12.has(field) {
                 self.vmwrite(field, self.nested.vmcs12.value(field))?;
             }
         }
         if !self.config.regressions.has(Regression::SegmentCacheNotCleared) {
             self.cache().forget_segments();
         }
-        self.inherited_state(of_l1)?;
-        self.controls02(use_bitmap)?;
+        self.inherited_state(of_l1, enters)?;
+        self.controls02(use_bitmap, enters)?;
         for (field, value) in [
             (Field::Eptp, eptp),
             (Field::Vpid, VPID02),
@@ -208,17 +208,25 @@ impl VmxVcpu {
         Ok(true)
     }
 
+    /// Where the APIC-access page that vmcs12 names is, if it names one; inside, `None` if it is nowhere.
+    pub(super) fn apic_page12(&self) -> Option<Option<HostPhysical>> {
+        let named = self.secondary12(SecondaryControls::VIRTUALIZE_APIC_ACCESSES);
+        let page = GuestPhysical(self.nested.vmcs12.value(Field::ApicAccessAddress));
+        named.then(|| self.m().place(page, true))
+    }
+
     /// What L2 starts with where vmcs12 does not say: L1's values.
-    fn inherited_state(&self, [efer, pat, dr7, debugctl]: [u64; 4]) -> Result<(), HostBug> {
+    fn inherited_state(&self, [efer, pat, dr7, debugctl]: [u64; 4], enters: bool) -> Result<(), HostBug> {
         let entry = self.word12(Field::EntryControls, EntryControls);
-        if !entry.contains(EntryControls::LOAD_EFER) {
+        let loads = |control| enters && entry.contains(control);
+        if !loads(EntryControls::LOAD_EFER) {
             let long = entry.contains(EntryControls::IA32E_MODE_GUEST);
             self.vmwrite(Field::GuestEfer, Efer(efer).set(Efer::LMA, long).set(Efer::LME, long).0)?;
         }
-        if !entry.contains(EntryControls::LOAD_PAT) {
+        if !loads(EntryControls::LOAD_PAT) {
             self.vmwrite(Field::GuestPat, pat)?;
         }
-        if !entry.contains(EntryControls::LOAD_DEBUG_CONTROLS) {
+        if !loads(EntryControls::LOAD_DEBUG_CONTROLS) {
             self.vmwrite(Field::GuestDr7, dr7)?;
             self.vmwrite(Field::GuestDebugCtl, debugctl)?;
         }
@@ -232,9 +240,13 @@ impl VmxVcpu {
     }
 
     /// L0's controls and L1's, united.
-    fn controls02(&self, use_bitmap: bool) -> Result<(), HostBug> {
+    fn controls02(&mut self, use_bitmap: bool, enters: bool) -> Result<(), HostBug> {
+        let pin12 = self.word12(Field::PinControls, PinControls);
+        let injects_nmi = self.nested.vmcs12.value(Field::EntryInterruptionInfo) >> 8 & 7 == 2;
+        // NMIs that are L2's own are L0's to inject. One that is injected while NMIs are blocked has to go in first.
+        let virtual_nmis = !pin12.contains(PinControls::NMI_EXITING) && !injects_nmi;
+        let pin = pin12.0 | setup::PIN | if virtual_nmis { PinControls::VIRTUAL_NMIS.0 } else { 0 };
         let vmcs12 = &self.nested.vmcs12;
-        let pin = self.word12(Field::PinControls, PinControls).0 | setup::PIN;
         // Ports and MSRs exit to L0, which asks L1's bitmaps.
         let from_l1 = self
             .word12(Field::PrimaryControls, PrimaryControls)
@@ -254,9 +266,10 @@ impl VmxVcpu {
         } else {
             0
         };
+        let primary02 = self.allowed(Word::Primary, primary);
         for (field, value) in [
             (Field::PinControls, self.allowed(Word::Pin, pin)),
-            (Field::PrimaryControls, self.allowed(Word::Primary, primary)),
+            (Field::PrimaryControls, primary02),
             (Field::SecondaryControls, self.allowed(Word::Secondary, secondary)),
             (Field::EntryControls, self.allowed(Word::Entry, setup::ENTRY | ia32e)),
             (Field::ExitControls, self.allowed(Word::Exit, setup::EXIT | timer)),
@@ -283,6 +296,10 @@ impl VmxVcpu {
         ] {
             self.vmwrite(field, vmcs12.value(field))?;
         }
+        if !enters {
+            self.vmwrite(Field::EntryInterruptionInfo, 0)?;
+        }
+        self.nested.primary02 = primary;
         Ok(())
     }
 
@@ -297,6 +314,7 @@ impl VmxVcpu {
             clean: false,
         };
         let mut m = self.machine.lock().expect("no task panics while it holds the machine");
+        m.current = self.processor;
         let in_use = self.nested_bitmap.prepare(
             &mut self.intercepts,
             &vmcs12,
@@ -316,13 +334,7 @@ impl VmxVcpu {
             self.drop_shadow()?;
             self.nested.shadow_of = Some(eptp12);
         }
-        let mut m = self.m();
-        if m.shadow.is_none() {
-            let super::super::machine::Machine { board, frames, shadow, .. } = &mut *m;
-            let tables = Tables::new(Self::VENDOR, frames, &mut board.memory).ok_or(HostBug::OutOfFrames)?;
-            *shadow = Some(tables);
-        }
-        let root = m.shadow.as_ref().map_or(HostPhysical(0), Tables::root);
+        let root = self.m().shadow_root(Self::VENDOR)?;
         // With accessed and dirty flags, walks of L2's own tables count as writes.
         Ok(root.0 | EPTP_BITS | eptp12 & 1 << 6)
     }
@@ -331,7 +343,7 @@ impl VmxVcpu {
     pub(super) fn load_msr12(&mut self, area: Field, number: u64) -> Result<bool, HostBug> {
         let at = self.nested.vmcs12.value(area).wrapping_add(16 * number);
         let (index, value) = {
-            let m = self.m();
+            let mut m = self.m();
             (m.l1().quadword(at), m.l1().quadword(at.wrapping_add(8)))
         };
         let (Some(index), Some(value)) = (index, value) else { return Ok(false) };
@@ -342,11 +354,6 @@ impl VmxVcpu {
         }
         Ok(self.write_msr(index as u32, value)?.is_some())
     }
-}
-
-/// Whether L1's processor has the field; others are not written.
-fn offered_to_l1(vcpu: &VmxVcpu, field: Field) -> bool {
-    rootmode_vmx::drive::offered::fields(&vcpu.capabilities).has(field)
 }
 
 const fn fault(vector: u8) -> End {

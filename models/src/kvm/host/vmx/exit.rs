@@ -7,6 +7,7 @@ use rootmode_vmx::drive::segment_fields;
 use rootmode_vmx::information::Interruption;
 use rootmode_vmx::{EntryControls, ExitControls, ExitReason, Field};
 
+use super::super::backend::{Arrival, Nested};
 use super::super::machine::HostBug;
 use super::super::point::Point;
 use super::VmxVcpu;
@@ -30,7 +31,7 @@ impl VmxVcpu {
     }
 
     /// The exit that the processor just made goes to L1.
-    pub(super) async fn exit_to_l1(&mut self, reason: ExitReason) -> Result<(), HostBug> {
+    pub(super) async fn exit_to_l1(&mut self, reason: ExitReason) -> Result<Nested, HostBug> {
         self.point(Point::NestedExit).await?;
         let bugs = self.config.regressions;
         if bugs.has(Regression::InjectTracedEarly) {
@@ -52,21 +53,45 @@ impl VmxVcpu {
         self.finish_exit(reason).await
     }
 
-    /// An exception that L0 found L2 to cause, and that L1 intercepts.
-    pub(super) async fn exception_to_l1(&mut self, vector: u8, code: u32) -> Result<(), HostBug> {
+    /// An exit to L1 that no processor made: L2 is left as it is.
+    pub(super) async fn exit_for(&mut self, arrival: Arrival) -> Result<Nested, HostBug> {
         self.save_l2()?;
-        let with_code = vector != vector::UD;
-        let info = 0x8000_0300 | u64::from(with_code) << 11 | u64::from(vector);
-        self.nested.vmcs12.set(Field::ExitInterruptionInfo, info);
-        if with_code {
-            self.nested.vmcs12.set(Field::ExitInterruptionErrorCode, code.into());
+        let (reason, info, code, qualification) = match arrival {
+            Arrival::Interrupt(vector) => {
+                let info = vector.map_or(0, |vector| u64::from(Interruption::VALID) | u64::from(vector));
+                (ExitReason::EXTERNAL_INTERRUPT, info, None, 0)
+            }
+            Arrival::Nmi => {
+                let info = u64::from(Interruption::VALID) | 2 << 8 | u64::from(vector::NMI);
+                (ExitReason::EXCEPTION_OR_NMI, info, None, 0)
+            }
+            Arrival::Init => (ExitReason::INIT, 0, None, 0),
+            Arrival::Trap => (ExitReason::MONITOR_TRAP_FLAG, 0, None, 0),
+            Arrival::Exception(event, detail) => {
+                let with_code = u64::from(event.error_code.is_some()) << 11;
+                let kind = (event.kind as u64) << 8;
+                let info = u64::from(Interruption::VALID) | kind | with_code | u64::from(event.vector);
+                let reports = matches!(event.vector, vector::PF | vector::DB);
+                (ExitReason::EXCEPTION_OR_NMI, info, event.error_code, if reports { detail } else { 0 })
+            }
+        };
+        let vmcs12 = &mut self.nested.vmcs12;
+        vmcs12.set(Field::ExitInterruptionInfo, info);
+        if let Some(code) = code {
+            vmcs12.set(Field::ExitInterruptionErrorCode, code.into());
         }
-        self.nested.vmcs12.set(Field::ExitQualification, 0);
-        self.nested.vmcs12.set(Field::IdtVectoringInfo, 0);
-        self.finish_exit(ExitReason::EXCEPTION_OR_NMI).await
+        vmcs12.set(Field::ExitQualification, qualification);
+        vmcs12.set(Field::IdtVectoringInfo, 0);
+        let nested = self.finish_exit(reason).await?;
+        if arrival == Arrival::Nmi {
+            // It has been taken (SDM Vol. 3C "VM Exits", "Loading Host State": blocking by NMI).
+            let blocking = self.vmread(Field::GuestInterruptibility)?;
+            self.vmwrite(Field::GuestInterruptibility, blocking | 1 << 3)?;
+        }
+        Ok(nested)
     }
 
-    async fn finish_exit(&mut self, reason: ExitReason) -> Result<(), HostBug> {
+    async fn finish_exit(&mut self, reason: ExitReason) -> Result<Nested, HostBug> {
         let vmcs12 = &mut self.nested.vmcs12;
         vmcs12.set(Field::ExitReason, reason.0.into());
         let injected = vmcs12.value(Field::EntryInterruptionInfo);
@@ -86,12 +111,16 @@ impl VmxVcpu {
         self.m().emit(Level::L2, record);
         for number in 0..self.nested.vmcs12.value(Field::ExitMsrStoreCount) {
             if !self.store_msr12(number)? {
-                return self.unmodelled();
+                return Ok(Nested::Abort);
             }
         }
         let pat = self.vmread(Field::GuestPat)?;
         self.nested.running = false;
+        self.nested.pending = false;
+        *self.nested.trap.get_mut() = false;
         self.load_vmcs(false).await?;
+        // L2 may have written the TSC.
+        self.vmwrite(Field::TscOffset, self.tsc_offset01)?;
         if !self.exit12().contains(ExitControls::LOAD_PAT) {
             self.vmwrite(Field::GuestPat, pat)?;
         }
@@ -99,7 +128,7 @@ impl VmxVcpu {
     }
 
     /// Guest state of vmcs02 into vmcs12, as far as L1's exit controls say that it is saved.
-    fn save_l2(&mut self) -> Result<(), HostBug> {
+    pub(super) fn save_l2(&mut self) -> Result<(), HostBug> {
         let exit = self.exit12();
         let saved = |field: Field| match field {
             Field::GuestDr7 | Field::GuestDebugCtl => exit.contains(ExitControls::SAVE_DEBUG_CONTROLS),
@@ -110,9 +139,8 @@ impl VmxVcpu {
             Field::GuestPdpte0 | Field::GuestPdpte1 | Field::GuestPdpte2 | Field::GuestPdpte3 => false,
             _ => true,
         };
-        let fields = rootmode_vmx::drive::offered::fields(&self.capabilities);
         for field in Field::ALL {
-            if field.kind() == Kind::Guest && fields.has(field) && saved(field) {
+            if field.kind() == Kind::Guest && self.fields12.has(field) && saved(field) {
                 let value = self.vmread(field)?;
                 self.nested.vmcs12.set(field, value);
             }
@@ -130,15 +158,14 @@ impl VmxVcpu {
         let Some(index) = index.and_then(|index| u32::try_from(index).ok()) else { return Ok(false) };
         let Some(value) = self.read_msr(index)? else { return Ok(false) };
         let mut m = self.m();
-        let Some(host) = m.slots.host(rootmode_arch::GuestPhysical(at.wrapping_add(8))) else {
-            return Ok(false);
-        };
+        let at = rootmode_arch::GuestPhysical(at.wrapping_add(8));
+        let Some(host) = m.place(at, true) else { return Ok(false) };
         m.board.memory.write_u64(host, value);
         Ok(true)
     }
 
     /// vmcs12's host state becomes L1's state, in vmcs01, which is current.
-    pub(super) async fn load_host12(&mut self) -> Result<(), HostBug> {
+    pub(super) async fn load_host12(&mut self) -> Result<Nested, HostBug> {
         let exit = self.exit12();
         let host = |field| self.nested.vmcs12.value(field);
         let long = exit.contains(ExitControls::HOST_ADDRESS_SPACE_SIZE);
@@ -185,10 +212,10 @@ impl VmxVcpu {
         self.load_host_segments(long)?;
         for number in 0..self.nested.vmcs12.value(Field::ExitMsrLoadCount) {
             if !self.load_msr12(Field::ExitMsrLoadAddress, number)? {
-                return self.unmodelled();
+                return Ok(Nested::Abort);
             }
         }
-        Ok(())
+        Ok(Nested::Resumes)
     }
 
     fn load_host_segments(&self, long: bool) -> Result<(), HostBug> {

@@ -2,9 +2,11 @@
 
 use rootmode_arch::record::{Level, Stop};
 use rootmode_arch::{Cr0, Cr4, Gpr, GuestPhysical, vector};
+use rootmode_cpu::DeliveryKind;
 use rootmode_vmx::qualification::{CrAccess, CrAccessKind, Io};
 use rootmode_vmx::{ExitReason, Field};
 
+use super::super::backend::{Arrival, Injection, Nested};
 use super::super::machine::HostBug;
 use super::super::point::Point;
 use super::VmxVcpu;
@@ -29,21 +31,59 @@ impl VmxVcpu {
                 self.m().set_gpr(Gpr::Rax, -1000_i64 as u64);
                 self.skip()
             }
-            _ if reason.is_vmx_instruction() => self.nested_instruction(reason).await,
+            _ if reason.is_vmx_instruction() => {
+                let nested = self.nested_instruction(reason).await?;
+                self.settle(nested)
+            }
             _ => self.unmodelled(),
+        }
+    }
+
+    /// An exit of L2: L0's own, or one that belongs to nesting.
+    pub(super) async fn handle_l2_exit(&mut self, reason: ExitReason) -> Result<(), HostBug> {
+        if self.belongs_to_l1(reason)? {
+            let nested = self.nested_exit(reason).await?;
+            return self.settle(nested);
+        }
+        match reason {
+            ExitReason::EPT_VIOLATION => {
+                let mapped = self.map_touched()?;
+                self.went_in(mapped)
+            }
+            ExitReason::IO_INSTRUCTION => self.emulate_port(Level::L2),
+            ExitReason::RDMSR => self.emulate_msr(Access::Read).await,
+            ExitReason::WRMSR => self.emulate_msr(Access::Write).await,
+            ExitReason::HLT => self.halt(),
+            _ => self.unmodelled(),
+        }
+    }
+
+    /// Does what an exit that belongs to nesting leaves to do.
+    pub(super) fn settle(&self, nested: Nested) -> Result<(), HostBug> {
+        match nested {
+            Nested::Resumes => Ok(()),
+            Nested::Again => self.requeue_interrupted(),
+            Nested::Raises(Injection { vector: vector::UD, .. }) => self.inject_undefined(),
+            Nested::Raises(event) => self.inject(event.vector, event.error_code.unwrap_or(0)),
+            Nested::Device { .. } | Nested::Missing | Nested::Abort | Nested::Unmodelled => self.unmodelled(),
         }
     }
 
     /// L1 touched a page of its memory that the tables do not have yet.
     async fn fault_in(&self) -> Result<(), HostBug> {
-        let address = GuestPhysical(self.vmread(Field::GuestPhysicalAddress)?);
         self.mmu.acquire().await;
-        let mapped = self.m().map01(address);
+        let mapped = self.map_touched();
         self.mmu.release().await;
-        if !mapped? {
-            return self.unmodelled();
-        }
-        self.requeue_interrupted()
+        self.went_in(mapped?)
+    }
+
+    fn map_touched(&self) -> Result<bool, HostBug> {
+        let address = GuestPhysical(self.vmread(Field::GuestPhysicalAddress)?);
+        self.m().map01(address, true)
+    }
+
+    fn went_in(&self, mapped: bool) -> Result<(), HostBug> {
+        if mapped { self.requeue_interrupted() } else { self.unmodelled() }
     }
 
     /// An event whose delivery the exit interrupted is injected again by the next entry.
@@ -136,8 +176,12 @@ impl VmxVcpu {
 
     /// An exception of the guest that runs: L1 gets the exit if it intercepts it in L2.
     pub(super) async fn raise(&mut self, vector: u8, code: u32) -> Result<(), HostBug> {
-        if self.nested.running && self.nested.vmcs12.value(Field::ExceptionBitmap) >> vector & 1 != 0 {
-            return self.exception_to_l1(vector, code).await;
+        let kind = DeliveryKind::Hardware;
+        let event = Injection { kind, vector, error_code: Some(code), length: 0 };
+        let arrival = Arrival::Exception(event, 0);
+        if self.nested.running && self.l1_takes(arrival) {
+            let nested = self.exit_for(arrival).await?;
+            return self.settle(nested);
         }
         self.inject(vector, code)
     }
@@ -154,8 +198,7 @@ impl VmxVcpu {
             }
             4 => {
                 let known = self.model.cr4_bits().with(Cr4::VMXE).0;
-                let leaves_vmx = self.nested.vmxon.is_some() && value & Cr4::VMXE.0 == 0;
-                if value & !known != 0 || leaves_vmx {
+                if value & !known != 0 || self.leaves_vmx(value) {
                     return self.inject(vector::GP, 0);
                 }
                 self.vmwrite(Field::Cr4Shadow, value)?;

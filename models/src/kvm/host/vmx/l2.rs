@@ -1,21 +1,21 @@
 //! Exits of L2: L0's own, and those that L1 gets.
 
-use rootmode_arch::record::Level;
-use rootmode_arch::{Gpr, GuestPhysical, Vendor};
+use rootmode_arch::{Gpr, GuestPhysical, Vendor, vector};
 use rootmode_vmx::bitmap::{BitmapPage, Bitmaps, IoBitmaps};
-use rootmode_vmx::qualification::Io;
-use rootmode_vmx::{ExitReason, Field, PrimaryControls, SecondaryControls};
+use rootmode_vmx::qualification::{CrAccess, CrAccessKind, Io};
+use rootmode_vmx::{ExitReason, Field, PinControls, PrimaryControls, SecondaryControls};
 
-use super::super::frames::SlotReader;
-use super::super::machine::{HostBug, Machine};
-use super::super::second_stage::{Access12, Guest12, Mapped12, Refused, Rights};
+use super::super::backend::{Arrival, Nested, Shadowed};
+use super::super::machine::HostBug;
+use super::super::second_stage::{Access12, Guest12, Refused};
 use super::VmxVcpu;
 use crate::kvm::interception::Access;
 use crate::kvm::nested::{Handler, VirtualApic, Vmcs12, vmx_msr_exit_handler};
+use crate::kvm::slots::Reader;
 
 /// L1's I/O bitmaps, read from L1's memory. What cannot be read exits.
 struct Bitmaps12<'a> {
-    reader: SlotReader<'a>,
+    reader: Reader<'a>,
     pages: [u64; 2],
 }
 
@@ -28,19 +28,73 @@ impl Bitmaps for Bitmaps12<'_> {
 }
 
 impl VmxVcpu {
-    pub(super) async fn handle_l2_exit(&mut self, reason: ExitReason) -> Result<(), HostBug> {
+    /// Whether L2's exit is L1's to see, or to decide about.
+    pub(super) fn belongs_to_l1(&self, reason: ExitReason) -> Result<bool, HostBug> {
+        let primary = self.primary12();
+        Ok(match reason {
+            ExitReason::EPT_VIOLATION | ExitReason::EPT_MISCONFIGURATION => self.has_ept12(),
+            // The host's own.
+            ExitReason::EXTERNAL_INTERRUPT => false,
+            ExitReason::EXCEPTION_OR_NMI => {
+                let info = self.vmread(Field::ExitInterruptionInfo)?;
+                info >> 8 & 7 != 2 && self.nested.vmcs12.value(Field::ExceptionBitmap) >> (info & 31) & 1 != 0
+                    || info & 0xff == vector::PF.into()
+            }
+            ExitReason::IO_INSTRUCTION => self.l1_wants_port()?,
+            ExitReason::RDMSR => self.l1_wants_msr(Access::Read),
+            ExitReason::WRMSR => self.l1_wants_msr(Access::Write),
+            ExitReason::HLT => primary.contains(PrimaryControls::HLT_EXITING),
+            ExitReason::MOV_DR => primary.contains(PrimaryControls::MOV_DR_EXITING),
+            ExitReason::INTERRUPT_WINDOW => primary.contains(PrimaryControls::INTERRUPT_WINDOW_EXITING),
+            ExitReason::NMI_WINDOW => primary.contains(PrimaryControls::NMI_WINDOW_EXITING),
+            ExitReason::CR_ACCESS => {
+                let CrAccess { cr, kind } = CrAccess::decode(self.vmread(Field::ExitQualification)?);
+                match kind {
+                    CrAccessKind::MovTo(_) if cr == 8 => primary.contains(PrimaryControls::CR8_LOAD_EXITING),
+                    CrAccessKind::MovFrom(_) if cr == 8 => {
+                        primary.contains(PrimaryControls::CR8_STORE_EXITING)
+                    }
+                    _ => true,
+                }
+            }
+            _ => true,
+        })
+    }
+
+    /// Does what belongs to nesting of L2's exit.
+    pub(super) async fn nested_exit(&mut self, reason: ExitReason) -> Result<Nested, HostBug> {
         match reason {
             ExitReason::EPT_VIOLATION | ExitReason::EPT_MISCONFIGURATION => self.second_stage_exit().await,
-            ExitReason::EXTERNAL_INTERRUPT => self.unmodelled(),
-            ExitReason::IO_INSTRUCTION if !self.l1_wants_port()? => self.emulate_port(Level::L2),
-            ExitReason::RDMSR if !self.l1_wants_msr(Access::Read) => self.emulate_msr(Access::Read).await,
-            ExitReason::WRMSR if !self.l1_wants_msr(Access::Write) => self.emulate_msr(Access::Write).await,
-            ExitReason::HLT if !self.primary12().contains(PrimaryControls::HLT_EXITING) => self.halt(),
             _ => self.exit_to_l1(reason).await,
         }
     }
 
-    fn primary12(&self) -> PrimaryControls {
+    /// Whether L1 sees an arrival while L2 runs.
+    pub(super) fn l1_takes(&self, arrival: Arrival) -> bool {
+        let vmcs12 = &self.nested.vmcs12;
+        let pin = PinControls(vmcs12.value(Field::PinControls) as u32);
+        match arrival {
+            Arrival::Interrupt(_) => pin.contains(PinControls::EXTERNAL_INTERRUPT_EXITING),
+            Arrival::Nmi => pin.contains(PinControls::NMI_EXITING),
+            Arrival::Init | Arrival::Trap => true,
+            Arrival::Exception(event, _) => {
+                let listed = vmcs12.value(Field::ExceptionBitmap) >> event.vector & 1 != 0;
+                if event.vector != vector::PF {
+                    return listed;
+                }
+                let code = u64::from(event.error_code.unwrap_or(0));
+                let matches = code & vmcs12.value(Field::PageFaultErrorMask)
+                    == vmcs12.value(Field::PageFaultErrorMatch);
+                matches == listed
+            }
+        }
+    }
+
+    pub(super) fn has_ept12(&self) -> bool {
+        self.secondary12(SecondaryControls::ENABLE_EPT)
+    }
+
+    pub(super) fn primary12(&self) -> PrimaryControls {
         PrimaryControls(self.nested.vmcs12.value(Field::PrimaryControls) as u32)
     }
 
@@ -51,12 +105,12 @@ impl VmxVcpu {
             return Ok(primary.contains(PrimaryControls::UNCONDITIONAL_IO_EXITING));
         }
         let pages = [Field::IoBitmapA, Field::IoBitmapB].map(|field| self.nested.vmcs12.value(field));
-        let m = self.m();
+        let mut m = self.m();
         Ok(IoBitmaps::access_exits(&Bitmaps12 { reader: m.l1(), pages }, io.port, io.size))
     }
 
     fn l1_wants_msr(&self, access: Access) -> bool {
-        let m = self.m();
+        let mut m = self.m();
         let index = m.gpr(Gpr::Rcx) as u32;
         let vmcs12 = Vmcs12 {
             use_bitmaps: self.primary12().contains(PrimaryControls::USE_MSR_BITMAPS),
@@ -68,40 +122,35 @@ impl VmxVcpu {
         vmx_msr_exit_handler(&vmcs12, index, access, &mut m.l1(), self.config.regressions) == Handler::L1
     }
 
-    /// L2 touched a page that the tables it runs on do not allow: L1's tables decide whose business that is.
-    async fn second_stage_exit(&mut self) -> Result<(), HostBug> {
-        let address = GuestPhysical(self.vmread(Field::GuestPhysicalAddress)?);
+    /// L2 touched a page that the shadow does not allow: L1's tables decide whose business that is.
+    async fn second_stage_exit(&mut self) -> Result<Nested, HostBug> {
+        let page = GuestPhysical(self.vmread(Field::GuestPhysicalAddress)?);
         let qualification = self.vmread(Field::ExitQualification)?;
-        if !self.secondary12(SecondaryControls::ENABLE_EPT) {
-            return match self.m().map01(address)? {
-                true => self.requeue_interrupted(),
-                false => self.unmodelled(),
-            };
-        }
         self.mmu.acquire().await;
         self.before_guest_memory().await;
-        let walked = self.walk12(address, qualification);
-        let outcome = match walked {
-            Ok(mapped) => self.map_shadow(address, mapped).map(Ok),
-            Err(refused) => Ok(Err(refused)),
-        };
+        let outcome = self.shadow(page, qualification);
         self.mmu.release().await;
         match outcome? {
-            Ok(()) => self.requeue_interrupted(),
-            Err(refused) if refused.malformed => {
-                self.vmwrite(Field::ExitQualification, 0)?;
-                self.exit_to_l1(ExitReason::EPT_MISCONFIGURATION).await
-            }
-            Err(refused) => {
-                // Bits 5:3 are what L1's own tables allow.
-                let qualification = qualification & !0x38 | u64::from(refused.rights) << 3;
-                self.vmwrite(Field::ExitQualification, qualification)?;
-                self.exit_to_l1(ExitReason::EPT_VIOLATION).await
-            }
+            Shadowed::Mapped(_) => Ok(Nested::Again),
+            Shadowed::Device(at) => Ok(Nested::Device { page: page.page_base(), at: at.page_base() }),
+            Shadowed::Refused(refused) => self.refused(qualification, refused).await,
         }
     }
 
-    fn walk12(&self, address: GuestPhysical, qualification: u64) -> Result<Mapped12, Refused> {
+    /// L1's tables refuse L2's access: L1 gets the exit.
+    pub(super) async fn refused(&mut self, qualification: u64, refused: Refused) -> Result<Nested, HostBug> {
+        if refused.malformed {
+            self.vmwrite(Field::ExitQualification, 0)?;
+            return self.exit_to_l1(ExitReason::EPT_MISCONFIGURATION).await;
+        }
+        // Bits 5:3 are what L1's own tables allow.
+        let qualification = qualification & !0x38 | u64::from(refused.rights) << 3;
+        self.vmwrite(Field::ExitQualification, qualification)?;
+        self.exit_to_l1(ExitReason::EPT_VIOLATION).await
+    }
+
+    /// Puts the page into the shadow, as far as L1's tables lead to it.
+    pub(super) fn shadow(&self, address: GuestPhysical, qualification: u64) -> Result<Shadowed, HostBug> {
         let eptp12 = self.nested.vmcs12.value(Field::Eptp);
         let tables = Guest12 {
             vendor: Vendor::Intel,
@@ -116,24 +165,12 @@ impl VmxVcpu {
             fetch: qualification & 4 != 0,
         };
         let mut m = self.m();
-        let Machine { board, slots, .. } = &mut *m;
-        tables.walk(&mut board.memory, slots, address, access)
-    }
-
-    /// Puts the page into the shadow. A page of L1 that is not in the slot is left to the next exit.
-    fn map_shadow(&self, address: GuestPhysical, mapped: Mapped12) -> Result<(), HostBug> {
-        let mut m = self.m();
-        let Some(host) = m.slots.host(mapped.guest.page_base()) else {
-            m.stop = Some(rootmode_arch::record::Stop::Unmodelled(rootmode_arch::Linear(address.0)));
-            return Ok(());
-        };
-        let Machine { board, frames, shadow, .. } = &mut *m;
-        let rights = Rights { ..mapped.rights };
-        match shadow {
-            Some(shadow) => {
-                shadow.map(&mut board.memory, frames, address, host, rights).ok_or(HostBug::OutOfFrames)
-            }
-            None => Ok(()),
+        match tables.walk(&mut m, address, access) {
+            Ok(mapped) => Ok(match m.map_shadow(address, mapped, access.write)? {
+                Some(()) => Shadowed::Mapped(mapped.guest),
+                None => Shadowed::Device(mapped.guest),
+            }),
+            Err(refused) => Ok(Shadowed::Refused(refused)),
         }
     }
 }

@@ -17,9 +17,11 @@ mod nested;
 mod operands;
 mod segments;
 mod setup;
+mod state;
 mod teardown;
 mod trace;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rootmode_arch::record::Stop;
@@ -27,16 +29,18 @@ use rootmode_arch::{Cr4, GuestPhysical, HostPhysical, Linear, RFlags, SegmentNam
 use rootmode_cpu::{Cpu, Instruction, Model, Outcome};
 use rootmode_vmx::bitmap::MsrBitmap;
 use rootmode_vmx::drive::{offered, segment_fields};
-use rootmode_vmx::{Capabilities, ExitReason, Field, Vmcs};
+use rootmode_vmx::{Capabilities, ExitReason, Field, FieldSet, PrimaryControls, Vmcs};
 
-use super::backend::Own;
+use super::backend::{Arrival, Own};
 use super::executor::{Flag, Lock, Tasks};
 use super::machine::{HostBug, Machine};
 use super::point::{Point, Wait};
+use super::second_stage::Tables;
 use crate::kvm::interception::{Cause, Configuration, Intercepts};
 use crate::kvm::nested::NestedBitmap;
 use crate::kvm::{Filter, Regression};
 use cache::{Asked, Cache, Late};
+pub(crate) use capabilities::nested_capabilities;
 
 /// A VMCS of L0's.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +61,12 @@ struct Nested {
     launched: bool,
     /// L2 runs.
     running: bool,
+    /// L1 entered L2, which has not run yet.
+    pending: bool,
+    /// The primary controls that L2 runs under, before what single entries add.
+    primary02: u32,
+    /// L0 completed an instruction of L2's while L1's monitor trap flag was on.
+    trap: AtomicBool,
     /// What the shadow was built from.
     shadow_of: Option<u64>,
     /// The VPID that L1 last gave L2.
@@ -71,8 +81,11 @@ pub(super) struct VmxVcpu {
     tasks: Tasks,
     mmu: Lock,
     model: Arc<Model>,
-    /// What L1 sees as VMX capabilities.
+    /// What L0 uses of the processor.
     capabilities: Capabilities,
+    /// What L1 sees as VMX capabilities, and the fields that its VMCSs have.
+    offered: Capabilities,
+    fields12: FieldSet,
     config: Configuration,
     filter: Filter,
     intercepts: Intercepts<MsrBitmap>,
@@ -88,6 +101,8 @@ pub(super) struct VmxVcpu {
     resumed: Flag,
     bitmap01: HostPhysical,
     bitmap02: HostPhysical,
+    /// What is added to the host's TSC for L1.
+    tsc_offset01: u64,
     /// IA32_FEATURE_CONTROL of L1.
     feature_control: u64,
     /// The guest's, while the debugger's are in their place.
@@ -117,16 +132,20 @@ impl VmxVcpu {
         let (vmcs01, vmcs02, bitmap01, bitmap02) = {
             let mut m = lock(&machine);
             m.current = processor;
+            m.add_shadow();
             (m.frame(1)?, m.frame(1)?, m.frame(1)?, m.frame(1)?)
         };
         let resumed = tasks.new_flag();
+        let capabilities = nested_capabilities(&model);
         let own = |region| OwnVmcs { region, launched: false };
         let mut vcpu = Self {
             machine,
             processor,
             tasks,
             mmu,
-            capabilities: offered::capabilities(&capabilities::OFFER, &model),
+            fields12: offered::fields(&capabilities),
+            offered: capabilities,
+            capabilities,
             model,
             config,
             filter,
@@ -140,6 +159,7 @@ impl VmxVcpu {
             resumed,
             bitmap01,
             bitmap02,
+            tsc_offset01: 0,
             feature_control: start.msrs.feature_control,
             debugged: None,
             nested: Nested {
@@ -148,6 +168,9 @@ impl VmxVcpu {
                 vmcs12: Box::new(Vmcs::zeroed()),
                 launched: false,
                 running: false,
+                pending: false,
+                primary02: 0,
+                trap: AtomicBool::new(false),
                 shadow_of: None,
                 vpid12: None,
             },
@@ -271,6 +294,11 @@ impl VmxVcpu {
             }
             self.intercepts.before_entry(&self.config, &self.filter);
             self.tasks.point(Point::BeforeEntry).await;
+            if self.trap_waits() {
+                let nested = self.exit_for(Arrival::Trap).await?;
+                self.settle(nested)?;
+                continue;
+            }
             self.serve_flush()?;
             self.enter()?;
             self.tasks.wait(Wait::Gate(self.processor)).await;
@@ -295,7 +323,7 @@ impl VmxVcpu {
     fn serve_flush(&self) -> Result<(), HostBug> {
         let mut m = self.m();
         if std::mem::take(&mut m.flush_requested)
-            && let Some(root) = m.shadow.as_ref().map(|shadow| shadow.root())
+            && let Some(root) = m.shadow().map(Tables::root)
         {
             m.vmx(Instruction::Invept { kind: 1, descriptor: [root.0 | EPTP_BITS, 0] })?;
         }
@@ -319,6 +347,7 @@ impl VmxVcpu {
 
     async fn handle_exit(&mut self) -> Result<(), HostBug> {
         self.trace_exit()?;
+        self.nested.pending = false;
         let reason = self.vmread(Field::ExitReason)?;
         if reason & u64::from(ExitReason::ENTRY_FAILURE) != 0 {
             let detail = self.vmread(Field::ExitQualification)?;
@@ -346,7 +375,20 @@ impl VmxVcpu {
             self.vmwrite(Field::GuestPendingDebug, 1 << 14)?;
         }
         self.m().charge();
+        self.note_completed();
         Ok(())
+    }
+
+    /// L0 completed an instruction for whoever runs: L1's monitor trap flag would have seen it.
+    fn note_completed(&self) {
+        if self.nested.running && self.primary12().contains(PrimaryControls::MONITOR_TRAP_FLAG) {
+            self.nested.trap.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether L1 is to see that L0 completed an instruction of L2's.
+    fn trap_waits(&self) -> bool {
+        self.nested.trap.load(Ordering::Relaxed)
     }
 
     /// Something that this model of KVM does not do.

@@ -34,7 +34,7 @@ impl VmxVcpu {
                 Some(self.m().cpu().host_tsc().wrapping_add(offset))
             }
             msr::IA32_FEATURE_CONTROL => Some(self.feature_control),
-            msr::IA32_VMX_BASIC..=msr::IA32_VMX_EXIT_CTLS2 => offered::read(&self.capabilities, index),
+            msr::IA32_VMX_BASIC..=msr::IA32_VMX_EXIT_CTLS2 => offered::read(&self.offered, index),
             _ => self.processor_msr(Instruction::Rdmsr { index }).and_then(|outcome| match outcome {
                 Outcome::Value(value) => Some(value),
                 _ => None,

@@ -4,15 +4,16 @@ use rootmode_arch::{
     AccessRights, Cr4, Efer, Gpr, GuestPhysical, HostPhysical, Linear, RFlags, SegmentName, vector,
 };
 
-use rootmode_cpu::Instruction;
+use rootmode_cpu::{DeliveryKind, Instruction};
 use rootmode_vmx::definitions::capabilities::EptVpid;
 use rootmode_vmx::definitions::field::{Access, Kind};
-use rootmode_vmx::drive::offered::{self, REVISION};
+use rootmode_vmx::drive::offered::REVISION;
 use rootmode_vmx::drive::{region, segment_fields};
 use rootmode_vmx::information::{Format, InstructionOperand};
 use rootmode_vmx::{ExitReason, Field, InstructionError};
 
-use super::super::machine::{HostBug, Machine};
+use super::super::backend::{Injection, Nested};
+use super::super::machine::HostBug;
 use super::operands::OperandFault;
 use super::{EPTP_BITS, VPID02, VmxVcpu};
 
@@ -27,8 +28,8 @@ pub(super) enum End {
     Fail(InstructionError),
     /// An exception instead.
     Fault(OperandFault),
-    /// L2 was entered, or the entry failed with an exit: nothing is left to do.
-    Switched,
+    /// L2 was entered, or the entry failed with an exit: nothing of the instruction is left to do.
+    Over(Nested),
 }
 
 impl From<InstructionError> for End {
@@ -50,7 +51,7 @@ macro_rules! fetched {
 }
 
 impl VmxVcpu {
-    pub(super) async fn nested_instruction(&mut self, reason: ExitReason) -> Result<(), HostBug> {
+    pub(super) async fn nested_instruction(&mut self, reason: ExitReason) -> Result<Nested, HostBug> {
         let end = match self.permitted(reason)? {
             Some(fault) => fault,
             None => match reason {
@@ -59,7 +60,8 @@ impl VmxVcpu {
                 ExitReason::VMXOFF => {
                     self.flush_vmcs12();
                     self.end(End::Succeed)?;
-                    return self.free_nested().await;
+                    self.free_nested().await?;
+                    End::Over(Nested::Resumes)
                 }
                 _ => {
                     self.before_guest_memory().await;
@@ -70,15 +72,16 @@ impl VmxVcpu {
         self.end(end)
     }
 
-    fn end(&mut self, end: End) -> Result<(), HostBug> {
+    fn end(&mut self, end: End) -> Result<Nested, HostBug> {
         let flags = match end {
-            End::Switched => return Ok(()),
-            End::Fault(OperandFault { vector: vector::UD, .. }) => return self.inject_undefined(),
-            End::Fault(fault) => {
-                if fault.vector == vector::PF {
-                    self.m().cpu_mut().cr2 = fault.address.0;
+            End::Over(nested) => return Ok(nested),
+            End::Fault(OperandFault { vector, code, address }) => {
+                if vector == vector::PF {
+                    self.m().cpu_mut().cr2 = address.0;
                 }
-                return self.inject(fault.vector, fault.code);
+                let error_code = (vector != vector::UD).then_some(code);
+                let kind = DeliveryKind::Hardware;
+                return Ok(Nested::Raises(Injection { kind, vector, error_code, length: 0 }));
             }
             End::Succeed => 0,
             End::Fail(error) if self.nested.current.is_some() => {
@@ -88,7 +91,8 @@ impl VmxVcpu {
             End::Invalid | End::Fail(_) => RFlags::CF.0,
         };
         self.vmwrite(Field::GuestRflags, self.vmread(Field::GuestRflags)? & !STATUS | flags)?;
-        self.skip()
+        self.skip()?;
+        Ok(Nested::Resumes)
     }
 
     /// The exceptions that the processor leaves to L0.
@@ -155,8 +159,15 @@ impl VmxVcpu {
 
     /// Where a VMCS region of L1 is, if the pointer is legal.
     fn region12(&self, pointer: u64) -> Option<HostPhysical> {
-        let legal = pointer & 0xfff == 0 && pointer >> self.model.physical_width() == 0;
-        self.m().slots.host(GuestPhysical(pointer)).filter(|_| legal)
+        if !self.is_page(pointer) {
+            return None;
+        }
+        self.m().place(GuestPhysical(pointer), true)
+    }
+
+    /// Whether a pointer of L1's is a page's address that its processor could have.
+    pub(super) fn is_page(&self, pointer: u64) -> bool {
+        pointer & 0xfff == 0 && pointer >> self.model.physical_width() == 0
     }
 
     fn nested_vmxon(&mut self, pointer: u64) -> Result<End, HostBug> {
@@ -173,7 +184,7 @@ impl VmxVcpu {
     }
 
     /// Writes the cached data of L1's current VMCS to L1's memory, and forgets which it was.
-    fn flush_vmcs12(&mut self) {
+    pub(super) fn flush_vmcs12(&mut self) {
         let Some(current) = self.nested.current.take() else { return };
         let Some(at) = self.region12(current.0) else { return };
         let mut m = self.m();
@@ -220,7 +231,7 @@ impl VmxVcpu {
     /// The field behind an encoding, if L1's processor has it.
     fn field12(&self, encoding: u64) -> Option<(Field, Access)> {
         let known = u32::try_from(encoding).ok().and_then(Field::from_encoding)?;
-        offered::fields(&self.capabilities).has(known.0).then_some(known)
+        self.fields12.has(known.0).then_some(known)
     }
 
     fn nested_vmread(&mut self) -> Result<End, HostBug> {
@@ -260,7 +271,7 @@ impl VmxVcpu {
         let Some((field, access)) = self.field12(encoding) else {
             return Ok(InstructionError::UNSUPPORTED_FIELD.into());
         };
-        let any = self.capabilities.misc().is_some_and(|misc| misc.0 >> 29 & 1 != 0);
+        let any = self.offered.misc().is_some_and(|misc| misc.0 >> 29 & 1 != 0);
         if field.kind() == Kind::ReadOnly && !any {
             return Ok(InstructionError::VMWRITE_READ_ONLY.into());
         }
@@ -290,7 +301,7 @@ impl VmxVcpu {
     }
 
     fn ept_vpid(&self) -> EptVpid {
-        self.capabilities.ept_vpid().unwrap_or_default()
+        self.offered.ept_vpid().unwrap_or_default()
     }
 
     fn nested_invept(&mut self) -> Result<End, HostBug> {
@@ -321,12 +332,8 @@ impl VmxVcpu {
     pub(super) fn drop_shadow(&mut self) -> Result<(), HostBug> {
         self.nested.shadow_of = None;
         let mut m = self.m();
-        if let Some(mut shadow) = m.shadow.take() {
-            let root = shadow.root();
-            let Machine { board, frames, .. } = &mut *m;
-            shadow.clear(&mut board.memory, frames);
+        if let Some(root) = m.take_shadow() {
             m.vmx(Instruction::Invept { kind: 1, descriptor: [root.0 | EPTP_BITS, 0] })?;
-            m.frames.give_back(root);
         }
         Ok(())
     }

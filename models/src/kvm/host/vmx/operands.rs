@@ -121,7 +121,7 @@ impl VmxVcpu {
                     return Ok(Err(OperandFault { vector: vector::PF, code, address: linear }));
                 }
                 Err(WalkFault::SecondStage(access)) => {
-                    if !m.map01(access.address)? {
+                    if !m.map01(access.address, access.write)? {
                         return Ok(Err(general));
                     }
                 }

@@ -21,8 +21,9 @@ impl VmxVcpu {
     }
 
     /// L2 no longer runs. Which VMCS is current is left to whoever frees the nested state.
-    fn leave_nested(&mut self) {
-        self.nested.running = false;
+    pub(super) fn leave_guest(&mut self) {
+        (self.nested.running, self.nested.pending) = (false, false);
+        *self.nested.trap.get_mut() = false;
         self.m().set_nested(false);
     }
 
@@ -45,7 +46,7 @@ impl VmxVcpu {
     /// INIT: L1 leaves VMX operation, and its registers are those after reset.
     async fn init(&mut self) -> Result<(), HostBug> {
         self.nested.vmxon = None;
-        self.leave_nested();
+        self.leave_guest();
         self.free_nested().await?;
         let reset = State::reset(self.model.signature());
         self.cache().forget_segments();
@@ -77,7 +78,7 @@ impl VmxVcpu {
 
     /// The last descriptor of the vCPU was closed: everything that it has is freed.
     async fn destroy(&mut self) -> Result<(), HostBug> {
-        self.leave_nested();
+        self.leave_guest();
         self.free_nested().await?;
         let mut regions = vec![self.vmcs02.region, self.bitmap02];
         if self.config.regressions.has(Regression::NestedStateFreedTwice) {

@@ -533,6 +533,11 @@ impl Irqchip {
         std::mem::take(&mut self.seats[vcpu].inputs)
     }
 
+    /// INIT waits again.
+    pub(super) fn put_init(&mut self, vcpu: usize) {
+        self.seats[vcpu].inputs.init = true;
+    }
+
     /// A start-up IPI waits again.
     pub(super) fn put_sipi(&mut self, vcpu: usize, vector: u8) {
         self.seats[vcpu].inputs.sipi = Some(vector);

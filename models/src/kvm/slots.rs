@@ -4,16 +4,21 @@
 //! memory: then a page is copied in when the guest first touches it, and what the guest changed is copied out whenever
 //! control goes back to the client, who may do what it likes with its memory meanwhile.
 
+use core::cell::RefCell;
 use std::collections::BTreeMap;
 
 use rootmode_arch::{GuestPhysical, HostPhysical};
+use rootmode_cpu::board::Board;
 use rootmode_mmu::PhysicalMemory;
 
-use super::EventCounter;
-use super::ring::Ring;
-use crate::kvm::Errno;
-use crate::kvm::abi::{PAGE, UserspaceMemoryRegion};
-use crate::kvm::host::{HostBug, Machine, Rights, Slot};
+use super::Errno;
+use super::abi::{PAGE, UserspaceMemoryRegion};
+use super::host::{Frames, HostBug, Rights, Tables};
+use super::nested::{GuestMemory, Unreadable};
+use super::vm::{EventCounter, Failure};
+use ring::Ring;
+
+pub(crate) mod ring;
 
 /// `KVM_MEM_LOG_DIRTY_PAGES`, `KVM_MEM_READONLY`.
 const LOG_DIRTY: u32 = 1;
@@ -24,9 +29,6 @@ const WORD: u64 = 64;
 pub const SLOTS: u32 = 32764;
 /// Most pages of a slot (`KVM_MEM_MAX_NR_PAGES`).
 const MOST_PAGES: u64 = (1 << 31) - 1;
-/// Where the first window lies in host-physical memory: above everything that the board has a meaning for.
-const FIRST_WINDOW: u64 = 1 << 32;
-
 /// The client's memory could not be accessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the client's memory at {address:#x} cannot be accessed")]
@@ -73,7 +75,7 @@ pub trait ClientMemory: Send {
 
 /// What became of an access to a guest-physical page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Touch {
     /// The page is mapped now.
     Mapped,
     /// No memory is there, or none that may be written.
@@ -137,8 +139,60 @@ impl Region {
     }
 }
 
+/// A page of a slot.
+struct Located {
+    /// Of the region.
+    index: usize,
+    page: GuestPhysical,
+    host: HostPhysical,
+    /// It may be mapped writable.
+    writable: bool,
+}
+
+/// What windows lie in, and what leads to them.
+pub(crate) struct Below<'a> {
+    pub(crate) board: &'a mut Board,
+    pub(crate) frames: &'a mut Frames,
+    pub(crate) tables01: &'a mut Tables,
+    /// Of nested guests, by processor.
+    pub(crate) shadows: &'a mut [Option<Tables>],
+    /// The physical processor on whose behalf memory is used.
+    pub(crate) current: u8,
+}
+
+/// Guest memory as L0's pure functions read it.
+pub(crate) struct Reader<'a>(RefCell<(&'a mut Memory, Below<'a>)>);
+
+impl<'a> Reader<'a> {
+    pub(crate) const fn new(memory: &'a mut Memory, below: Below<'a>) -> Self {
+        Self(RefCell::new((memory, below)))
+    }
+
+    /// The 8 bytes at a guest-physical address that is a multiple of 8; `None` outside the slots.
+    pub(crate) fn quadword(&self, address: u64) -> Option<u64> {
+        let (memory, below) = &mut *self.0.borrow_mut();
+        let host = memory.place(below, GuestPhysical(address), false)?;
+        Some(below.board.memory.read_u64(host))
+    }
+}
+
+impl GuestMemory for Reader<'_> {
+    fn read(&mut self, address: u64, buffer: &mut [u8]) -> Result<(), Unreadable> {
+        let (memory, below) = self.0.get_mut();
+        let mut done = 0;
+        while done < buffer.len() {
+            let at = address.checked_add(done as u64).ok_or(Unreadable { address })?;
+            let host = memory.place(below, GuestPhysical(at), false).ok_or(Unreadable { address })?;
+            let count = (buffer.len() - done).min((PAGE - at % PAGE) as usize);
+            below.board.memory.read(host, &mut buffer[done..done + count]);
+            done += count;
+        }
+        Ok(())
+    }
+}
+
 /// The slots of a VM.
-pub(super) struct Memory {
+pub(crate) struct Memory {
     regions: Vec<Region>,
     client: Option<Box<dyn ClientMemory>>,
     /// Pages that are copies of the client's; of those that may have changed, what they were.
@@ -147,25 +201,25 @@ pub(super) struct Memory {
     free: Vec<(u64, HostPhysical)>,
     next_window: u64,
     /// `KVM_GET_DIRTY_LOG` clears nothing, and slots are dirty all over when logging begins.
-    pub(super) manual: bool,
+    pub(crate) manual: bool,
     /// Entries of a vCPU's ring, which takes the place of logs; 0: there are none.
-    pub(super) ring_entries: u32,
+    pub(crate) ring_entries: u32,
     /// By processor.
     rings: Vec<Ring>,
-    pub(super) initially_dirty: bool,
+    pub(crate) initially_dirty: bool,
     /// Grows whenever a translation may have become stale.
-    pub(super) generation: u64,
+    pub(crate) generation: u64,
 }
 
 impl Memory {
-    /// No slots. With a client, its memory is what slots consist of.
-    pub(super) const fn new(client: Option<Box<dyn ClientMemory>>) -> Self {
+    /// No slots. With a client, its memory is what slots consist of. Windows lie from `first` on.
+    pub(crate) const fn new(client: Option<Box<dyn ClientMemory>>, first: HostPhysical) -> Self {
         Self {
             regions: Vec::new(),
             client,
             copies: BTreeMap::new(),
             free: Vec::new(),
-            next_window: FIRST_WINDOW,
+            next_window: first.0,
             manual: false,
             ring_entries: 0,
             rings: Vec::new(),
@@ -179,9 +233,9 @@ impl Memory {
     /// # Errors
     /// [`Errno::Einval`] for what no slot can be or change to, [`Errno::Eexist`] if another slot is there,
     /// [`Errno::Enomem`] if there is no room.
-    pub(super) fn set_region(
+    pub(crate) fn set_region(
         &mut self,
-        machine: &mut Machine,
+        below: &mut Below<'_>,
         region: &UserspaceMemoryRegion,
     ) -> Result<(), Errno> {
         let aligned = (region.guest_phys_addr | region.memory_size | region.userspace_addr) & (PAGE - 1) == 0;
@@ -191,12 +245,12 @@ impl Memory {
         if !aligned || !known || region.slot >= SLOTS || end.is_none() || user_end.is_none() {
             return Err(Errno::Einval);
         }
-        self.copy_out(machine)?;
+        self.copy_out(below)?;
         let old = self.regions.iter().position(|other| other.id == region.slot);
         if region.memory_size == 0 {
             let gone = self.regions.remove(old.ok_or(Errno::Einval)?);
             self.free.push((gone.bytes, gone.window));
-            self.changed(machine);
+            self.changed(below);
             return Ok(());
         }
         if region.memory_size / PAGE > MOST_PAGES {
@@ -230,7 +284,7 @@ impl Memory {
             if self.regions.iter().any(overlaps) {
                 return Err(Errno::Eexist);
             }
-            let window = self.window(machine, region.memory_size)?;
+            let window = self.window(below, region.memory_size)?;
             let (id, flags) = (region.slot, region.flags);
             let (bytes, user) = (region.memory_size, region.userspace_addr);
             let (dirty, mapped) = (Vec::new(), Vec::new());
@@ -239,64 +293,58 @@ impl Memory {
             new.mapped = new.empty_log();
             self.regions.push(new);
         }
-        self.changed(machine);
+        self.changed(below);
         Ok(())
     }
 
-    fn window(&mut self, machine: &mut Machine, bytes: u64) -> Result<HostPhysical, Errno> {
+    fn window(&mut self, below: &mut Below<'_>, bytes: u64) -> Result<HostPhysical, Errno> {
         if let Some(index) = self.free.iter().position(|(size, _)| *size == bytes) {
             let (_, window) = self.free.swap_remove(index);
             for page in (0..bytes).step_by(PAGE as usize) {
-                machine.board.memory.write(window.offset(page), &[0; PAGE as usize]);
+                below.board.memory.write(window.offset(page), &[0; PAGE as usize]);
             }
             return Ok(window);
         }
         let window = HostPhysical(self.next_window);
-        machine.board.memory.add_ram(window, bytes).map_err(|_| Errno::Enomem)?;
+        below.board.memory.add_ram(window, bytes).map_err(|_| Errno::Enomem)?;
         self.next_window += bytes;
         Ok(window)
     }
 
     /// Slots or their rights have changed: every translation is made anew.
-    fn changed(&mut self, machine: &mut Machine) {
-        machine.slots.0 = self
-            .regions
-            .iter()
-            .map(|region| Slot {
-                guest: GuestPhysical(region.guest),
-                base: region.window,
-                bytes: region.bytes,
-            })
-            .collect();
+    fn changed(&mut self, below: &mut Below<'_>) {
         self.copies.clear();
-        self.unmap(machine);
+        self.unmap(below);
     }
 
-    fn unmap(&mut self, machine: &mut Machine) {
-        let Machine { board, frames, tables01, .. } = machine;
-        tables01.clear(&mut board.memory, frames);
+    fn unmap(&mut self, below: &mut Below<'_>) {
+        below.tables01.clear(&mut below.board.memory, below.frames);
+        for shadow in below.shadows.iter_mut().flatten() {
+            shadow.clear(&mut below.board.memory, below.frames);
+        }
         // What an interprocessor interrupt to all would do: others may be in the guest, and must not go on with what was.
-        for processor in board.processors_mut() {
+        for processor in below.board.processors_mut() {
             processor.cpu.tlb.flush_all();
         }
         self.generation += 1;
     }
 
-    /// The guest touched the page of `address`.
+    /// The page of `address`, with the client's bytes in it. `None`: no memory is there, or none that may be written.
     ///
     /// # Errors
-    /// [`Errno::Efault`] if the client's memory is not there; a bug of L0.
-    pub(super) fn fault_in(
+    /// [`Errno::Efault`] if the client's memory is not there.
+    fn locate(
         &mut self,
-        machine: &mut Machine,
+        below: &mut Below<'_>,
         address: GuestPhysical,
         write: bool,
-    ) -> Result<Fault, super::Failure> {
+    ) -> Result<Option<Located>, Errno> {
         let page = address.page_base();
-        let found = self.regions.iter_mut().find(|region| page.0.wrapping_sub(region.guest) < region.bytes);
-        let Some(region) = found else { return Ok(Fault::Device) };
+        let found = self.regions.iter().position(|region| page.0.wrapping_sub(region.guest) < region.bytes);
+        let Some(index) = found else { return Ok(None) };
+        let region = &self.regions[index];
         if write && region.has(READ_ONLY) {
-            return Ok(Fault::Device);
+            return Ok(None);
         }
         let host = region.window.offset(page.0 - region.guest);
         let mut writable = !region.has(READ_ONLY);
@@ -306,36 +354,89 @@ impl Memory {
                 std::collections::btree_map::Entry::Occupied(copy) => copy.into_mut(),
                 std::collections::btree_map::Entry::Vacant(place) => {
                     let mut bytes = [0; PAGE as usize];
-                    client.read(user, &mut bytes).map_err(Errno::from)?;
-                    machine.board.memory.write(host, &bytes);
+                    client.read(user, &mut bytes)?;
+                    below.board.memory.write(host, &bytes);
                     place.insert(None)
                 }
             };
             if write && copy.is_none() {
-                *copy = Some(Box::new(page_at(&machine.board.memory, host)));
+                *copy = Some(Box::new(page_at(&below.board.memory, host)));
             }
             writable &= copy.is_some();
         }
-        if region.has(LOG_DIRTY) {
-            if region.is_first_touch(page.0) || write {
-                let new = region.note_dirty(page.0);
-                if let Some(ring) = self.rings.get_mut(usize::from(machine.current)).filter(|_| new) {
-                    ring.push(region.id, (page.0 - region.guest) / PAGE);
-                }
+        Ok(Some(Located { index, page, host, writable }))
+    }
+
+    /// The page is dirty.
+    fn note_dirty(&mut self, below: &Below<'_>, index: usize, page: GuestPhysical) {
+        let region = &mut self.regions[index];
+        let new = region.note_dirty(page.0);
+        if let Some(ring) = self.rings.get_mut(usize::from(below.current)).filter(|_| new) {
+            ring.push(region.id, (page.0 - region.guest) / PAGE);
+        }
+    }
+
+    /// Where the page of `address` is for whoever maps it for the guest, and whether it may map it writable: an access of
+    /// the guest's, which counts for the log. `None`: no memory is there, or none that may be written.
+    ///
+    /// # Errors
+    /// [`Errno::Efault`] if the client's memory is not there.
+    pub(crate) fn touch(
+        &mut self,
+        below: &mut Below<'_>,
+        address: GuestPhysical,
+        write: bool,
+    ) -> Result<Option<(HostPhysical, bool)>, Errno> {
+        let Some(Located { index, page, host, mut writable }) = self.locate(below, address, write)? else {
+            return Ok(None);
+        };
+        if self.regions[index].has(LOG_DIRTY) {
+            if self.regions[index].is_first_touch(page.0) || write {
+                self.note_dirty(below, index, page);
             }
             writable &= write;
         }
+        Ok(Some((host, writable)))
+    }
+
+    /// The guest touched the page of `address`.
+    ///
+    /// # Errors
+    /// [`Errno::Efault`] if the client's memory is not there; a bug of L0.
+    pub(crate) fn fault_in(
+        &mut self,
+        below: &mut Below<'_>,
+        address: GuestPhysical,
+        write: bool,
+    ) -> Result<Touch, Failure> {
+        let Some((host, writable)) = self.touch(below, address, write)? else { return Ok(Touch::Device) };
         let rights = Rights { write: writable, ..Rights::ALL };
-        let Machine { board, frames, tables01, .. } = machine;
-        tables01.map(&mut board.memory, frames, page, host, rights).ok_or(HostBug::OutOfFrames)?;
-        Ok(Fault::Mapped)
+        let Below { board, frames, tables01, .. } = below;
+        tables01
+            .map(&mut board.memory, frames, address.page_base(), host, rights)
+            .ok_or(HostBug::OutOfFrames)?;
+        Ok(Touch::Mapped)
+    }
+
+    /// Where L0 reads or writes a byte of the guest's. `None`: no memory is there, or none that can be accessed so.
+    pub(crate) fn place(
+        &mut self,
+        below: &mut Below<'_>,
+        address: GuestPhysical,
+        write: bool,
+    ) -> Option<HostPhysical> {
+        let Located { index, page, host, .. } = self.locate(below, address, write).ok()??;
+        if write && self.regions[index].has(LOG_DIRTY) {
+            self.note_dirty(below, index, page);
+        }
+        Some(host.offset(address.0 & (PAGE - 1)))
     }
 
     /// Gives the client what the guest wrote, and forgets every copy.
     ///
     /// # Errors
     /// [`Errno::Efault`] if the client's memory is gone.
-    pub(super) fn copy_out(&mut self, machine: &mut Machine) -> Result<(), Errno> {
+    pub(crate) fn copy_out(&mut self, below: &mut Below<'_>) -> Result<(), Errno> {
         let Some(client) = &mut self.client else { return Ok(()) };
         if self.copies.is_empty() {
             return Ok(());
@@ -345,7 +446,7 @@ impl Memory {
             let Some(original) = original else { continue };
             let found = self.regions.iter().find(|region| page.wrapping_sub(region.guest) < region.bytes);
             let Some(region) = found else { continue };
-            let now = page_at(&machine.board.memory, region.window.offset(page - region.guest));
+            let now = page_at(&below.board.memory, region.window.offset(page - region.guest));
             let user = region.user + (page - region.guest);
             for (start, end) in differences(&original, &now) {
                 if let Err(fault) = client.write(user + start as u64, &now[start..end]) {
@@ -353,7 +454,7 @@ impl Memory {
                 }
             }
         }
-        self.unmap(machine);
+        self.unmap(below);
         result
     }
 
@@ -361,7 +462,7 @@ impl Memory {
     ///
     /// # Errors
     /// [`Errno::Enoent`] if there is no such slot, or it is not logged.
-    pub(super) fn take_log(&mut self, machine: &mut Machine, id: u32) -> Result<Vec<u64>, Errno> {
+    pub(crate) fn take_log(&mut self, below: &mut Below<'_>, id: u32) -> Result<Vec<u64>, Errno> {
         if self.ring_entries > 0 {
             return Err(Errno::Enxio);
         }
@@ -377,8 +478,8 @@ impl Memory {
         }
         let empty = region.empty_log();
         let log = std::mem::replace(&mut region.dirty, empty);
-        self.copy_out(machine)?;
-        self.unmap(machine);
+        self.copy_out(below)?;
+        self.unmap(below);
         Ok(log)
     }
 
@@ -386,7 +487,7 @@ impl Memory {
     ///
     /// # Errors
     /// [`Errno::Enoent`] if there is no such slot or it is not logged, [`Errno::Einval`] if that is no part of it in words.
-    pub(super) fn check_clear(&self, id: u32, first: u64, pages: u64) -> Result<(), Errno> {
+    pub(crate) fn check_clear(&self, id: u32, first: u64, pages: u64) -> Result<(), Errno> {
         if self.ring_entries > 0 {
             return Err(Errno::Enxio);
         }
@@ -402,9 +503,9 @@ impl Memory {
     ///
     /// # Errors
     /// [`Errno::Enoent`] if there is no such slot.
-    pub(super) fn clear_log(
+    pub(crate) fn clear_log(
         &mut self,
-        machine: &mut Machine,
+        below: &mut Below<'_>,
         id: u32,
         first: u64,
         bits: &[u64],
@@ -413,20 +514,20 @@ impl Memory {
         for (word, bits) in region.dirty.iter_mut().skip((first / WORD) as usize).zip(bits) {
             *word &= !bits;
         }
-        self.copy_out(machine)?;
-        self.unmap(machine);
+        self.copy_out(below)?;
+        self.unmap(below);
         Ok(())
     }
 
     /// A vCPU was made.
-    pub(super) fn add_vcpu(&mut self) {
+    pub(crate) fn add_vcpu(&mut self) {
         if self.ring_entries > 0 {
             self.rings.push(Ring::new(self.ring_entries));
         }
     }
 
     /// A vCPU's ring, if there are any.
-    pub(super) fn ring(&mut self, vcpu: usize) -> Option<&mut Ring> {
+    pub(crate) fn ring(&mut self, vcpu: usize) -> Option<&mut Ring> {
         self.rings.get_mut(vcpu)
     }
 
@@ -434,7 +535,7 @@ impl Memory {
     ///
     /// # Errors
     /// [`Errno::Efault`] if the client's memory is gone.
-    pub(super) fn watch(&mut self, machine: &mut Machine, pages: &[(u32, u64)]) -> Result<(), Errno> {
+    pub(crate) fn watch(&mut self, below: &mut Below<'_>, pages: &[(u32, u64)]) -> Result<(), Errno> {
         for (slot, offset) in pages {
             let region = self.regions.iter_mut().find(|region| region.id == *slot);
             if let Some(word) = region.and_then(|region| region.dirty.get_mut((offset / WORD) as usize)) {
@@ -444,13 +545,13 @@ impl Memory {
         if pages.is_empty() {
             return Ok(());
         }
-        self.copy_out(machine)?;
-        self.unmap(machine);
+        self.copy_out(below)?;
+        self.unmap(below);
         Ok(())
     }
 
     /// Reads guest memory as a device would. False: not all of it is memory.
-    pub(super) fn read(&mut self, machine: &Machine, address: u64, bytes: &mut [u8]) -> bool {
+    pub(crate) fn read(&mut self, below: &Below<'_>, address: u64, bytes: &mut [u8]) -> bool {
         self.pieces(address, bytes.len()).is_some_and(|pieces| {
             pieces.into_iter().all(|(window, user, start, count)| {
                 let part = &mut bytes[start..start + count];
@@ -459,7 +560,7 @@ impl Memory {
                         client.read(user, part).is_ok()
                     }
                     _ => {
-                        machine.board.memory.read(window, part);
+                        below.board.memory.read(window, part);
                         true
                     }
                 }
@@ -468,9 +569,9 @@ impl Memory {
     }
 
     /// Writes guest memory as a loader or a device would. False: not all of it is memory, and nothing was written.
-    pub(super) fn write(&mut self, machine: &mut Machine, address: u64, bytes: &[u8]) -> bool {
+    pub(crate) fn write(&mut self, below: &mut Below<'_>, address: u64, bytes: &[u8]) -> bool {
         let Some(pieces) = self.pieces(address, bytes.len()) else { return false };
-        if self.copy_out(machine).is_err() {
+        if self.copy_out(below).is_err() {
             return false;
         }
         pieces.into_iter().all(|(window, user, start, count)| {
@@ -478,7 +579,7 @@ impl Memory {
             match &mut self.client {
                 Some(client) => client.write(user, part).is_ok(),
                 None => {
-                    machine.board.memory.write(window, part);
+                    below.board.memory.write(window, part);
                     true
                 }
             }
