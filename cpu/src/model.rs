@@ -324,6 +324,11 @@ impl Model {
     /// Unknown leaves are 0 (AMD) or those of the highest basic leaf (Intel), as on real parts.
     pub fn cpuid(&self, leaf: u32, subleaf: u32, cr4: Cr4, index: u8) -> [u32; 4] {
         let highest = |base| self.leaves.get(&(base, 0)).map_or(0, |r| r[0]);
+        // Those of a hypervisor end where their first one says.
+        let software = leaf & 0xffff_ff00;
+        if leaf >> 28 == 4 && (software..=highest(software)).contains(&leaf) {
+            return self.leaves.get(&(leaf, 0)).copied().unwrap_or_default();
+        }
         let known = if leaf >= 0x8000_0000 { leaf <= highest(0x8000_0000) } else { leaf <= highest(0) };
         let leaf = match (known, self.vendor) {
             (true, _) => leaf,

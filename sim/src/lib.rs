@@ -17,6 +17,7 @@ pub mod demo;
 #[cfg(feature = "tools")]
 pub mod explain;
 pub mod guests;
+pub mod hosted;
 pub mod machine;
 pub mod processor;
 #[cfg(feature = "tools")]

@@ -4,8 +4,8 @@
 //! 0x511, or copied into memory through the DMA interface at port 0x514. A port access has no memory, so a transfer is done at
 //! the next deadline; the guest learns of its end in memory, as the specification demands.
 
-use rootmode_arch::HostPhysical;
-use rootmode_mmu::{Digest, PhysicalMemory};
+use super::GuestMemory;
+use rootmode_mmu::Digest;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -157,10 +157,10 @@ impl FwCfg {
     }
 
     /// Does the transfer whose descriptor's address was written: control, length and address, all big-endian.
-    pub fn transfer(&mut self, memory: &mut PhysicalMemory) {
+    pub fn transfer(&mut self, memory: &mut impl GuestMemory) {
         let at = std::mem::take(&mut self.dma_address);
         let mut descriptor = [0; 16];
-        memory.read(HostPhysical(at), &mut descriptor);
+        memory.load(at, &mut descriptor);
         let [c0, c1, c2, c3, l0, l1, l2, l3, address @ ..] = descriptor;
         let control = u32::from_be_bytes([c0, c1, c2, c3]);
         let length = u32::from_be_bytes([l0, l1, l2, l3]);
@@ -177,20 +177,20 @@ impl FwCfg {
         } else if control & DMA_SKIP != 0 {
             self.offset = self.offset.saturating_add(length);
         }
-        memory.write(HostPhysical(at), &result.to_be_bytes());
+        memory.store(at, &result.to_be_bytes());
     }
 
     /// Copies the rest of the item and zeroes behind it, page by page so that a length costs no host memory.
-    fn copy(&mut self, address: u64, length: u32, memory: &mut PhysicalMemory) {
+    fn copy(&mut self, address: u64, length: u32, memory: &mut impl GuestMemory) {
         let empty = Vec::new();
         let item = self.items.get(&self.selected).unwrap_or(&empty);
         let rest = item.get(self.offset as usize..).unwrap_or(&[]);
         let from_item = rest.len().min(length as usize);
-        memory.write(HostPhysical(address), &rest[..from_item]);
+        memory.store(address, &rest[..from_item]);
         let mut done = from_item as u64;
         while done < u64::from(length) {
             let count = (u64::from(length) - done).min(4096);
-            memory.write(HostPhysical(address.wrapping_add(done)), &[0; 4096][..count as usize]);
+            memory.store(address.wrapping_add(done), &[0; 4096][..count as usize]);
             done += count;
         }
         self.offset = self.offset.saturating_add(from_item as u32);
@@ -205,6 +205,8 @@ impl FwCfg {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rootmode_arch::HostPhysical;
+    use rootmode_mmu::PhysicalMemory;
 
     fn device() -> FwCfg {
         let mut items = Items::default();

@@ -45,6 +45,9 @@ pub(super) struct Arguments {
     /// own flags apply behind these.
     #[arg(long, value_name = "MODEL[,CHANGE...],...")]
     cpu: Option<String>,
+    /// Run tests as guests of the model of KVM, on hosts with these processors.
+    #[arg(long)]
+    hosted: bool,
     /// Also with these numbers of processors.
     #[arg(long, value_delimiter = ',', value_name = "N")]
     also_cpus: Vec<u8>,
@@ -150,6 +153,7 @@ pub(super) fn run(arguments: &Arguments) -> miette::Result<Finding> {
         check: arguments.check.clone(),
         environment: arguments.env.clone(),
         fixed: arguments.cpu.is_some(),
+        hosted: arguments.hosted,
         generators,
     };
     let cases = plan(&definitions, &folder, &request);

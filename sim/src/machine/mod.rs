@@ -7,11 +7,13 @@ mod image;
 mod linux;
 mod multiboot;
 mod pvh;
+mod system;
 #[cfg(test)]
 mod tests;
 
 pub use hostile::{Findings, describe, describe_held, describe_trusted};
 pub use image::{Image, ImageError};
+pub use system::System;
 
 use rootmode_arch::choices::Choices;
 use rootmode_arch::record::{Level, Stop};
@@ -52,6 +54,21 @@ pub struct Parts {
     pub watch: Option<Watch>,
     /// The image's name, the first word of its command line.
     pub name: String,
+}
+
+impl Parts {
+    /// A machine with one processor and the smallest memory that is usual, to run `image`.
+    pub fn of_image(image: Vec<u8>) -> Self {
+        Self {
+            cpu: Processor::default(),
+            configuration: Configuration::default(),
+            firmware: None,
+            image: Some(image),
+            hardware: Hardware::Tame,
+            watch: None,
+            name: String::new(),
+        }
+    }
 }
 
 /// Why a machine cannot be built.

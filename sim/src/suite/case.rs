@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 use rootmode_arch::Vendor;
 use rootmode_models::devices::rtc::Date;
+use rootmode_models::kvm::vm::host_of;
 
 use super::words::split;
 use super::{Definition, qemu};
@@ -34,6 +35,8 @@ pub(super) struct Launch {
     pub(super) command_line: String,
     /// The initial RAM disk: the test's environment, a variable a line.
     pub(super) environment: String,
+    /// In a VM of the model of KVM.
+    pub(super) hosted: bool,
     /// Seconds.
     pub(super) timeout: u64,
 }
@@ -79,6 +82,8 @@ pub struct Request {
     pub environment: Vec<String>,
     /// The cases' processors are asked for: whatever vendor the list names.
     pub fixed: bool,
+    /// Tests run as guests of the model of KVM.
+    pub hosted: bool,
     /// Applied one after the other to what the one before made, first to a case on the default processor.
     pub generators: Vec<Generator>,
 }
@@ -95,6 +100,7 @@ impl Default for Request {
             check: None,
             environment: Vec::new(),
             fixed: false,
+            hosted: false,
             generators: Vec::new(),
         }
     }
@@ -104,18 +110,25 @@ impl Default for Request {
 const TIMEOUT: u64 = 90;
 
 /// What the files that upstream's checks read would say on a host whose processor is the case's, with a hypervisor that
-/// offers everything that the processor has. (Parameters of kvm.ko and kvm-intel.ko: Linux 6.12, arch/x86/kvm.)
-fn file(path: &str, cpu: &Processor) -> Option<&'static str> {
+/// offers everything that the processor has, or with the model of KVM. (Parameters of kvm.ko and kvm-intel.ko: Linux 6.12, arch/x86/kvm.)
+fn file(path: &str, cpu: &Processor, hosted: bool) -> Option<&'static str> {
     Some(match path {
         "/sys/module/kvm/parameters/enable_pmu" => {
             // Intel enumerates counters by leaf 0AH's version; AMD has had four since its first 64-bit processors.
-            let version = cpu.model().leaves().get(&(0xa, 0)).map_or(0, |leaf| leaf[0] & 0xff);
+            let version = if hosted { host_of(cpu.model()) } else { (**cpu.model()).clone() };
+            let version = version.leaves().get(&(0xa, 0)).map_or(0, |leaf| leaf[0] & 0xff);
             if cpu.vendor() == Vendor::Amd || version > 0 { "Y" } else { "N" }
         }
         "/sys/module/kvm/parameters/ignore_msrs" => "N",
         "/sys/module/kvm/parameters/enable_vmware_backdoor" => "N",
         // A processor with fewer physical-address bits is exact here, not emulated on one with more.
-        "/sys/module/kvm_intel/parameters/allow_smaller_maxphyaddr" if cpu.vendor() == Vendor::Intel => "Y",
+        "/sys/module/kvm_intel/parameters/allow_smaller_maxphyaddr" if cpu.vendor() == Vendor::Intel => {
+            if hosted {
+                "N"
+            } else {
+                "Y"
+            }
+        }
         "/proc/sys/kernel/nmi_watchdog" => "0",
         "/sys/devices/system/clocksource/clocksource0/current_clocksource" => "tsc",
         _ => return None,
@@ -180,7 +193,7 @@ fn launch(case: &Case, folder: &Path, request: &Request) -> Result<Launch, Strin
     let checks = request.check.as_ref().or(definition.check.as_ref());
     for check in checks.iter().flat_map(|checks| checks.split_whitespace()) {
         let (path, value) = check.split_once('=').unwrap_or((check, check));
-        if file(path, &case.cpu) != Some(value) {
+        if file(path, &case.cpu, request.hosted) != Some(value) {
             return Err(format!("{path} not equal to {value}"));
         }
     }
@@ -206,6 +219,7 @@ fn launch(case: &Case, folder: &Path, request: &Request) -> Result<Launch, Strin
         processors: qemu.processors.or(smp).unwrap_or(1),
         command_line: qemu.append.clone().or(arguments.pop()).unwrap_or_default(),
         environment: request.environment.iter().map(|variable| format!("{variable}\n")).collect(),
+        hosted: request.hosted,
         timeout: match (request.timeout, &definition.timeout) {
             (Some(seconds), _) => seconds,
             (None, Some(text)) => duration(text).ok_or_else(|| format!("timeout {text}: no duration"))?,

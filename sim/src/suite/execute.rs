@@ -13,7 +13,8 @@ use rootmode_models::devices::pc::Configuration;
 use super::Case;
 use super::case::Launch;
 use super::outcome::{End, Line, Outcome, Verdict, judge};
-use crate::machine::{Machine, Parts, exit_status};
+use crate::hosted::Hosted;
+use crate::machine::{Machine, Parts, System, exit_status};
 
 /// Ticks between looks at the clock on the wall.
 const CHUNK: u64 = 1_000_000;
@@ -79,9 +80,9 @@ fn run(case: &Case, limit: u64) -> Outcome {
     };
     let begin = Instant::now();
     let mut console = Vec::new();
-    let end = watch(&mut machine, launch, limit, begin, &mut console);
+    let end = watch(&mut *machine, launch, limit, begin, &mut console);
     outcome.seconds = begin.elapsed().as_secs_f64();
-    outcome.ticks = machine.board.now();
+    outcome.ticks = machine.now();
     outcome.console = String::from_utf8_lossy(&console).into_owned();
     outcome.lines = outcome.console.lines().filter_map(Line::parse).collect();
     // Upstream looks at the last five lines.
@@ -91,7 +92,7 @@ fn run(case: &Case, limit: u64) -> Outcome {
     outcome
 }
 
-fn build(launch: &Launch) -> Result<Machine, String> {
+fn build(launch: &Launch) -> Result<Box<dyn System>, String> {
     let name = launch.image.display().to_string();
     let parts = Parts {
         cpu: launch.qemu.cpu.clone(),
@@ -108,13 +109,22 @@ fn build(launch: &Launch) -> Result<Machine, String> {
         image: Some(std::fs::read(&launch.image).map_err(|e| format!("cannot read {name}: {e}"))?),
         name,
     };
-    Machine::new(&parts, Box::new(Tame)).map_err(|e| e.to_string())
+    if launch.hosted {
+        return Ok(Box::new(Hosted::new(&parts, Box::new(Tame)).map_err(|e| e.to_string())?));
+    }
+    Ok(Box::new(Machine::new(&parts, Box::new(Tame)).map_err(|e| e.to_string())?))
 }
 
 /// Runs to an end and collects what is printed.
-fn watch(machine: &mut Machine, launch: &Launch, limit: u64, begin: Instant, console: &mut Vec<u8>) -> End {
+fn watch(
+    machine: &mut dyn System,
+    launch: &Launch,
+    limit: u64,
+    begin: Instant,
+    console: &mut Vec<u8>,
+) -> End {
     loop {
-        let until = machine.board.now().saturating_add(CHUNK).min(limit);
+        let until = machine.now().saturating_add(CHUNK).min(limit);
         let stop = machine.run(until).stop;
         let (serial, debug) = machine.take_output();
         console.extend(serial);
@@ -123,7 +133,10 @@ fn watch(machine: &mut Machine, launch: &Launch, limit: u64, begin: Instant, con
             Stop::Requested(_) | Stop::PowerOff => return End::Status(exit_status(stop)),
             Stop::Limit if until == limit => return End::Limit(limit),
             Stop::Limit => {}
-            stop => return End::Stuck(stop),
+            stop => {
+                let trouble = machine.trouble().map(str::to_owned);
+                return End::Stuck(trouble.unwrap_or_else(|| format!("{stop:?}")));
+            }
         }
         if launch.timeout > 0 && begin.elapsed() >= Duration::from_secs(launch.timeout) {
             return End::Timeout(launch.timeout);

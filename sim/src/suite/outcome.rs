@@ -71,7 +71,7 @@ impl Line {
 }
 
 /// How a machine ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// By itself, with the exit status that QEMU would have.
     Status(u8),
@@ -80,7 +80,7 @@ pub(super) enum End {
     /// At this tick it was still running.
     Limit(u64),
     /// The machine stopped for a reason that no guest asks for.
-    Stuck(rootmode_arch::record::Stop),
+    Stuck(String),
 }
 
 /// What came of a case.
@@ -138,6 +138,6 @@ pub(super) fn judge(end: End, lines: &[Line]) -> (Verdict, Option<String>) {
         End::Status(status) => failed(format!("exit status {status}")),
         End::Timeout(seconds) => failed(format!("timeout; duration={seconds}s")),
         End::Limit(ticks) => failed(format!("still running at tick {ticks}")),
-        End::Stuck(stop) => failed(format!("the machine stopped: {stop:?}")),
+        End::Stuck(stop) => failed(format!("the machine stopped: {stop}")),
     }
 }

@@ -73,6 +73,13 @@ fn run_list(list: &str, request: &Request, jobs: usize) -> Vec<Outcome> {
         .join(format!("rootmode-suite-{}-{:?}", std::process::id(), { std::thread::current().id() }));
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("echo.flat"), kernel()).unwrap();
+    // Its exit status says whether CPUID 0x40000000 answers "KVMK" in EBX.
+    let kvm = [
+        0x66, 0xb8, 0, 0, 0, 0x40, 0x0f, 0xa2, // mov eax, 0x40000000; cpuid
+        0x66, 0x81, 0xfb, b'K', b'V', b'M', b'K', // cmp ebx, "KVMK"
+        0x0f, 0x95, 0xc0, 0xba, 0xf4, 0, 0xee, // setne al; mov dx, 0xf4; out dx, al
+    ];
+    std::fs::write(folder.join("kvm.flat"), kvm).unwrap();
     let cases = plan(&Definition::parse_all(list), &folder, request);
     let mut outcomes = Vec::new();
     execute(&cases, jobs, 3_000_000, |_| (), |outcome| outcomes.push(outcome));
@@ -103,7 +110,7 @@ fn exit_statuses_mean_what_they_mean_upstream() {
     assert_eq!(verdict("PASS: a|=o"), (Verdict::Fail, "aborted".into()));
     assert_eq!(verdict("PASS: a|=2"), (Verdict::Fail, "exit status 5".into()));
     assert_eq!(verdict("PASS: a|~"), (Verdict::Fail, "still running at tick 3000000".into()));
-    let stuck = outcome::judge(outcome::End::Stuck(rootmode_arch::record::Stop::TripleFault), &[]);
+    let stuck = outcome::judge(outcome::End::Stuck("TripleFault".into()), &[]);
     assert_eq!(stuck, (Verdict::Fail, Some("the machine stopped: TripleFault".into())));
     assert_eq!(verdict("FAIL: a|=0").0, Verdict::Fail, "the console is believed before the status");
 }
@@ -460,5 +467,16 @@ proptest! {
     fn no_text_breaks_the_reader(text in "(\\[[a-z]*\\]|[a-z_]+ = ?[\"'`a-z\\\\]*|\"\"\"|\n|.){0,40}") {
         let definitions = Definition::parse_all(&text);
         plan(&definitions, Path::new("/nowhere"), &Request::default());
+    }
+}
+
+#[test]
+fn hosted_tests_run_in_a_vm_on_either_vendors_host() {
+    let list = "[kvm]\nfile = kvm.flat\n";
+    for (hosted, verdict) in [(true, Verdict::Pass), (false, Verdict::Fail)] {
+        let cpus = ["max-intel", "max-amd"].map(|name| Processor::named(name).unwrap());
+        let request = Request { hosted, generators: vec![processors(cpus.to_vec())], ..Request::default() };
+        let outcomes = run_list(list, &request, 2);
+        assert_eq!(outcomes.iter().map(|o| o.verdict).collect::<Vec<_>>(), [verdict; 2]);
     }
 }

@@ -8,7 +8,7 @@ use rootmode_arch::{HostPhysical, SegmentName, Vendor, msr};
 use rootmode_cpu::time;
 use rootmode_cpu::{Bus, Cpu, Effects};
 use rootmode_models::devices::TestPorts;
-use rootmode_models::kvm::abi::{MsrEntry, Segment, UserspaceMemoryRegion};
+use rootmode_models::kvm::abi::{MsrEntry, Regs, Segment, UserspaceMemoryRegion};
 use rootmode_models::kvm::host::NestedState;
 use rootmode_models::kvm::vm::{ClientExit, Failure, HostKernel, Progress, Vm, VmConfig, supported};
 use rootmode_models::kvm::{Errno, Regressions};
@@ -31,7 +31,7 @@ pub fn vm_of(
         vm.write_memory(*address, bytes);
     }
     let start = start_state(image, model(image.vendor));
-    put(&mut vm, &start)?;
+    put_registers(&mut vm, 0, &start)?;
     Ok(vm)
 }
 
@@ -46,7 +46,9 @@ pub fn empty_vm(
     memory: u64,
 ) -> Result<Vm, Failure> {
     let model = model(vendor);
-    let cpuid = supported(&model);
+    let mut cpuid = supported(&model);
+    // A bare machine has no hypervisor's leaves.
+    cpuid.retain(|entry| entry.function >> 28 != 4);
     let host = Arc::new(model);
     let mut vm =
         Vm::new(VmConfig { host, client: None, choices, kernel: HostKernel::default(), regressions })?;
@@ -57,8 +59,8 @@ pub fn empty_vm(
 }
 
 /// Gives the vCPU the registers of `cpu`.
-fn put(vm: &mut Vm, cpu: &Cpu) -> Result<(), Failure> {
-    let mut sregs = vm.sregs(0)?;
+pub(crate) fn put_registers(vm: &mut Vm, vcpu: usize, cpu: &Cpu) -> Result<(), Failure> {
+    let mut sregs = vm.sregs(vcpu)?;
     let segment = |from: &rootmode_arch::Segment| {
         let rights = from.rights.0;
         let bit = |at: u32| (rights >> at & 1) as u8;
@@ -103,11 +105,12 @@ fn put(vm: &mut Vm, cpu: &Cpu) -> Result<(), Failure> {
     (sregs.gdt.base, sregs.gdt.limit) = (cpu.gdtr.base, cpu.gdtr.limit);
     (sregs.idt.base, sregs.idt.limit) = (cpu.idtr.base, cpu.idtr.limit);
     (sregs.cr0, sregs.cr3, sregs.cr4, sregs.efer) = (cpu.cr0.0, cpu.cr3.0, cpu.cr4.0, cpu.efer.0);
-    vm.set_sregs(0, &sregs)?;
-    let mut regs = vm.regs(0)?;
-    (regs.rip, regs.rsp, regs.rflags) = (cpu.rip, cpu.gpr[4], cpu.rflags().0);
-    (regs.rax, regs.rdx) = (cpu.gpr[0], cpu.gpr[2]);
-    vm.set_regs(0, &regs)
+    vm.set_sregs(vcpu, &sregs)?;
+    let [rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15] = cpu.gpr;
+    let (rip, rflags) = (cpu.rip, cpu.rflags().0);
+    let regs =
+        Regs { rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, r8, r9, r10, r11, r12, r13, r14, r15, rip, rflags };
+    vm.set_regs(vcpu, &regs)
 }
 
 /// A VM's client that has the test ports, and what it sees.

@@ -265,14 +265,7 @@ impl Bus for Pc {
     }
 
     fn deadline(&mut self, source: u32, tick: u64, memory: &mut PhysicalMemory, effects: &mut Effects) {
-        match self.timers.take(source) {
-            Some(Timer::Pit) => self.settle_pit(tick, effects),
-            Some(Timer::Rtc) => self.settle_rtc(tick, effects),
-            Some(Timer::Uart) => self.settle_uart(tick, effects),
-            Some(Timer::Power) => self.settle_power(tick, effects),
-            Some(Timer::Transfer) => self.fw_cfg.transfer(memory),
-            None => {}
-        }
+        self.expire(source, tick, memory, effects);
     }
 
     fn acknowledge(&mut self, tick: u64, effects: &mut Effects) -> u8 {

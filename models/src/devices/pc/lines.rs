@@ -24,11 +24,19 @@ pub(super) struct Lines {
     drivers: [u8; PINS as usize],
     /// INTR, as the processors know it.
     intr: bool,
+    /// The controllers are somebody else's: lines that changed since he was last told, and their levels.
+    outside: Option<Vec<(u8, bool)>>,
 }
 
 impl Lines {
     pub(super) fn new() -> Self {
-        Self { pic: PicPair::new(), ioapic: IoApic::new(), drivers: [0; PINS as usize], intr: false }
+        Self {
+            pic: PicPair::new(),
+            ioapic: IoApic::new(),
+            drivers: [0; PINS as usize],
+            intr: false,
+            outside: None,
+        }
     }
 
     /// Drives line `irq`, 0 to 23.
@@ -40,6 +48,10 @@ impl Lines {
         if (before != 0) == (after != 0) {
             return;
         }
+        if let Some(changes) = &mut self.outside {
+            changes.push((irq, after != 0));
+            return;
+        }
         if irq < 16 {
             self.pic.set_line(irq, after != 0);
         }
@@ -48,6 +60,17 @@ impl Lines {
         let level = if pin == CASCADE { (self.drivers[0] | self.drivers[2]) != 0 } else { after != 0 };
         self.ioapic.set_line(pin, level, &mut effects.interrupts);
         self.update_intr(effects);
+    }
+
+    /// From now on the lines lead to somebody else's controllers, who begins with these.
+    pub(super) fn give(&mut self) -> (PicPair, IoApic) {
+        self.outside = Some(Vec::new());
+        (std::mem::take(&mut self.pic), std::mem::take(&mut self.ioapic))
+    }
+
+    /// Lines that changed since the last call, if the controllers are somebody else's.
+    pub(super) fn take_changes(&mut self) -> Vec<(u8, bool)> {
+        self.outside.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Whether anybody would notice an edge of IRQ 0. A timer that nobody hears needs no deadlines.

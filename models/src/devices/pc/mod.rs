@@ -26,12 +26,14 @@ mod timers;
 
 pub use configuration::{Configuration, FIRMWARE_END, HIGH_RAM, PCI_HOLE};
 
+use super::GuestMemory;
 use super::acpi::{power, tables};
 use super::fw_cfg::{self, FwCfg};
-use super::ioapic;
+use super::ioapic::{self, IoApic};
 use super::keyboard::{self, Keyboard};
 use super::pci::test_device::PciTestDevice;
 use super::pci::{self, PciBus};
+use super::pic::PicPair;
 use super::pit::Pit;
 use super::rtc::{self, Rtc};
 use super::test_device::{self, TestDevice};
@@ -60,6 +62,17 @@ pub const SYSTEM_CONTROL: u16 = 0x92;
 pub const RESET_CONTROL: u16 = 0xcf9;
 
 const SHUTDOWN_TEXT: &[u8] = b"Shutdown";
+
+/// The chips that a kernel with interrupt controllers of its own has in the chipset's place.
+#[derive(Clone, Debug)]
+pub struct Chips {
+    /// The 8259s.
+    pub pic: PicPair,
+    /// The I/O APIC.
+    pub ioapic: IoApic,
+    /// The 8254.
+    pub pit: Pit,
+}
 
 /// The chipset. `Clone` is its snapshot.
 #[derive(Clone, Debug)]
@@ -182,6 +195,35 @@ impl Pc {
             pc.initialize_as_firmware();
         }
         pc
+    }
+
+    /// Gives interrupt controllers and timer away, as they are: their ports and lines are somebody else's from now on
+    /// ([`Pc::take_lines`]). Deadlines have to be asked for again ([`Pc::start`]).
+    pub fn give_chips(&mut self) -> Chips {
+        let (pic, ioapic) = self.lines.give();
+        for port in [Port::Pic, Port::Pit] {
+            self.ports.relocate(port, None);
+        }
+        self.pit_event = u64::MAX;
+        self.timers = Timers::default();
+        Chips { pic, ioapic, pit: std::mem::take(&mut self.pit) }
+    }
+
+    /// The lines that changed since the last call and their levels, in order, if the controllers were given away.
+    pub fn take_lines(&mut self) -> Vec<(u8, bool)> {
+        self.lines.take_changes()
+    }
+
+    /// A deadline has come: [`Bus::deadline`] of whoever has the guest's memory elsewhere.
+    pub fn expire(&mut self, source: u32, tick: u64, memory: &mut impl GuestMemory, effects: &mut Effects) {
+        match self.timers.take(source) {
+            Some(Timer::Pit) => self.settle_pit(tick, effects),
+            Some(Timer::Rtc) => self.settle_rtc(tick, effects),
+            Some(Timer::Uart) => self.settle_uart(tick, effects),
+            Some(Timer::Power) => self.settle_power(tick, effects),
+            Some(Timer::Transfer) => self.fw_cfg.transfer(memory),
+            None => {}
+        }
     }
 
     fn wire_ports(&mut self) {

@@ -2,7 +2,8 @@
 
 use super::containment::EntryPoint;
 use super::vcpu::Vcpu;
-use super::{Failure, Shared, Vm, statistics};
+use super::{Failure, Shared, Statistic, Vm, statistics};
+use crate::devices::GuestMemory;
 use crate::kvm::abi::{
     CoalescedMmio, CoalescedMmioZone, CpuidEntry2, DebugRegs, DirtyGfn, Fpu, GuestDebug, LapicState, MpState,
     MsrEntry, Regs, Sregs, Sregs2, Translation, UserspaceMemoryRegion, VcpuEvents, Xcrs,
@@ -11,6 +12,7 @@ use crate::kvm::filter::ExitMask;
 use crate::kvm::host::{NestedState, lock};
 use crate::kvm::slots::ring;
 use crate::kvm::{Errno, Filter};
+use rootmode_mmu::Digest;
 
 /// One method a vCPU ioctl: the name, the call, what it is.
 macro_rules! vcpu_calls {
@@ -155,6 +157,30 @@ impl Vm {
     /// The machine's time in ticks, which are nanoseconds.
     pub fn ticks(&self) -> u64 {
         lock(&self.shared.machine).board.now()
+    }
+
+    /// The time of a vCPU: that of its processor, which may be ahead of the machine's within a slice.
+    pub fn ticks_of(&self, vcpu: usize) -> u64 {
+        let machine = lock(&self.shared.machine);
+        machine
+            .board
+            .processors()
+            .get(vcpu)
+            .map_or(0, |processor| processor.cpu.tick)
+            .max(machine.board.now())
+    }
+
+    /// How often guests were left.
+    pub fn exits(&self) -> u64 {
+        self.shared.rooms().statistics.iter().map(|of| of.get(Statistic::Exits)).sum()
+    }
+
+    /// The fingerprint of the host's state with everything in it, chips in the kernel included.
+    pub fn digest(&self) -> u128 {
+        let (below, mut digest) = (lock(&self.shared.machine).board.digest(), Digest::new());
+        digest.all(&[below as u64, (below >> 64) as u64]);
+        self.shared.rooms().irqchip.digest(&mut digest);
+        digest.finish()
     }
 
     /// `KVM_GET_DIRTY_LOG`: one bit a page, 64 pages a word.
@@ -332,5 +358,17 @@ impl Vm {
     /// The writes that were collected since the last call.
     pub fn take_coalesced(&mut self) -> Vec<CoalescedMmio> {
         self.shared.rooms().coalesced.take()
+    }
+}
+
+impl GuestMemory for Vm {
+    fn load(&mut self, address: u64, bytes: &mut [u8]) {
+        if !self.read_memory(address, bytes) {
+            bytes.fill(0xff);
+        }
+    }
+
+    fn store(&mut self, address: u64, bytes: &[u8]) {
+        self.write_memory(address, bytes);
     }
 }

@@ -59,12 +59,18 @@ const NOT_GIVEN: &[Feature] = &[
 ];
 
 fn without(model: &Model, features: &[Feature]) -> Model {
-    Model::new(model.vendor(), model.features().without_all(features))
+    let features = model.features().without_all(features);
+    Model::part(model.vendor(), model.signature(), model.physical_width(), features)
 }
 
 /// The physical processors of a host.
 pub fn host_model(vendor: Vendor) -> Model {
-    without(&Model::max(vendor), NOT_HOSTED)
+    host_of(&Model::max(vendor))
+}
+
+/// The same of one that has what `model` has.
+pub fn host_of(model: &Model) -> Model {
+    without(model, NOT_HOSTED)
 }
 
 /// The processor that guests can have on `host`.

@@ -29,6 +29,7 @@ mod statistics;
 mod vcpu;
 mod xsave;
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rootmode_arch::choices::{Choices, Tame};
@@ -49,7 +50,7 @@ use crate::kvm::{Errno, Filter, Regressions};
 use coalesced::Coalesced;
 use containment::Containment;
 use emulate::Emulator;
-use irqchip::{HostTimers, Irqchip, TIMERS};
+use irqchip::{ALARM, HostTimers, Irqchip, TIMERS};
 use signals::IoEvents;
 use statistics::{Statistic, Statistics};
 use vcpu::Vcpu;
@@ -57,7 +58,7 @@ use vcpu::Vcpu;
 pub use crate::kvm::slots::{ClientMemory, HostFault, SLOTS};
 pub use coalesced::RING_ENTRIES;
 pub use containment::{EntryPoint, HostKernel, Invariant, Remains};
-pub use cpuid::{MOST_ENTRIES, guest_model, host_model, supported};
+pub use cpuid::{MOST_ENTRIES, guest_model, host_model, host_of, supported};
 pub use exit::{ClientExit, ERROR_DELIVERY, ERROR_EMULATION, ERROR_UNEXPECTED};
 pub use irqchip::MOST_ROUTES;
 pub use msrs::{feature as feature_msr, features as feature_msrs, saved as saved_msrs};
@@ -67,6 +68,8 @@ pub use signals::EventCounter;
 const FIRST_WINDOW: HostPhysical = HostPhysical(1 << 32);
 /// Steps of L0 between two runs of the processors, at most.
 const STEPS_WITHOUT_GUEST: u32 = 1_000_000;
+/// Ticks that a thread lags behind its processor, at most.
+const LAG: u64 = 1000;
 /// `KVM_CAP_MAX_VCPUS` here: a board's processors.
 pub const MOST_VCPUS: u32 = 255;
 
@@ -136,6 +139,19 @@ pub enum Progress {
     Failed(Failure),
     /// The ticks are used up; the vCPU is still in the guest.
     Budget,
+    /// Every vCPU sleeps, and only the client can wake one.
+    Idle,
+}
+
+/// How far [`Vm::pass`] came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// `KVM_RUN` of this vCPU returned.
+    Out(usize, Result<(), Failure>),
+    /// The time of [`Vm::set_alarm`], or an earlier one, has come.
+    Alarm,
+    /// The limit is reached.
+    Limit,
     /// Every vCPU sleeps, and only the client can wake one.
     Idle,
 }
@@ -408,6 +424,9 @@ impl Vm {
     /// # Errors
     /// [`Errno::Einval`] if the vCPU is not in `KVM_RUN`.
     pub fn advance(&mut self, vcpu: usize, budget: u64) -> Result<Progress, Failure> {
+        if !self.is_running(vcpu) {
+            return Err(Errno::Einval.into());
+        }
         let limit = {
             let machine = lock(&self.shared.machine);
             // Inside a slice, the board's time is the slice's beginning, and processors are ahead of it.
@@ -415,16 +434,53 @@ impl Vm {
             ticks.fold(machine.board.now(), u64::max).saturating_add(budget)
         };
         self.poll_events();
+        loop {
+            return Ok(match self.go(limit, vcpu..vcpu + 1)? {
+                Passed::Out(_, result) => result.map_or_else(Progress::Failed, |()| Progress::Exit),
+                Passed::Alarm => continue,
+                Passed::Limit => Progress::Budget,
+                Passed::Idle => Progress::Idle,
+            });
+        }
+    }
+
+    /// Lets time pass until machine time reaches `limit`, a vCPU comes back to its client, or the client's alarm goes. Every
+    /// vCPU that is in `KVM_RUN` runs meanwhile.
+    ///
+    /// # Errors
+    /// [`Failure`] of L0's own.
+    pub fn pass(&mut self, limit: u64) -> Result<Passed, Failure> {
+        self.go(limit, 0..self.vcpus.len())
+    }
+
+    /// [`Vm::pass`] ends at `tick` at the latest: a timer of the client's. It may end earlier, for a time that was said
+    /// before.
+    pub fn set_alarm(&mut self, tick: u64) {
+        self.shared.with(0, |machine, rooms| rooms.irqchip.set_alarm(machine, tick));
+    }
+
+    /// Lets time pass until `limit`, until one of these vCPUs comes back, or the alarm goes.
+    fn go(&mut self, limit: u64, vcpus: Range<usize>) -> Result<Passed, Failure> {
         let mut lags = false;
         loop {
             if !lags {
                 self.run_tasks()?;
-                if let Some(result) = self.collect(vcpu)? {
-                    return Ok(result.map_or_else(Progress::Failed, |()| Progress::Exit));
+                for vcpu in vcpus.clone() {
+                    if let Some(result) = self.collect(vcpu)? {
+                        return Ok(Passed::Out(vcpu, result));
+                    }
                 }
             }
-            let stopped = lock(&self.shared.machine).board.run(limit);
+            let stopped = {
+                let mut machine = lock(&self.shared.machine);
+                let until = if lags { machine.board.now().saturating_add(LAG).min(limit) } else { limit };
+                machine.board.run(until)
+            };
             match stopped.stop {
+                Stop::Gate(number) if number == TIMERS + ALARM => {
+                    self.shared.with(0, |machine, rooms| rooms.irqchip.timer(machine, ALARM));
+                    return Ok(Passed::Alarm);
+                }
                 Stop::Gate(number) if number >= TIMERS => {
                     self.shared.with(0, |machine, rooms| rooms.irqchip.timer(machine, number - TIMERS));
                 }
@@ -433,8 +489,8 @@ impl Vm {
                     lags = !lags && self.lags(number as u8);
                 }
                 _ if lags => lags = false,
-                Stop::Idle => return Ok(Progress::Idle),
-                _ => return Ok(Progress::Budget),
+                Stop::Idle => return Ok(Passed::Idle),
+                _ => return Ok(Passed::Limit),
             }
         }
     }
@@ -503,9 +559,7 @@ impl Vm {
 
     /// Takes a vCPU home whose `KVM_RUN` is over.
     fn collect(&mut self, vcpu: usize) -> Result<Option<Result<(), Failure>>, Failure> {
-        let Some(place @ Place::Running(_)) = self.vcpus.get_mut(vcpu) else {
-            return Err(Errno::Einval.into());
-        };
+        let place = &mut self.vcpus[vcpu];
         let Place::Running(over) = place else { return Ok(None) };
         let done = over.lock().expect("nobody panics while he holds a result").take();
         let Some((inner, result)) = done else { return Ok(None) };

@@ -82,6 +82,11 @@ impl Statistics {
         self.0[statistic as usize] = value as u64;
     }
 
+    /// How many.
+    pub(super) const fn get(&self, statistic: Statistic) -> u64 {
+        self.0[statistic as usize]
+    }
+
     /// What the descriptor reads as; `id` names the vCPU.
     pub(super) fn file(&self, id: &str) -> Vec<u8> {
         file(id, VCPU, &self.0)

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use rootmode::machine::Machine;
+use rootmode::machine::System;
 use rootmode_cpu::board::Stopped;
 
 use super::watch::End;
@@ -31,7 +31,12 @@ impl Keyboard {
     }
 
     /// Hands over what was typed while the machine ran to where it `stopped`. A guest that waits is not ahead of time.
-    pub(super) fn serve(&mut self, machine: &mut Machine, stopped: Stopped, begin: Instant) -> Option<End> {
+    pub(super) fn serve(
+        &mut self,
+        machine: &mut dyn System,
+        stopped: Stopped,
+        begin: Instant,
+    ) -> Option<End> {
         use rootmode_arch::record::Stop;
         use std::time::Duration;
         /// How often a waiting console looks for signals.
@@ -77,7 +82,7 @@ impl Keyboard {
         false
     }
     /// Nothing was typed.
-    pub(super) fn serve(&mut self, _: &mut Machine, _: Stopped, _: Instant) -> Option<End> {
+    pub(super) fn serve(&mut self, _: &mut dyn System, _: Stopped, _: Instant) -> Option<End> {
         None
     }
 }

@@ -16,7 +16,8 @@ use std::time::Instant;
 
 use progress::Progress;
 use rootmode::explain::Refusals;
-use rootmode::machine::{Findings, Machine, Parts};
+use rootmode::hosted::Hosted;
+use rootmode::machine::{Findings, Machine, Parts, System};
 use rootmode::processor::Processor;
 use rootmode_arch::choices::{Choices, Recorded, Recorder, Seeded, Tame, format_choices, parse_choices};
 use rootmode_arch::record::Stop;
@@ -39,6 +40,10 @@ pub(super) struct Arguments {
     /// Processor: a model (`rootmode cpu list`), then changes by commas: +FLAG, -FLAG, FLAG=on, FLAG=off, phys-bits=N.
     #[arg(long, default_value = "max-intel", value_name = "MODEL[,CHANGE...]")]
     cpu: String,
+    /// Run the image as a guest of the model of KVM on such a processor: what `KVM_GET_SUPPORTED_CPUID` lists is what it
+    /// finds, interrupt controllers and timer are in the model's kernel, all else is as without. A hypervisor is nested.
+    #[arg(long, conflicts_with = "bios")]
+    hosted: bool,
     /// Processors, 1 to 8.
     #[arg(long, default_value_t = 1, value_name = "N")]
     cpus: u8,
@@ -143,15 +148,12 @@ pub(super) fn run(arguments: &Arguments) -> miette::Result<ExitCode> {
         choices = Box::new(made.clone());
         recording = Some((path, made));
     }
-    let mut machine = Machine::new(&parts, choices).map_err(|e| miette::miette!("{e}"))?;
     let findings = Findings::default();
-    if arguments.hardware == HardwareArgument::Hostile {
-        machine.board.set_observer(Some(Box::new(findings.clone())));
-    }
+    let mut machine = system(arguments, &parts, choices, &findings)?;
     let watched = Watched { findings, refusals, format: arguments.format, explain: arguments.explain };
     let begin = Instant::now();
-    let end = drive(arguments, &mut machine, &watched, begin)?;
-    let summary = Summary::new(end, &machine, &watched, begin.elapsed(), arguments.digest);
+    let end = drive(arguments, &mut *machine, &watched, begin)?;
+    let summary = Summary::new(end, &*machine, &watched, begin.elapsed(), arguments.digest);
     summary.print(arguments.format)?;
     if let Some((path, made)) = recording {
         write_text(path, &format_choices(&made.recorder().list))?;
@@ -159,10 +161,28 @@ pub(super) fn run(arguments: &Arguments) -> miette::Result<ExitCode> {
     Ok(ExitCode::from(summary.status))
 }
 
+/// What runs the image.
+fn system(
+    arguments: &Arguments,
+    parts: &Parts,
+    choices: Box<dyn Choices + Send>,
+    findings: &Findings,
+) -> miette::Result<Box<dyn System>> {
+    if arguments.hosted {
+        let hosted = Hosted::new(parts, choices).map_err(|e| miette::miette!("--hosted: {e}"))?;
+        return Ok(Box::new(hosted));
+    }
+    let mut machine = Machine::new(parts, choices).map_err(|e| miette::miette!("{e}"))?;
+    if arguments.hardware == HardwareArgument::Hostile {
+        machine.board.set_observer(Some(Box::new(findings.clone())));
+    }
+    Ok(Box::new(machine))
+}
+
 /// Runs the machine until it stops or somebody ends it; the terminal is as before when this returns.
 fn drive(
     arguments: &Arguments,
-    machine: &mut Machine,
+    machine: &mut dyn System,
     watched: &Watched,
     begin: Instant,
 ) -> miette::Result<End> {
@@ -177,7 +197,7 @@ fn drive(
     let mut keyboard = Keyboard::open(stdio)?;
     let limit = arguments.limit.unwrap_or(u64::MAX);
     loop {
-        let until = machine.board.now().saturating_add(CHUNK).min(limit);
+        let until = machine.now().saturating_add(CHUNK).min(limit);
         let stopped = machine.run(until);
         let (text, console) = machine.take_output();
         if !text.is_empty() || !console.is_empty() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rootmode::explain::{Refusals, Refused};
-use rootmode::machine::{Findings, Machine, describe, describe_held, describe_trusted, exit_status};
+use rootmode::machine::{Findings, System, describe, describe_held, describe_trusted, exit_status};
 use rootmode_arch::record::{Payload, Stop};
 use rootmode_cpu::board::Stopped;
 use serde::Serialize;
@@ -87,7 +87,7 @@ pub(super) struct Summary {
     seconds: f64,
     /// Millions of ticks a second.
     mips: f64,
-    /// How often guests of a hypervisor were left.
+    /// How often guests of a hypervisor were left: the image's own guests, or those of the host that it runs on.
     exits: u64,
     /// How many entries to them were refused.
     refused_entries: u64,
@@ -100,29 +100,34 @@ pub(super) struct Summary {
 impl Summary {
     pub(super) fn new(
         end: End,
-        machine: &Machine,
+        machine: &dyn System,
         watched: &Watched,
         elapsed: Duration,
         digest: bool,
     ) -> Self {
         let (stop, status, why) = match end {
-            End::Stopped(stopped) => {
-                (Some(stopped.stop), exit_status(stopped.stop), format!("{:?}", stopped.stop))
-            }
+            End::Stopped(stopped) => (
+                Some(stopped.stop),
+                exit_status(stopped.stop),
+                match machine.trouble() {
+                    Some(trouble) => trouble.to_owned(),
+                    None => format!("{:?}", stopped.stop),
+                },
+            ),
             End::Console => (None, 0, "ended at the console".into()),
             // As a shell reports it.
             End::Signal(signal) => (None, 128_u8.saturating_add(signal), format!("ended by signal {signal}")),
         };
-        let (ticks, seconds) = (machine.board.now(), elapsed.as_secs_f64());
+        let (ticks, seconds) = (machine.now(), elapsed.as_secs_f64());
         Self {
             stop,
             status,
             ticks,
             seconds,
             mips: ticks as f64 / seconds / 1e6,
-            exits: watched.refusals.exits(),
+            exits: machine.exits().unwrap_or_else(|| watched.refusals.exits()),
             refused_entries: watched.refusals.count(),
-            digest: digest.then(|| format!("{:032x}", machine.board.digest())),
+            digest: digest.then(|| format!("{:032x}", machine.digest())),
             why,
         }
     }

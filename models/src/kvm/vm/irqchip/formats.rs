@@ -5,13 +5,15 @@ use rootmode_cpu::apic::Registers;
 use crate::devices::{ioapic, pic, pit};
 use crate::kvm::abi::{IoapicState, LapicState, PicState, PitChannelState};
 
-/// `struct kvm_lapic_state`: a register in every 16 bytes.
-pub(super) fn lapic(registers: &Registers) -> LapicState {
-    let mut state = LapicState::default();
-    for (place, register) in state.regs.chunks_exact_mut(16).zip(registers) {
-        place[..4].copy_from_slice(&register.to_le_bytes());
+/// A register in every 16 bytes.
+impl From<&Registers> for LapicState {
+    fn from(registers: &Registers) -> Self {
+        let mut state = Self::default();
+        for (place, register) in state.regs.chunks_exact_mut(16).zip(registers) {
+            place[..4].copy_from_slice(&register.to_le_bytes());
+        }
+        state
     }
-    state
 }
 
 /// The registers of `struct kvm_lapic_state`.
@@ -23,25 +25,26 @@ pub(super) fn registers(state: &LapicState) -> Registers {
     registers
 }
 
-/// `struct kvm_pic_state`.
-pub(super) fn pic(saved: &pic::Saved) -> PicState {
-    PicState {
-        last_irr: saved.last_irr,
-        irr: saved.irr,
-        imr: saved.imr,
-        isr: saved.isr,
-        priority_add: saved.priority_add,
-        irq_base: saved.irq_base,
-        read_reg_select: saved.read_reg_select.into(),
-        poll: saved.poll.into(),
-        special_mask: saved.special_mask.into(),
-        init_state: saved.init_state,
-        auto_eoi: saved.auto_eoi.into(),
-        rotate_on_auto_eoi: saved.rotate_on_auto_eoi.into(),
-        special_fully_nested_mode: saved.special_fully_nested_mode.into(),
-        init4: saved.init4.into(),
-        elcr: saved.elcr,
-        elcr_mask: saved.elcr_mask,
+impl From<&pic::Saved> for PicState {
+    fn from(saved: &pic::Saved) -> Self {
+        Self {
+            last_irr: saved.last_irr,
+            irr: saved.irr,
+            imr: saved.imr,
+            isr: saved.isr,
+            priority_add: saved.priority_add,
+            irq_base: saved.irq_base,
+            read_reg_select: saved.read_reg_select.into(),
+            poll: saved.poll.into(),
+            special_mask: saved.special_mask.into(),
+            init_state: saved.init_state,
+            auto_eoi: saved.auto_eoi.into(),
+            rotate_on_auto_eoi: saved.rotate_on_auto_eoi.into(),
+            special_fully_nested_mode: saved.special_fully_nested_mode.into(),
+            init4: saved.init4.into(),
+            elcr: saved.elcr,
+            elcr_mask: saved.elcr_mask,
+        }
     }
 }
 
@@ -67,15 +70,16 @@ pub(super) const fn saved_pic(state: &PicState) -> pic::Saved {
     }
 }
 
-/// `struct kvm_ioapic_state`.
-pub(super) fn ioapic(saved: &ioapic::Saved) -> IoapicState {
-    IoapicState {
-        base_address: ioapic::BASE,
-        ioregsel: saved.select.into(),
-        id: saved.id >> 24,
-        irr: saved.lines,
-        pad: 0,
-        redirtbl: saved.entries,
+impl From<&ioapic::Saved> for IoapicState {
+    fn from(saved: &ioapic::Saved) -> Self {
+        Self {
+            base_address: ioapic::BASE,
+            ioregsel: saved.select.into(),
+            id: saved.id >> 24,
+            irr: saved.lines,
+            pad: 0,
+            redirtbl: saved.entries,
+        }
     }
 }
 
@@ -89,22 +93,23 @@ pub(super) const fn saved_ioapic(state: &IoapicState) -> ioapic::Saved {
     }
 }
 
-/// `struct kvm_pit_channel_state`.
-pub(super) fn channel(saved: &pit::Saved) -> PitChannelState {
-    PitChannelState {
-        count: saved.count,
-        latched_count: saved.latched_count,
-        count_latched: saved.count_latched,
-        status_latched: saved.status_latched.into(),
-        status: saved.status,
-        read_state: saved.read_state,
-        write_state: saved.write_state,
-        write_latch: saved.write_latch,
-        rw_mode: saved.rw_mode,
-        mode: saved.mode,
-        bcd: saved.bcd.into(),
-        gate: saved.gate.into(),
-        count_load_time: pit::Pit::tick_of(saved.loaded) as i64,
+impl From<&pit::Saved> for PitChannelState {
+    fn from(saved: &pit::Saved) -> Self {
+        Self {
+            count: saved.count,
+            latched_count: saved.latched_count,
+            count_latched: saved.count_latched,
+            status_latched: saved.status_latched.into(),
+            status: saved.status,
+            read_state: saved.read_state,
+            write_state: saved.write_state,
+            write_latch: saved.write_latch,
+            rw_mode: saved.rw_mode,
+            mode: saved.mode,
+            bcd: saved.bcd.into(),
+            gate: saved.gate.into(),
+            count_load_time: pit::Pit::tick_of(saved.loaded) as i64,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use rootmode_cpu::apic::{
     Abilities, ApicPage, Ipi, LocalApic, Mode, Outgoing, OwnPage, Shorthand, register, targets,
 };
 use rootmode_cpu::{InterruptMessage, Message, Model};
+use rootmode_mmu::Digest;
 
 use super::signals::{EventCounter, Fired, IrqEvents};
 use crate::devices::ioapic::{IoApic, Kind as IoApicKind, PINS};
@@ -29,7 +30,7 @@ use routes::{IOAPIC, MASTER, Pin, Route, Routes, SLAVE};
 use timers::Timers;
 
 pub use routes::MOST_ROUTES;
-pub(super) use timers::{HostTimers, TIMERS};
+pub(super) use timers::{ALARM, HostTimers, TIMERS};
 
 /// Which controllers are in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,7 +224,7 @@ impl Irqchip {
             // Without KVM_CAP_X2APIC_API, clients see the ID where xAPIC mode has it.
             registers[usize::from(register::ID >> 4)] = apic.id() << 24;
         }
-        Ok(formats::lapic(&registers))
+        Ok(LapicState::from(&registers))
     }
 
     /// `KVM_SET_LAPIC`.
@@ -249,8 +250,8 @@ impl Irqchip {
             return Err(Errno::Enxio);
         }
         let bytes = match asked.chip_id {
-            MASTER | SLAVE => formats::pic(&self.pic.save(asked.chip_id == SLAVE)).to_bytes(),
-            IOAPIC => formats::ioapic(&self.ioapic.save()).to_bytes(),
+            MASTER | SLAVE => PicState::from(&self.pic.save(asked.chip_id == SLAVE)).to_bytes(),
+            IOAPIC => IoapicState::from(&self.ioapic.save()).to_bytes(),
             _ => return Err(Errno::Einval),
         };
         let mut state = ChipState { pad: 0, ..*asked };
@@ -591,6 +592,27 @@ impl Irqchip {
         }
         apic.deliverable()?;
         Some(apic.acknowledge())
+    }
+
+    /// Adds the chips to `digest`.
+    pub(super) fn digest(&self, digest: &mut Digest) {
+        for seat in &self.seats {
+            if let Some(apic) = &seat.apic {
+                apic.digest(digest);
+            }
+            let Inputs { nmi, init, sipi, ended } = seat.inputs;
+            digest.all(&[nmi.into(), init.into(), sipi.map_or(0, |vector| 1 + u64::from(vector))]);
+            digest.all(&[
+                ended.map_or(0, |vector| 1 + u64::from(vector)),
+                seat.asleep.into(),
+                seat.tsc_offset,
+            ]);
+        }
+        self.pic.digest(digest);
+        self.ioapic.digest(digest);
+        if let Some(pit) = &self.pit {
+            pit.digest(digest);
+        }
     }
 
     /// INIT of a vCPU's local APIC.

@@ -13,9 +13,11 @@ use crate::kvm::abi::{PitConfig, PitState2};
 use crate::kvm::host::Machine;
 use crate::kvm::vm::irqchip::formats;
 
-/// Gates from this one on are timers: those of the vCPUs by number, then the 8254's.
+/// Gates from this one on are timers: those of the vCPUs by number, then the 8254's and the client's.
 pub(crate) const TIMERS: u32 = 0x100;
 const PIT: u32 = 0xff;
+/// The client's.
+pub(crate) const ALARM: u32 = 0x100;
 /// `KVM_PIT_SPEAKER_DUMMY`.
 const SPEAKER: u32 = 1;
 /// The global system interrupt of the 8254.
@@ -92,6 +94,11 @@ impl Irqchip {
         }
     }
 
+    /// The client wants to be called at `tick`, or earlier if it said so before.
+    pub(crate) fn set_alarm(&mut self, machine: &mut Machine, tick: u64) {
+        self.timers.arm(machine, ALARM, Some(tick));
+    }
+
     /// The deadline of a timer has come.
     pub(crate) fn timer(&mut self, machine: &mut Machine, timer: u32) {
         self.timers.come(timer);
@@ -131,7 +138,7 @@ impl Irqchip {
     /// [`Errno::Enxio`] without one.
     pub(crate) fn pit_state(&self, machine: &Machine) -> Result<PitState2, Errno> {
         let pit = self.pit.as_ref().ok_or(Errno::Enxio)?;
-        let channels = pit.save(machine.board.now()).map(|saved| formats::channel(&saved));
+        let channels = pit.save(machine.board.now()).map(|saved| (&saved).into());
         Ok(PitState2 { channels, ..PitState2::default() })
     }
 
