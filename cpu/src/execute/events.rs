@@ -64,12 +64,17 @@ impl Exec<'_, '_> {
         let mut exception = exception;
         // The data breakpoints of an instruction that does not complete are forgotten.
         self.cpu.matched_breakpoints = 0;
-        if !self.cpu.cr0.contains(Cr0::PE) {
+        let real = !self.cpu.cr0.contains(Cr0::PE);
+        if real && exception.vector != vector::PF {
             // Real mode has no error codes.
             exception.error_code = None;
         }
         if self.offer_exception(exception)? {
             return Ok(());
+        }
+        if real {
+            // Who runs a guest in paged real mode was told the page fault's (APM Vol. 2 "Paged Real Mode").
+            exception.error_code = None;
         }
         if let Some(first) = self.cpu.delivering.take() {
             match combine(first, exception) {

@@ -153,6 +153,38 @@ fn pae_guests_read_their_pdptes_from_memory_under_nested_paging_and_from_registe
     }
 }
 
+/// "Paged Real Mode": page faults are for who made the tables, who is told what the access was, as in every other mode.
+#[test]
+fn paged_real_mode_tells_the_error_code_of_a_page_fault() {
+    const TABLE: u64 = 0x1_8000;
+    const PAGE: u32 = 0x2000;
+    let fault = |entry: u64| {
+        let mut bench = Bench::new();
+        bench.legacy();
+        bench.set(Field::Cr0, (Cr0::PG | Cr0::WP | Cr0::ET).0);
+        bench.set(Field::Cr4, Cr4::PAE.0);
+        bench.set(Field::Cr3, TABLE);
+        // The first 2 MBytes by 4-KByte pages, of which one is as the case says.
+        bench.put(TABLE, (TABLE + 0x1000) | 1);
+        bench.put(TABLE + 0x1000, (TABLE + 0x2000) | 7);
+        for page in 0..512 {
+            bench.put(TABLE + 0x2000 + 8 * page, page << 12 | 3);
+        }
+        bench.put(TABLE + 0x2000 + 8 * (u64::from(PAGE) >> 12), entry);
+        bench.set(Field::Rip, 0);
+        bench.set(Field::CsSelector, CODE >> 4);
+        bench.set(Field::CsBase, CODE);
+        bench.set(Field::CsAttrib, 0x9b);
+        bench.set(Field::CsLimit, 0xffff);
+        bench.code(&assemble(16, 0, |a| a.mov(word_ptr(PAGE), 1_i32)));
+        bench.intercept(Intercept::EXCP_PF);
+        let exit = bench.exit();
+        (exit.code, exit.info1, exit.info2)
+    };
+    assert_eq!(fault(0), (0x4e, 2, PAGE.into()), "a write to a page that is not there");
+    assert_eq!(fault(0x2000 | 1), (0x4e, 3, PAGE.into()), "a write to a page that is read-only");
+}
+
 /// "Event Injection", "State Saved on Exit": nRIP out and in.
 #[test]
 fn next_rip_is_saved_for_instructions_and_returned_to_by_injected_software_interrupts() {
