@@ -26,7 +26,7 @@ use rootmode_models::devices::pc::{Configuration, FIRMWARE_END, Pc};
 use crate::processor::Processor;
 
 /// Processors a machine may have.
-pub const PROCESSORS: std::ops::RangeInclusive<u8> = 1..=8;
+pub const PROCESSORS: std::ops::RangeInclusive<u8> = 1..=64;
 
 /// Watchers of both extensions; the machine tells the one of its processor's.
 #[derive(Clone, Debug)]
@@ -78,7 +78,7 @@ pub enum MachineError {
     #[error("memory: {0}")]
     Memory(#[from] LayoutError),
     /// The number of processors.
-    #[error("{0} processors: from 1 to 8 are possible")]
+    #[error("{0} processors: from 1 to 64 are possible")]
     Processors(u8),
     /// The image.
     #[error("image: {0}")]
@@ -195,17 +195,26 @@ pub const fn exit_status(stop: Stop) -> u8 {
 const SMRAM: u32 = 0xa_0000;
 /// Distance of two processors' SMBASEs: the size of a state-save area, so that none overlaps another.
 const SMBASE_STRIDE: u32 = 0x200;
+/// Processors whose entries, from 0x8000 on, end before their state-save areas, which begin at 0xfe00.
+const SMBASE_GROUP: u32 = 32;
+/// Distance of two such groups: the second one's entries follow the first one's state-save areas.
+const SMBASE_GROUP_STRIDE: u32 = 0xc000;
 
 /// What firmware leaves behind: each processor's SMBASE in SMRAM, and RSM as its handler
 /// (SDM Vol. 3C "SMRAM", "SMBASE Relocation"; APM Vol. 2 "SMM Resources").
 fn install_smm_handlers(board: &mut Board) {
     for index in 0..board.processors().len() {
-        let base = SMRAM + SMBASE_STRIDE * index as u32;
+        let base = smbase(index as u32);
         board.processors_mut()[index].cpu.smbase = base;
         board.memory.set_management(true);
         board.memory.write(HostPhysical(u64::from(base) + 0x8000), &[0x0f, 0xaa]);
         board.memory.set_management(false);
     }
+}
+
+/// Where firmware puts a processor's SMBASE.
+const fn smbase(index: u32) -> u32 {
+    SMRAM + SMBASE_GROUP_STRIDE * (index / SMBASE_GROUP) + SMBASE_STRIDE * (index % SMBASE_GROUP)
 }
 
 /// Puts firmware right below 4 GiB, before there is a chipset that keeps stores from it. The chipset shows its last 128 KiB

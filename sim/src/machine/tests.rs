@@ -264,8 +264,8 @@ fn an_elf_kernel_with_a_pvh_note_gets_its_start_information() {
 fn parts_that_do_not_fit_are_refused_by_name() {
     let refused = |parts: &Parts| Machine::new(parts, Box::new(Tame)).err().unwrap();
     let good = parts(multiboot(0, &[0xf4]));
-    let many = Configuration { processors: 9, ..good.configuration.clone() };
-    assert_eq!(refused(&Parts { configuration: many, ..good.clone() }), MachineError::Processors(9));
+    let many = Configuration { processors: 65, ..good.configuration.clone() };
+    assert_eq!(refused(&Parts { configuration: many, ..good.clone() }), MachineError::Processors(65));
     assert_eq!(refused(&Parts { image: None, ..good.clone() }), MachineError::Nothing);
     let video = Parts { image: Some(multiboot(1 << 5, &[])), ..good.clone() };
     assert!(refused(&video).to_string().contains("offset 0x0"), "{}", refused(&video));
@@ -274,6 +274,18 @@ fn parts_that_do_not_fit_are_refused_by_name() {
     let small = Configuration { memory: 0x10_0000, ..good.configuration.clone() };
     let error = refused(&Parts { configuration: small, ..good });
     assert!(error.to_string().contains("kernel at 0x100000"), "{error}");
+}
+
+/// Entries take 2 bytes from SMBASE + 0x8000 on, state-save areas the last 0x200 of the 64 KiB behind SMBASE.
+#[test]
+fn every_processor_has_an_entry_and_a_state_save_area_of_its_own_in_smram() {
+    let mut ranges: Vec<(u32, u32)> = (0..u32::from(*super::PROCESSORS.end()))
+        .map(super::smbase)
+        .flat_map(|base| [(base + 0x8000, base + 0x8002), (base + 0xfe00, base + 0x1_0000)])
+        .collect();
+    ranges.sort_unstable();
+    assert!(ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0), "{ranges:x?}");
+    assert!(ranges[0].0 >= 0xa_0000 && ranges[ranges.len() - 1].1 <= 0xc_0000, "{ranges:x?}");
 }
 
 /// Each of two processors sends itself an SMI and goes on behind it, on both vendors.

@@ -134,6 +134,6 @@ pub(super) fn processors(text: &str) -> Result<u8, String> {
     let number = if matches!(number, "$MAX_SMP" | "$(($MAX_SMP))") { "8" } else { number };
     match number.parse() {
         Ok(count) if crate::machine::PROCESSORS.contains(&count) => Ok(count),
-        _ => Err(format!("{text} processors: the machine has from 1 to 8")),
+        _ => Err(format!("{text} processors: the machine has from 1 to 64")),
     }
 }

@@ -135,7 +135,7 @@ fn a_run_of_skips_is_no_pass() {
 #[test]
 fn a_missing_image_or_device_is_a_skip_with_its_reason() {
     let list = "[a]\nfile = none.flat\n[b]\nfile = echo.flat\nqemu_params = -device edu\n\
-                [c]\nfile = echo.flat\nsmp = 9\n[d]\nfile = echo.flat\ntest_args = \"`rm x`\"\n";
+                [c]\nfile = echo.flat\nsmp = 65\n[d]\nfile = echo.flat\ntest_args = \"`rm x`\"\n";
     let outcomes = run_list(list, &Request::default(), 1);
     assert!(outcomes.iter().all(|outcome| outcome.verdict == Verdict::Skip));
     let reason = |n: usize| outcomes[n].reason.clone().unwrap();
@@ -145,7 +145,7 @@ fn a_missing_image_or_device_is_a_skip_with_its_reason() {
         reason(0)
     );
     assert_eq!(reason(1), "the machine has no device edu");
-    assert_eq!(reason(2), "9 processors: the machine has from 1 to 8");
+    assert_eq!(reason(2), "65 processors: the machine has from 1 to 64");
     assert_eq!(reason(3), "`rm x` would have to be run by a shell");
 }
 

@@ -3,17 +3,20 @@
 use super::initramfs::Modules;
 use super::rows::{Row, What};
 
-/// What no log may contain.
-const FORBIDDEN: [&str; 9] = [
+/// What no log may contain, as the kernel writes it: WARN and BUG have prefixes in capitals, with which ACPICA's "ACPI Warning:"
+/// and a driver's "Warning:" have nothing to do (Linux 6.12, __warn in kernel/panic.c, include/asm-generic/bug.h, oops_begin and
+/// watchdogs; ex_handler_msr in arch/x86/mm/extable.c; HW_ERR in include/linux/printk.h).
+const FORBIDDEN: [&str; 10] = [
     "WARNING:",
     "BUG:",
+    "kernel BUG at",
     "unchecked MSR access",
-    "hardware error",
+    "[Hardware Error]",
     "Oops:",
     "Kernel panic",
     "general protection fault",
     "detected stall",
-    "lockup",
+    "LOCKUP",
 ];
 
 /// What KVM says when it misses a feature or does without one.
@@ -30,10 +33,9 @@ pub(super) struct Judged {
 pub(super) fn judge(row: &Row, modules: &Modules, output: &str) -> Judged {
     let mut judged = Judged::default();
     let mut fail = |what: String| judged.failures.push(what);
-    let lower = output.to_lowercase();
     for forbidden in FORBIDDEN {
-        if let Some(at) = lower.find(&forbidden.to_lowercase()) {
-            fail(format!("it says {:?}", line_at(output, at)));
+        if let Some(line) = output.lines().find(|line| line.contains(forbidden)) {
+            fail(format!("it says {:?}", line.trim()));
         }
     }
     let marker = format!("ROOTMODE marker processors={}", row.processors);
@@ -64,43 +66,49 @@ pub(super) fn judge(row: &Row, modules: &Modules, output: &str) -> Judged {
             }
         }
         What::Client => {
-            let mut set = "";
-            let (mut sets, mut passed) = (0, 0);
-            // Of the first set, which has everything on.
-            let mut clocks = "clocks an exit:".to_owned();
-            for line in said {
-                if let Some(options) = line.strip_prefix("client ") {
-                    set = options;
-                } else if let Some(case) = line.strip_prefix("failed ") {
-                    fail(format!("{set}: {case}"));
-                } else if line.starts_with("passed ") {
-                    passed += 1;
-                } else if let Some(timed) = line.strip_prefix("clocks ").filter(|_| sets == 0) {
-                    clocks = format!("{clocks} {timed}");
-                } else if line == "done" {
-                    sets += 1;
-                }
-            }
             let wanted = modules.parameters(row.vendor).count() + 1;
-            if sets != wanted {
-                fail(format!("{sets} of {wanted} runs of the client came to their end"));
-            }
-            judged.notes.push(format!("{sets} sets of options, {passed} checks; {clocks}"));
+            judge_client(&mut judged, &said, wanted);
         }
-        What::Linux { processors, .. } => {
-            let marker = format!("L2 ROOTMODE marker processors={processors}");
-            if !output.contains(&marker) {
-                fail(format!("no {marker:?}"));
-            }
+        What::Nested => {
+            judge_client(&mut judged, &said, 1);
+            judge_guest(&mut judged, output, 1);
         }
+        What::Linux { processors, .. } => judge_guest(&mut judged, output, processors),
     }
     judged
 }
 
-/// The line of `text` around `at`, an offset in the same text in small letters.
-fn line_at(text: &str, at: usize) -> &str {
-    let start = text.get(..at).and_then(|before| before.rfind('\n')).map_or(0, |newline| newline + 1);
-    text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default().trim()
+/// The client's checks, with each of `wanted` sets of options.
+fn judge_client(judged: &mut Judged, said: &[&str], wanted: usize) {
+    let mut set = "";
+    let (mut sets, mut passed) = (0, 0);
+    // Of the first set, which has everything on.
+    let mut clocks = "clocks an exit:".to_owned();
+    for line in said {
+        if let Some(options) = line.strip_prefix("client ") {
+            set = options;
+        } else if let Some(case) = line.strip_prefix("failed ") {
+            judged.failures.push(format!("{set}: {case}"));
+        } else if line.starts_with("passed ") {
+            passed += 1;
+        } else if let Some(timed) = line.strip_prefix("clocks ").filter(|_| sets == 0) {
+            clocks = format!("{clocks} {timed}");
+        } else if *line == "done" {
+            sets += 1;
+        }
+    }
+    if sets != wanted {
+        judged.failures.push(format!("{sets} of {wanted} runs of the client came to their end"));
+    }
+    judged.notes.push(format!("{sets} sets of options, {passed} checks; {clocks}"));
+}
+
+/// The second Linux came to its own marker.
+fn judge_guest(judged: &mut Judged, output: &str, processors: u8) {
+    let marker = format!("L2 ROOTMODE marker processors={processors}");
+    if !output.contains(&marker) {
+        judged.failures.push(format!("no {marker:?}"));
+    }
 }
 
 #[cfg(test)]
@@ -123,14 +131,23 @@ mod tests {
         assert_eq!(failures(What::Boot, "[ 0.1] clean\n").len(), 1);
         assert_eq!(failures(What::Boot, "ROOTMODE marker processors=1\n").len(), 1, "a processor is missing");
         for line in [
-            "[ 1] ------\n[ 1] WARNING: CPU: 0",
-            "[ 1] unchecked MSR access error: RDMSR",
+            "[ 1] ------\n[ 1] WARNING: CPU: 0 PID: 1 at kernel/x.c:1",
+            "[ 1] BUG: kernel NULL pointer dereference",
+            "[ 1] watchdog: BUG: stuck",
+            "[ 1] kernel BUG at mm/x.c:1!",
+            "[ 1] unchecked MSR access error: RDMSR from 0x10",
             "mce: [Hardware Error]: x",
+            "L2 [ 1] WARNING: CPU: 0",
         ] {
             let [why] = &failures(What::Boot, &format!("{line}\n{good}"))[..] else {
                 panic!("{line:?} passes")
             };
             assert!(why.contains(line.lines().last().unwrap_or_default()), "{why}");
+        }
+        for line in
+            ["[ 1] ACPI Warning: 32/64X length mismatch", "[ 1] ACPI BIOS Warning (bug): x", "[ 1] debug: x"]
+        {
+            assert_eq!(failures(What::Boot, &format!("{line}\n{good}")), [""; 0], "{line}");
         }
     }
 
@@ -142,6 +159,16 @@ mod tests {
         assert_eq!(failures(What::Client, end).len(), 1);
         let failed = "[ 1] ROOTMODE client ept=0\n[ 1] ROOTMODE failed io: no\n[ 1] ROOTMODE done\n";
         assert_eq!(failures(What::Client, &format!("{failed}{end}")), ["ept=0: io: no"]);
+    }
+
+    #[test]
+    fn the_client_in_the_second_linux_must_come_to_its_end_and_the_second_linux_too() {
+        let end = "ROOTMODE marker processors=2\n";
+        let client = "[ 9] L2 [ 1] ROOTMODE client nested=0\n[ 9] L2 [ 1] ROOTMODE passed io\n[ 9] L2 [ 1] ROOTMODE done\n";
+        let marker = "[ 9] L2 ROOTMODE marker processors=1\n";
+        assert_eq!(failures(What::Nested, &format!("{client}{marker}{end}")), [""; 0]);
+        assert_eq!(failures(What::Nested, &format!("{client}{end}")).len(), 1);
+        assert_eq!(failures(What::Nested, &format!("{marker}{end}")).len(), 1);
     }
 
     #[test]

@@ -136,7 +136,7 @@ impl Bench {
         let wanted = |kernel: &Kernel| rows.iter().any(|row| row.kernel == *kernel);
         let kernels = KERNELS.into_iter().filter(wanted).map(|kernel| Unpacked::new(&packages, kernel));
         let kernels = kernels.collect::<Result<Vec<_>, _>>()?;
-        let needs = |row: &Row| matches!(row.what, What::Client | What::Linux { .. });
+        let needs = |row: &Row| matches!(row.what, What::Client | What::Linux { .. } | What::Nested);
         let client = rows.iter().any(needs).then(|| client::build(&folder)).transpose()?;
         Ok(Self { rootmode, folder, busybox, kernels, client })
     }
@@ -161,8 +161,15 @@ impl Bench {
         let kernel = kernel.ok_or("its kernel was not unpacked")?;
         let name = row.name();
         let modules = kernel.modules(row.vendor);
-        let guest = matches!(row.what, What::Linux { .. })
-            .then(|| read(&kernel.image).map(|image| (image, build(&self.busybox, &Contents::default()))))
+        let inside = match row.what {
+            What::Linux { .. } => Some(Contents::default()),
+            What::Nested => {
+                Some(Contents { modules: Some(modules), client: self.client.as_deref(), guest: None })
+            }
+            What::Boot | What::Modules | What::Client => None,
+        };
+        let guest = inside
+            .map(|inside| read(&kernel.image).map(|image| (image, build(&self.busybox, &inside))))
             .transpose()?;
         let contents = Contents {
             modules: (row.what != What::Boot).then_some(modules),
@@ -245,7 +252,8 @@ fn command_line(row: &Row, modules: &Modules) -> String {
     let vendor = row.vendor;
     let mut words =
         vec!["console=ttyS0 panic=-1 printk.devkmsg=on".to_owned(), format!("vendor={}", vendor.name())];
-    words.push(format!("modules=\"{}\"", modules.order.join(" ")));
+    let inserted = format!("modules={}", modules.order.join(","));
+    words.push(inserted.clone());
     match row.what {
         What::Boot => words.push("row=boot".into()),
         What::Modules => words.push(format!("row=kvm options=\"{}\"", vendor.options())),
@@ -260,6 +268,12 @@ fn command_line(row: &Row, modules: &Modules) -> String {
             words
                 .push(format!("row=linux guests={processors} options=\"{}={stage}\"", vendor.second_stage()));
             words.push("guest=\"console=ttyS0 panic=-1 row=boot\"".into());
+        }
+        What::Nested => {
+            words.push(format!("row=linux guests=1 options=\"{}\"", vendor.options()));
+            // The second Linux's KVM has what the first one's gives it, and its guests are the last ones.
+            let (name, console) = (vendor.name(), "console=ttyS0 panic=-1 printk.devkmsg=on");
+            words.push(format!("guest=\"{console} vendor={name} {inserted} row=client sets=nested=0\""));
         }
     }
     words.join(" ")

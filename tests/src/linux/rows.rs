@@ -100,6 +100,8 @@ pub(super) enum What {
     Client,
     /// A second Linux under KVM, with or without a second stage of translation.
     Linux { second_stage: bool, processors: u8 },
+    /// The client under the KVM of a second Linux, so that its guests are third ones.
+    Nested,
 }
 
 /// A line of the table.
@@ -122,6 +124,7 @@ impl Row {
                 let stage = if second_stage { self.vendor.second_stage() } else { "shadow" };
                 format!("linux-{stage}-{processors}")
             }
+            What::Nested => "nested".to_owned(),
         };
         format!("{what}-{}-{}-{}", self.kernel.name, self.vendor.name(), self.processors)
     }
@@ -136,10 +139,12 @@ impl Row {
             What::Linux { second_stage: false, processors: 1 },
             What::Linux { second_stage: true, processors: 2 },
             What::Linux { second_stage: false, processors: 2 },
+            What::Nested,
         ] {
             let counts: &[u8] = match what {
-                What::Boot => &[1, 2, 4],
+                What::Boot => &[1, 2, 4, 16],
                 What::Modules | What::Client => &[2],
+                What::Nested => &[1],
                 What::Linux { processors, .. } => {
                     if processors == 1 {
                         &[1]

@@ -44,7 +44,7 @@ pub(super) struct Arguments {
     /// finds, interrupt controllers and timer are in the model's kernel, all else is as without. A hypervisor is nested.
     #[arg(long, conflicts_with = "bios")]
     hosted: bool,
-    /// Processors, 1 to 8.
+    /// Processors, 1 to 64.
     #[arg(long, default_value_t = 1, value_name = "N")]
     cpus: u8,
     /// RAM: bytes, or with a suffix K, M or G.
