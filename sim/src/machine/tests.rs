@@ -279,8 +279,8 @@ fn parts_that_do_not_fit_are_refused_by_name() {
 /// Entries take 2 bytes from SMBASE + 0x8000 on, state-save areas the last 0x200 of the 64 KiB behind SMBASE.
 #[test]
 fn every_processor_has_an_entry_and_a_state_save_area_of_its_own_in_smram() {
-    let mut ranges: Vec<(u32, u32)> = (0..u32::from(*super::PROCESSORS.end()))
-        .map(super::smbase)
+    let mut ranges: Vec<(u32, u32)> = (0..u32::from(*PROCESSORS.end()))
+        .map(smbase)
         .flat_map(|base| [(base + 0x8000, base + 0x8002), (base + 0xfe00, base + 0x1_0000)])
         .collect();
     ranges.sort_unstable();
