@@ -6,6 +6,7 @@
 pub mod acpi;
 pub mod clock;
 pub mod fw_cfg;
+pub mod hpet;
 pub mod ioapic;
 pub mod keyboard;
 pub mod pc;

@@ -1,14 +1,15 @@
-//! The tables: RSDP, RSDT, XSDT, FADT, FACS, MADT and a DSDT with `\_S5`, as bytes at their place in low memory and as the
+//! The tables: RSDP, RSDT, XSDT, FADT, FACS, MADT, HPET and a DSDT with `\_S5`, as bytes at their place in low memory and as the
 //! relocatable files that firmware fetches.
 //!
 //! Sources: ACPI 6.4 "Root System Description Pointer", "System Description Table Header", "Fixed ACPI Description Table",
-//! "Multiple APIC Description Table", "ACPI Machine Language (AML) Specification"; QEMU docs, specs/acpi_... "table loader".
+//! "Multiple APIC Description Table", "ACPI Machine Language (AML) Specification"; IA-PC HPET 1.0a
+//! "The ACPI 2.0 HPET Description Table (HPET)"; QEMU docs, specs/acpi_... "table loader".
 
 mod aml;
 mod loader;
 
 use super::power;
-use crate::devices::ioapic;
+use crate::devices::{hpet, ioapic};
 
 pub use loader::Script;
 
@@ -101,7 +102,8 @@ fn block(processors: u8) -> (Block, usize, usize) {
         block.pointer(fadt + at, size);
     }
     let madt = block.table(b"APIC", 3, &madt_body(processors));
-    let tables = [fadt, madt];
+    let hpet = block.table(b"HPET", 1, &hpet_body());
+    let tables = [fadt, madt, hpet];
     let rsdt_body: Vec<u8> = tables.iter().flat_map(|at| (*at as u32).to_le_bytes()).collect();
     let xsdt_body: Vec<u8> = tables.iter().flat_map(|at| (*at as u64).to_le_bytes()).collect();
     let rsdt = block.table(b"RSDT", 1, &rsdt_body);
@@ -170,6 +172,18 @@ fn fadt_body(facs: usize, dsdt: usize) -> Vec<u8> {
         put(at + 4, &u64::from(address).to_le_bytes());
     }
     fadt.split_off(36)
+}
+
+/// The event timers' block: its identification, where it lies in memory, the number of the block, and the shortest period that
+/// loses no interrupt, in counts.
+fn hpet_body() -> Vec<u8> {
+    let mut body = hpet::BLOCK_ID.to_le_bytes().to_vec();
+    body.extend([0, 64, 0, 0]);
+    body.extend(hpet::BASE.to_le_bytes());
+    body.push(0);
+    body.extend(128_u16.to_le_bytes());
+    body.push(0);
+    body
 }
 
 /// Local APICs, the I/O APIC, the overrides of a PC and LINT1 as NMI.

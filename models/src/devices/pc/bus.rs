@@ -5,11 +5,13 @@ use super::timers::Timer;
 use super::{DEBUG_CONSOLE, Driver, Pc, RESET_CONTROL, SHUTDOWN_TEXT};
 use crate::devices::acpi::power::Sleep;
 use crate::devices::pci::test_device::{MEMORY_SIZE as PCI_MEMORY_SIZE, Window};
-use crate::devices::{ioapic, test_device, uart};
+use crate::devices::{hpet, ioapic, test_device, uart};
 use rootmode_arch::HostPhysical;
 use rootmode_arch::record::Stop;
 use rootmode_cpu::{Bus, Effects};
 use rootmode_mmu::{Digest, PhysicalMemory};
+
+const HPET_END: u64 = hpet::BASE + hpet::SIZE;
 
 const fn ones(size: u8) -> u32 {
     u32::MAX >> (32 - 8 * size as u32)
@@ -231,8 +233,12 @@ impl Bus for Pc {
         }
     }
 
-    fn read_mmio(&mut self, address: HostPhysical, size: u8, _: u64, _: &mut Effects) -> u64 {
+    fn read_mmio(&mut self, address: HostPhysical, size: u8, tick: u64, effects: &mut Effects) -> u64 {
         match address.0 {
+            at @ hpet::BASE..HPET_END => {
+                self.settle_hpet(tick, effects);
+                self.hpet.read(at - hpet::BASE, size)
+            }
             at @ ioapic::BASE..0xfec0_1000 => self.lines.ioapic.read(at - ioapic::BASE, size),
             at @ test_device::MEMORY..0xff01_0000 => self.test.read_memory(at - test_device::MEMORY, size),
             at => match self.pci_memory_offset(at) {
@@ -251,6 +257,7 @@ impl Bus for Pc {
                 self.lines.ioapic.write(at - ioapic::BASE, size, value, &mut effects.interrupts);
                 self.settle_pit(tick, effects);
             }
+            at @ hpet::BASE..HPET_END => self.write_hpet(at - hpet::BASE, size, value, tick, effects),
             at @ test_device::MEMORY..0xff01_0000 => {
                 self.test.write_memory(at - test_device::MEMORY, size, value);
             }
@@ -288,6 +295,7 @@ impl Bus for Pc {
         self.timers.digest(digest);
         self.pit.digest(digest);
         self.rtc.digest(digest);
+        self.hpet.digest(digest);
         self.uart.digest(digest);
         self.keyboard.digest(digest);
         self.power.digest(digest);

@@ -13,6 +13,8 @@ pub(super) enum Driver {
     Device = 1,
     /// The test device.
     Test = 2,
+    /// A high-precision event timer.
+    EventTimer = 4,
 }
 
 /// The interrupt controllers and the lines that lead to them.

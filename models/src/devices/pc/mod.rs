@@ -29,6 +29,7 @@ pub use configuration::{Configuration, FIRMWARE_END, HIGH_RAM, PCI_HOLE};
 use super::GuestMemory;
 use super::acpi::{power, tables};
 use super::fw_cfg::{self, FwCfg};
+use super::hpet::{self, Hpet};
 use super::ioapic::{self, IoApic};
 use super::keyboard::{self, Keyboard};
 use super::pci::test_device::PciTestDevice;
@@ -87,6 +88,7 @@ pub struct Pc {
     /// The next tick at which OUT of counter 0 changes; `u64::MAX` if it does not.
     pit_event: u64,
     rtc: Rtc,
+    hpet: Hpet,
     uart: Uart,
     keyboard: Keyboard,
     power: power::Power,
@@ -104,9 +106,11 @@ pub struct Pc {
 
 impl Pc {
     /// Ranges of physical addresses whose accesses must reach the bus: (base, bytes).
-    pub const WINDOWS: [(HostPhysical, u64); 3] = [
+    pub const WINDOWS: [(HostPhysical, u64); 4] = [
         (HostPhysical(PCI_HOLE), 0xfec0_0000 - PCI_HOLE),
         (HostPhysical(ioapic::BASE), ioapic::SIZE),
+        // A page, of which the registers take the first part.
+        (HostPhysical(hpet::BASE), 0x1000),
         (HostPhysical(test_device::MEMORY), test_device::MEMORY_SIZE),
     ];
 
@@ -177,6 +181,7 @@ impl Pc {
             pit: Pit::new(),
             pit_event: u64::MAX,
             rtc,
+            hpet: Hpet::new(),
             uart: Uart::new(),
             keyboard: Keyboard::new(),
             power: power::Power::new(),
@@ -221,6 +226,7 @@ impl Pc {
             Some(Timer::Rtc) => self.settle_rtc(tick, effects),
             Some(Timer::Uart) => self.settle_uart(tick, effects),
             Some(Timer::Power) => self.settle_power(tick, effects),
+            Some(Timer::Hpet) => self.settle_hpet(tick, effects),
             Some(Timer::Transfer) => self.fw_cfg.transfer(memory),
             None => {}
         }
@@ -313,7 +319,7 @@ impl Pc {
                 break;
             }
             let event = self.pit_event;
-            self.lines.set(0, Driver::Device, self.pit.out0(event), effects);
+            self.drive_pit(event, effects);
             self.pit_event = self.pit.next_event(event).unwrap_or(u64::MAX);
         }
         if self.pit_event <= tick {
@@ -325,9 +331,41 @@ impl Pc {
 
     /// Brings IRQ 0 to where OUT of counter 0 is after a write, or after edges without number.
     fn follow_pit(&mut self, tick: u64, effects: &mut Effects) {
-        self.lines.set(0, Driver::Device, self.pit.out0(tick), effects);
+        self.drive_pit(tick, effects);
         self.pit_event = self.pit.next_event(tick).unwrap_or(u64::MAX);
         self.arm_pit(effects);
+    }
+
+    /// With legacy replacement the interval timer and the clock have no lines (IA-PC HPET 1.0a "Legacy Replacement Option").
+    fn drive_pit(&mut self, tick: u64, effects: &mut Effects) {
+        let high = self.pit.out0(tick) && !self.hpet.replaces_legacy();
+        self.lines.set(0, Driver::Device, high, effects);
+    }
+
+    /// Brings the lines of the event timers to where they are at `tick`.
+    fn settle_hpet(&mut self, tick: u64, effects: &mut Effects) {
+        for hpet::Request { line } in self.hpet.advance(tick) {
+            self.lines.set(line, Driver::EventTimer, true, effects);
+            self.lines.set(line, Driver::EventTimer, false, effects);
+        }
+        self.hold_levels(effects);
+        self.timers.arm(Timer::Hpet, self.hpet.next_event(), effects);
+    }
+
+    fn hold_levels(&mut self, effects: &mut Effects) {
+        let levels = self.hpet.levels();
+        for line in 0..ioapic::PINS {
+            self.lines.set(line, Driver::EventTimer, levels & 1 << line != 0, effects);
+        }
+    }
+
+    fn write_hpet(&mut self, offset: u64, size: u8, value: u64, tick: u64, effects: &mut Effects) {
+        self.settle_hpet(tick, effects);
+        self.settle_pit(tick, effects);
+        self.hpet.write(offset, size, value);
+        self.settle_hpet(tick, effects);
+        self.follow_pit(tick, effects);
+        self.settle_rtc(tick, effects);
     }
 
     fn arm_pit(&mut self, effects: &mut Effects) {
@@ -337,7 +375,7 @@ impl Pc {
     }
 
     fn settle_rtc(&mut self, tick: u64, effects: &mut Effects) {
-        let high = self.rtc.interrupt(tick);
+        let high = self.rtc.interrupt(tick) && !self.hpet.replaces_legacy();
         self.lines.set(rtc::IRQ, Driver::Device, high, effects);
         self.timers.arm(Timer::Rtc, self.rtc.next_event(tick), effects);
     }

@@ -163,6 +163,45 @@ fn the_timer_ticks_as_firmware_set_it_through_input_2_of_the_io_apic() {
 }
 
 #[test]
+fn legacy_replacement_silences_the_interval_timer_and_pulses_in_its_place() {
+    let mut pc = pc();
+    let mut effects = Effects::default();
+    pc.start(0, &mut effects);
+    ioapic(&mut pc, 0x14, 0x30);
+    // Timer 0, periodic, 10 ms from 10 ms on; then on, in place of the interval timer.
+    for (offset, value) in [(0x100, 0x4c), (0x108, 1_000_000), (0x010, 3)] {
+        pc.write_mmio(HostPhysical(0xfed0_0000 + offset), 8, value, 0, &mut effects);
+    }
+    let interrupts = run(&mut pc, effects, 100_000_000);
+    let ticks: Vec<u64> =
+        interrupts.iter().filter(|(_, e)| !e.interrupts.is_empty()).map(|(tick, _)| *tick).collect();
+    assert_eq!(ticks, (1..=10).map(|n| 10_000_000 * n).collect::<Vec<u64>>());
+    let counter = pc.read_mmio(HostPhysical(0xfed0_00f0), 8, 100_000_000, &mut Effects::default());
+    assert_eq!(counter, 10_000_000);
+}
+
+#[test]
+fn a_level_of_an_event_timer_holds_its_line_until_its_status_is_cleared() {
+    let mut pc = pc();
+    // Input 20: level-triggered, high-active.
+    ioapic(&mut pc, 0x10 + 2 * 20, 0x8040);
+    let mut effects = Effects::default();
+    for (offset, value) in [(0x100, 0x6 | 20 << 9), (0x108, 1000), (0x010, 1)] {
+        pc.write_mmio(HostPhysical(0xfed0_0000 + offset), 8, value, 0, &mut effects);
+    }
+    let sent = |seen: Vec<(u64, Effects)>| seen.iter().map(|(_, e)| e.interrupts.len()).sum::<usize>();
+    assert_eq!(sent(run(&mut pc, effects, 20_000)), 1);
+    // The line is still high, so an end of interrupt sends it again; not behind its acknowledgement.
+    let mut effects = Effects::default();
+    pc.end_of_interrupt(0x40, 20_000, &mut effects);
+    assert_eq!(effects.interrupts.len(), 1);
+    let mut effects = Effects::default();
+    pc.write_mmio(HostPhysical(0xfed0_0020), 8, 1, 20_000, &mut effects);
+    pc.end_of_interrupt(0x40, 20_000, &mut effects);
+    assert_eq!(effects.interrupts.len(), 0);
+}
+
+#[test]
 fn a_short_timer_pulse_is_not_lost_when_the_deadline_is_late() {
     let mut pc = pc();
     ioapic(&mut pc, 0x14, 0x30);

@@ -12,9 +12,10 @@ pub(super) enum Timer {
     Uart,
     Power,
     Transfer,
+    Hpet,
 }
 
-const COUNT: usize = 5;
+const COUNT: usize = 6;
 const GENERATIONS: u32 = 0xff_ffff;
 
 impl Timer {
@@ -25,6 +26,7 @@ impl Timer {
             2 => Self::Uart,
             3 => Self::Power,
             4 => Self::Transfer,
+            5 => Self::Hpet,
             _ => return None,
         })
     }

@@ -36,9 +36,17 @@ fn a_guest_finds_every_table_with_right_checksums() {
     let memory = Memory(in_low_memory(4));
     assert_eq!(memory.bytes(LOW_MEMORY, 8), b"RSD PTR ");
     assert_eq!((memory.sum(LOW_MEMORY, 20), memory.sum(LOW_MEMORY, 36)), (0, 0));
-    for signature in [b"FACP", b"APIC"] {
+    for signature in [b"FACP", b"APIC", b"HPET"] {
         assert_eq!(memory.table(signature, 4), memory.table(signature, 8));
     }
+}
+
+#[test]
+fn the_hpet_table_names_the_block_and_its_address() {
+    let memory = Memory(in_low_memory(1));
+    let hpet = memory.table(b"HPET", 8);
+    assert_eq!((memory.number(hpet + 4, 4), memory.number(hpet + 36, 4)), (56, 0x8086_a201));
+    assert_eq!((memory.number(hpet + 40, 1), memory.number(hpet + 44, 8)), (0, 0xfed0_0000));
 }
 
 #[test]
