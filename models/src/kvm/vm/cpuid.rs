@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rootmode_arch::{Feature, Vendor};
 use rootmode_cpu::Model;
 
+use super::pv;
 use crate::kvm::abi::CpuidEntry2;
 
 /// `KVM_MAX_CPUID_ENTRIES`.
@@ -100,9 +101,9 @@ pub fn supported(model: &Model) -> Vec<CpuidEntry2> {
         .iter()
         .map(|((leaf, subleaf), registers)| entry(*leaf, *subleaf, *registers))
         .collect();
-    // "KVMKVMKVM" and no paravirtual feature.
+    // "KVMKVMKVM".
     entries.push(entry(SIGNATURE, 0, [FEATURES, 0x4b4d_564b, 0x564b_4d56, 0x4d]));
-    entries.push(entry(FEATURES, 0, [0; 4]));
+    entries.push(entry(FEATURES, 0, [pv::FEATURES, 0, 0, 0]));
     entries
 }
 

@@ -19,9 +19,11 @@ mod emulate;
 mod events;
 mod exit;
 mod guard;
+mod hypercall;
 mod irqchip;
 mod msrs;
 mod nesting;
+mod pv;
 mod registers;
 mod run;
 mod signals;
@@ -171,6 +173,8 @@ struct Rooms {
     io_events: IoEvents,
     /// By processor.
     statistics: Vec<Statistics>,
+    /// The wall clock's MSR, which the vCPUs share.
+    wall_clock: u64,
     /// `KVM_SET_BOOT_CPU_ID`.
     bootstrap: u32,
     containment: Containment,
@@ -266,6 +270,7 @@ impl Vm {
             irqchip: Irqchip::new(executor.tasks()),
             io_events: IoEvents::default(),
             statistics: Vec::new(),
+            wall_clock: 0,
             bootstrap: 0,
             containment: Containment::default(),
             kernel: config.kernel,

@@ -1,20 +1,15 @@
 //! The MSRs of a vCPU as KVM emulates them, for the guest and for the client.
 
-use std::collections::BTreeMap;
-
 use rootmode_arch::{Feature, Linear, Vendor, msr};
 use rootmode_cpu::Model;
 use rootmode_cpu::apic::{Clock, LocalApic};
 
 use super::Shared;
+use super::pv::{SYSTEM_TIMES, WALL_CLOCKS};
 use super::vcpu::Vcpu;
 use crate::kvm::abi::MsrEntry;
 use crate::kvm::filter::{Failure as Refusal, MsrFile};
 use crate::kvm::host::{Backend, HostBug, nested_capabilities};
-
-/// KVM's own MSRs for its clock.
-const WALL_CLOCK: u32 = 0x4b56_4d00;
-const SYSTEM_TIME: u32 = 0x4b56_4d01;
 
 /// The capability MSRs of VMX that are saved; the others follow from them. VM functions are not offered.
 const VMX: &[u32] = &[
@@ -60,8 +55,10 @@ const SAVED: &[u32] = &[
     msr::IA32_FS_BASE,
     msr::IA32_GS_BASE,
     msr::IA32_XSS,
-    WALL_CLOCK,
-    SYSTEM_TIME,
+    WALL_CLOCKS[0],
+    SYSTEM_TIMES[0],
+    WALL_CLOCKS[1],
+    SYSTEM_TIMES[1],
 ];
 
 /// What `KVM_GET_MSR_FEATURE_INDEX_LIST` lists on a host of `vendor`'s: MSRs that say what guests' processors can be like.
@@ -92,7 +89,8 @@ pub fn feature(guest: &Model, index: u32) -> Option<u64> {
 /// MSRs that are KVM's alone, without a home in the processor.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Own {
-    clocks: BTreeMap<u32, u64>,
+    /// kvmclock's.
+    pub(super) system_time: u64,
 }
 
 /// The registers of a local APIC in x2APIC mode.
@@ -152,9 +150,8 @@ impl MsrFile for View<'_> {
                 let value = self.vcpu.tsc(self.shared);
                 self.settle(value.map(Some)).ok_or(Refusal::Unknown)
             }
-            WALL_CLOCK | SYSTEM_TIME if self.client => {
-                Ok(self.vcpu.own.clocks.get(&index).copied().unwrap_or(0))
-            }
+            _ if WALL_CLOCKS.contains(&index) => Ok(self.shared.rooms().wall_clock),
+            _ if SYSTEM_TIMES.contains(&index) => Ok(self.vcpu.own.system_time),
             msr::IA32_ARCH_CAPABILITIES | PERF_CAPABILITIES if self.client => Ok(0),
             X2APIC..=X2APIC_END => {
                 self.apic(|apic, clock| apic.read_msr(index, clock).ok()).ok_or(Refusal::Unknown)
@@ -187,9 +184,13 @@ impl MsrFile for View<'_> {
                     (self.client || has_deadline(apic)).then(|| apic.set_tsc_deadline(value, clock))
                 })
                 .ok_or(Refusal::Unknown),
-            WALL_CLOCK | SYSTEM_TIME if self.client => {
-                self.vcpu.own.clocks.insert(index, value);
+            _ if WALL_CLOCKS.contains(&index) => {
+                self.vcpu.write_wall_clock(self.shared, value);
                 Ok(())
+            }
+            _ if SYSTEM_TIMES.contains(&index) => {
+                let written = self.vcpu.write_system_time(self.shared, value);
+                self.settle(written.map(Some)).ok_or(Refusal::Invalid)
             }
             msr::IA32_BIOS_SIGN_ID if self.client => Ok(()),
             msr::IA32_ARCH_CAPABILITIES | PERF_CAPABILITIES if self.client && value == 0 => Ok(()),

@@ -3,9 +3,7 @@
 //! It is an `async fn` that can be preempted at L0's points; between two calls nothing of it is left but the [`Vcpu`].
 
 use rootmode_arch::event::GuestPhysicalAccess;
-use rootmode_arch::{
-    AccessRights, Cr0, Cr4, Dr6, Efer, Gpr, GuestPhysical, Linear, RFlags, SegmentName, vector,
-};
+use rootmode_arch::{Cr0, Cr4, Dr6, Gpr, GuestPhysical, Linear, RFlags, vector};
 use rootmode_cpu::{DeliveryKind, Instruction};
 
 use super::apic::Attention;
@@ -68,11 +66,6 @@ pub(super) enum Flow {
 const ATTEMPTS: u32 = 64;
 /// Bytes of a page for port data.
 const PORT_DATA: u64 = 4096;
-/// `-KVM_ENOSYS`, `-KVM_EPERM`.
-const NO_SUCH_HYPERCALL: u64 = -1000_i64 as u64;
-const NOT_PERMITTED: u64 = -1_i64 as u64;
-/// `KVM_HC_MAP_GPA_RANGE`.
-const MAP_GPA_RANGE: u64 = 12;
 
 impl Vcpu {
     /// Runs until the client is needed: [`Vcpu::exit`] then says why.
@@ -309,7 +302,7 @@ impl Vcpu {
         Flow::Client
     }
 
-    fn gprs<const N: usize>(&self, gprs: [Gpr; N]) -> Result<[u64; N], Failure> {
+    pub(super) fn gprs<const N: usize>(&self, gprs: [Gpr; N]) -> Result<[u64; N], Failure> {
         let mut values = [0; N];
         for (value, gpr) in values.iter_mut().zip(gprs) {
             *value = self.backend.gpr(gpr)?;
@@ -394,23 +387,6 @@ impl Vcpu {
             self.backend.set_gpr(Gpr::Rdx, value >> 32)?;
         }
         Ok(self.skip()?)
-    }
-
-    fn hypercall(&mut self, shared: &Shared) -> Result<Flow, Failure> {
-        let [nr, a0, a1, a2, a3] = self.gprs([Gpr::Rax, Gpr::Rbx, Gpr::Rcx, Gpr::Rdx, Gpr::Rsi])?;
-        let state = self.backend.save()?;
-        let long = Efer(state.efer).contains(Efer::LMA)
-            && state.segment(SegmentName::Cs).rights.contains(AccessRights::L);
-        let asked = shared.with(self.processor, |_, rooms| rooms.hypercall_exits >> MAP_GPA_RANGE & 1 != 0);
-        if state.cpl == 0 && nr == MAP_GPA_RANGE && asked {
-            self.pending = Pending::Hypercall;
-            let args = [a0, a1, a2, a3, 0, 0];
-            return Ok(self.ask(ClientExit::Hypercall { nr, args, ret: 0, flags: long.into() }));
-        }
-        let answer = if state.cpl == 0 { NO_SUCH_HYPERCALL } else { NOT_PERMITTED };
-        self.backend.set_gpr(Gpr::Rax, if long { answer } else { answer & 0xffff_ffff })?;
-        self.skip()?;
-        Ok(Flow::Guest)
     }
 
     /// Emulates the instruction at RIP. `devices` are pages that it is known to touch and that no slot backs.

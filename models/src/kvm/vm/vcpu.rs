@@ -331,7 +331,7 @@ impl Vcpu {
         shared.with(self.processor, |machine, rooms| {
             rooms.irqchip.set_tsc_offset(machine, self.processor.into(), offset);
         });
-        Ok(())
+        self.update_clock(shared)
     }
 }
 

@@ -415,6 +415,25 @@ impl Irqchip {
         meant.into_iter().map(|target| self.arrive(target.into(), arrives)).sum()
     }
 
+    /// Sends messages to the local APICs with the IDs that they name: to how many they were news. `source` looks by itself.
+    pub(super) fn send_each(
+        &mut self,
+        machine: &mut Machine,
+        source: usize,
+        messages: impl Iterator<Item = InterruptMessage>,
+    ) -> u64 {
+        let mut news = 0;
+        for message in messages {
+            let Some(arrives) = message.arrives() else { continue };
+            let named = |seat: &Seat| seat.apic.as_ref().is_some_and(|apic| apic.id() == message.destination);
+            if let Some(target) = self.seats.iter().position(named) {
+                news += u64::from(self.arrive(target, arrives) > 0);
+            }
+        }
+        self.settle(machine, Some(source));
+        news
+    }
+
     /// Whether it is news.
     fn arrive(&mut self, target: usize, message: Message) -> Delivered {
         self.touched.push(target);
