@@ -1,6 +1,8 @@
 //! State components of the XSAVE feature set: one table for CPUID leaf 0xD, XCR0, IA32_XSS and the layout of save areas
 //! (SDM Vol. 1 "XSAVE-Supported Features and State-Component Bitmaps", "XSAVE Area").
 
+use crate::apic::Mode;
+use crate::model::CpuidInputs;
 use crate::{Cpu, Model};
 use rootmode_arch::{Feature, FeatureSet, Vendor};
 
@@ -144,7 +146,14 @@ pub(crate) fn enabled_size(model: &Model, subleaf: u32, xcr0: u64, xss: u64) -> 
         _ => None,
     }
 }
+
 impl Cpu {
+    /// What CPUID looks at here.
+    pub fn cpuid_inputs(&self) -> CpuidInputs {
+        let apic = self.apic.mode() != Mode::Disabled;
+        CpuidInputs { cr4: self.cr4, xcr0: self.xcr0, xss: self.xss, apic, index: self.index }
+    }
+
     /// Loads XCR0 and IA32_XSS from an area that an extension keeps, unchecked: bits that the processor lacks stay 0, and
     /// that of x87 1.
     pub fn load_components(&mut self, xcr0: u64, xss: u64) {

@@ -171,6 +171,21 @@ fn c_bit(features: &FeatureSet, leaves: &BTreeMap<(u32, u32), [u32; 4]>) -> u64 
     leaves.get(&(0x8000_001f, 0)).filter(|_| encrypts).map_or(0, |registers| 1 << (registers[1] & 0x3f))
 }
 
+/// The registers that CPUID's answers depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuidInputs {
+    /// CR4.
+    pub cr4: Cr4,
+    /// XCR0.
+    pub xcr0: u64,
+    /// IA32_XSS.
+    pub xss: u64,
+    /// IA32_APIC_BASE: whether the local APIC is on.
+    pub apic: bool,
+    /// The processor's number.
+    pub index: u8,
+}
+
 impl Model {
     /// The model of `vendor` with everything that works.
     pub fn max(vendor: Vendor) -> Self {
@@ -356,6 +371,20 @@ impl Model {
             _ => {}
         }
         registers
+    }
+
+    /// CPUID's EAX, EBX, ECX, EDX as software finds them: [`Model::cpuid`], with what follows from other registers (SDM Vol. 2A
+    /// "CPUID—CPU Identification"; APM Vol. 3 "Instruction Subsets and CPUID Feature Flags").
+    pub fn cpuid_with(&self, leaf: u32, subleaf: u32, inputs: &CpuidInputs) -> [u32; 4] {
+        let mut answer = self.cpuid(leaf, subleaf, inputs.cr4, inputs.index);
+        if leaf == 1 && !inputs.apic {
+            answer[3] &= !(1 << Feature::Apic.row().bit);
+        }
+        if leaf == 0xd && self.has(Feature::Xsave) {
+            let size = crate::components::enabled_size(self, subleaf, inputs.xcr0, inputs.xss);
+            answer[1] = size.unwrap_or(answer[1]);
+        }
+        answer
     }
 
     /// Bits that CR4 may have.

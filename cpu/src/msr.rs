@@ -158,7 +158,10 @@ pub fn read(cpu: &Cpu, index: u32) -> Result<u64> {
         IA32_APERF if cpu.model.has(Feature::Aperfmperf) => cpu.aperf(),
         IA32_SPEC_CTRL if speculation_bits(&cpu.model) != 0 => m.spec_ctrl,
         IA32_UMWAIT_CONTROL if cpu.model.has(Feature::Waitpkg) => m.umwait_control,
-        IA32_ARCH_CAPABILITIES if cpu.model.has(Feature::ArchCapabilities) => NOTHING_LEAKS,
+        IA32_ARCH_CAPABILITIES if cpu.model.has(Feature::ArchCapabilities) => {
+            // IBRS that stays on is IBRS.
+            if cpu.model.has(Feature::SpecCtrl) { NOTHING_LEAKS | IBRS_ALL } else { NOTHING_LEAKS }
+        }
         SYSCFG if !intel => m.syscfg,
         HWCR if !intel => m.hwcr | TSC_FREQ_SEL,
         NB_CFG if !intel => m.nb_cfg,
@@ -336,9 +339,12 @@ const MTRR_FIX_DRAM_MOD_EN: u64 = 1 << 19;
 /// MSR_PLATFORM_INFO: the ratio of the TSC to 100 MHz, which is also the highest without turbo. Nothing can be programmed.
 const PLATFORM_INFO: u64 = crate::time::TSC.hertz() / 100_000_000 << 8;
 
-/// IA32_ARCH_CAPABILITIES of a processor that does not speculate: RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO,
+/// IA32_ARCH_CAPABILITIES of a processor that does not speculate: RDCL_NO, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO,
 /// IF_PSCHANGE_MC_NO, TAA_NO.
-const NOTHING_LEAKS: u64 = 1 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 8;
+const NOTHING_LEAKS: u64 = 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 8;
+
+/// IA32_ARCH_CAPABILITIES: setting IA32_SPEC_CTRL.IBRS once is enough.
+const IBRS_ALL: u64 = 1 << 1;
 
 /// Bits of IA32_SPEC_CTRL that `model` has, which change nothing: IBRS, STIBP, SSBD.
 pub fn speculation_bits(model: &Model) -> u64 {

@@ -295,6 +295,53 @@ fn the_guest_sees_the_processor_that_the_client_described() {
 }
 
 #[test]
+fn cpuid_follows_the_registers() {
+    for vendor in VENDORS {
+        // mov eax, 0xd; xor ecx, ecx; cpuid
+        let area = [0x66, 0xb8, 0xd, 0, 0, 0, 0x66, 0x31, 0xc9, 0x0f, 0xa2];
+        let code = [
+            // mov eax, 0x40000; mov cr4, eax
+            &[0x66, 0xb8, 0, 0, 4, 0, 0x0f, 0x22, 0xe0][..],
+            &area,
+            // mov edi, ebx; mov eax, 7; xor ecx, ecx; xor edx, edx; xsetbv
+            &[0x66, 0x89, 0xdf, 0x66, 0xb8, 7, 0, 0, 0, 0x66, 0x31, 0xc9, 0x66, 0x31, 0xd2, 0x0f, 0x01, 0xd1],
+            &area,
+            // mov esi, ebx; mov ecx, 0x1b; mov eax, 0xfee00100; xor edx, edx; wrmsr: the local APIC is off
+            &[0x66, 0x89, 0xde, 0x66, 0xb9, 0x1b, 0, 0, 0, 0x66, 0xb8, 0, 1, 0xe0, 0xfe, 0x66, 0x31, 0xd2],
+            &[0x0f, 0x30],
+            // mov eax, 1; cpuid; hlt
+            &[0x66, 0xb8, 1, 0, 0, 0, 0x0f, 0xa2, 0xf4],
+        ]
+        .concat();
+        let mut vm = vm(vendor, &code);
+        let entries = supported(&rootmode_models::kvm::vm::guest_model(vm.host()));
+        vm.set_cpuid2(0, &entries).unwrap();
+        assert_eq!(*vm.run(0).unwrap(), ClientExit::Hlt, "{vendor:?}");
+        let regs = vm.regs(0).unwrap();
+        assert_eq!(
+            (regs.rdi, regs.rsi),
+            (576, 832),
+            "{vendor:?}: the legacy region and the header, then AVX's"
+        );
+        assert_eq!(regs.rdx >> 9 & 1, 0, "{vendor:?}: a local APIC");
+        let leaf = entries.iter().find(|entry| entry.function == 1).unwrap();
+        assert_eq!(leaf.edx >> 9 & 1, 1, "{vendor:?}: what is supported has one");
+    }
+}
+
+#[test]
+fn a_guest_without_ibrs_is_not_promised_that_it_stays_on() {
+    // mov ecx, 0x10a; rdmsr; hlt
+    let mut vm = vm(Vendor::Intel, &[0x66, 0xb9, 0x0a, 1, 0, 0, 0x0f, 0x32, 0xf4]);
+    assert_eq!(*vm.run(0).unwrap(), ClientExit::Hlt);
+    let (low, supported) =
+        (vm.regs(0).unwrap().rax, supported(&rootmode_models::kvm::vm::guest_model(vm.host())));
+    let leaf = supported.iter().find(|entry| entry.function == 7).unwrap();
+    assert_eq!((leaf.edx >> 26 & 1, low >> 1 & 1), (0, 0), "CPUID's IBRS, IBRS_ALL");
+    assert_eq!(low & 1, 1, "RDCL_NO");
+}
+
+#[test]
 fn vector_registers_survive_their_formats() {
     for vendor in VENDORS {
         let mut vm = vm(vendor, &[0xf4]);

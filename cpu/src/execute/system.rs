@@ -3,7 +3,6 @@
 use super::flags::{CF, STATUS, mask};
 use super::{Exec, Flow};
 use crate::Cpu;
-use crate::apic::Mode;
 use crate::decode::{Decoded, Operand};
 use crate::fault::{Fault, Result};
 use crate::msr;
@@ -100,19 +99,14 @@ impl Exec<'_, '_> {
 
     /// CPUID's last step.
     pub(crate) fn cpuid_leaf(&self, leaf: u32, subleaf: u32) -> [u32; 4] {
-        let mut registers = self.cpu.model.cpuid(leaf, subleaf, self.cpu.cr4, self.cpu.index);
-        let shows_apic = leaf == 1 || leaf == 0x8000_0001 && self.cpu.model.vendor() == Vendor::Amd;
-        if shows_apic && self.cpu.apic.mode() == Mode::Disabled {
+        let intel = self.cpu.model.vendor() == Vendor::Intel;
+        let inputs = self.cpu.cpuid_inputs();
+        let mut registers = self.cpu.model.cpuid_with(leaf, subleaf, &inputs);
+        if leaf == 0x8000_0001 && !intel && !inputs.apic {
             registers[3] &= !(1 << Feature::Apic.row().bit);
         }
-        let intel = self.cpu.model.vendor() == Vendor::Intel;
         if leaf == 1 && intel && self.cpu.msrs.misc_enable & msr::MONITOR_ENABLED == 0 {
             registers[2] &= !(1 << Feature::Monitor.row().bit);
-        }
-        if leaf == 0xd && self.cpu.model.has(Feature::Xsave) {
-            let (xcr0, xss) = (self.cpu.xcr0, self.cpu.xss);
-            let size = crate::components::enabled_size(&self.cpu.model, subleaf, xcr0, xss);
-            registers[1] = size.unwrap_or(registers[1]);
         }
         registers
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use rootmode_arch::record::{Level, Observer, Payload, Record, Stop};
 use rootmode_arch::{Cr4, Gpr, GuestPhysical, HostPhysical, RFlags, Segment, Vendor};
 use rootmode_cpu::board::Board;
+use rootmode_cpu::model::CpuidInputs;
 use rootmode_cpu::{Activity, Cpu, Fault, Instruction, Model, Outcome, gate_address};
 
 use super::executor::Flag;
@@ -326,7 +327,8 @@ impl Machine {
 
     /// CPUID as L1's processor model answers it.
     pub(super) fn cpuid(&self, model: &Model, leaf: u32, subleaf: u32, cr4: Cr4) -> [u32; 4] {
-        model.cpuid(leaf, subleaf, cr4, 0)
+        let physical = self.cpu().cpuid_inputs();
+        model.cpuid_with(leaf, subleaf, &CpuidInputs { cr4, index: 0, apic: true, ..physical })
     }
 
     /// Maps the page of L1's address space that was touched. False: no memory is there, or none that may be written.

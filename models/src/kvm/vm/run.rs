@@ -4,6 +4,8 @@
 
 use rootmode_arch::event::GuestPhysicalAccess;
 use rootmode_arch::{Cr0, Cr4, Dr6, Gpr, GuestPhysical, Linear, RFlags, vector};
+use rootmode_cpu::apic::Mode;
+use rootmode_cpu::model::CpuidInputs;
 use rootmode_cpu::{DeliveryKind, Instruction};
 
 use super::apic::Attention;
@@ -202,7 +204,7 @@ impl Vcpu {
             Cause::Rdmsr => return self.msr(Access::Read, shared),
             Cause::Wrmsr => return self.msr(Access::Write, shared),
             Cause::Hypercall => return self.hypercall(shared),
-            Cause::Cpuid => self.emulate_cpuid()?,
+            Cause::Cpuid => self.emulate_cpuid(shared)?,
             Cause::Hlt => {
                 self.skip()?;
                 if !self.has_apic(shared) {
@@ -315,10 +317,14 @@ impl Vcpu {
         shared.memory(self.processor, |memory, below| memory.fault_in(below, address, write))
     }
 
-    fn emulate_cpuid(&mut self) -> Result<(), Failure> {
+    /// CPUID, whose leaves 1 and 0xD follow the registers (Linux 6.12, `kvm_update_cpuid_runtime`).
+    fn emulate_cpuid(&mut self, shared: &Shared) -> Result<(), Failure> {
         let [rax, rcx] = self.gprs([Gpr::Rax, Gpr::Rcx])?;
         let cr4 = Cr4(self.backend.save()?.cr4);
-        let values = self.model.cpuid(rax as u32, rcx as u32, cr4, self.id as u8);
+        let apic = Mode::of(self.apic_base) != Some(Mode::Disabled);
+        let physical = shared.with(self.processor, |machine, _| machine.cpu().cpuid_inputs());
+        let inputs = CpuidInputs { cr4, apic, index: self.id as u8, ..physical };
+        let values = self.model.cpuid_with(rax as u32, rcx as u32, &inputs);
         for (gpr, value) in [Gpr::Rax, Gpr::Rbx, Gpr::Rcx, Gpr::Rdx].into_iter().zip(values) {
             self.backend.set_gpr(gpr, value.into())?;
         }
