@@ -1,5 +1,9 @@
 //! Runs many cases on all cores. The result depends on properties, cases, seed and regressions alone.
 
+use std::iter::successors;
+use std::mem::replace;
+use std::ops::Range;
+
 use rayon::prelude::*;
 use rootmode_models::kvm::{Origin, Regression, Regressions};
 use serde::{Deserialize, Serialize};
@@ -139,22 +143,42 @@ pub fn sample(turn: u64) -> impl Iterator<Item = Regression> {
 /// finds it.
 /// The killers are the properties that fail within that round.
 pub fn hunt(properties: &[Property], regression: Regression, seed: u64, bound: u64) -> Kill {
+    let killers = rounds(bound)
+        .map(|round| {
+            let failing = |property| first_failure(property, regression, seed, &round);
+            properties.iter().filter_map(failing).collect::<Vec<_>>()
+        })
+        .find(|killers| !killers.is_empty());
+    Kill { seed, killers: killers.unwrap_or_default() }
+}
+
+/// Whether [`hunt`] would name a killer; ends at the first.
+pub fn is_found(properties: &[Property], regression: Regression, seed: u64, bound: u64) -> bool {
+    rounds(bound).any(|round| {
+        properties.iter().any(|property| first_failure(property, regression, seed, &round).is_some())
+    })
+}
+
+/// Plain cases of each round of a hunt.
+fn rounds(bound: u64) -> impl Iterator<Item = Range<u64>> {
+    let ends = successors(Some(64.min(bound)), move |&end| (end < bound).then(|| (end * 8).min(bound)));
+    ends.scan(0, |start, end| Some(replace(start, end)..end))
+}
+
+/// The name of `property` and its first failing case with `regression` on, among those of a round of plain cases.
+fn first_failure(
+    property: &Property,
+    regression: Regression,
+    seed: u64,
+    round: &Range<u64>,
+) -> Option<(String, u64)> {
     let regressions = Regressions::NONE.with(regression);
-    let mut killers = Vec::new();
-    let (mut start, mut end) = (0, 64.min(bound));
-    while killers.is_empty() && start < end {
-        let first = |property: &Property| {
-            let round = property.cases_of(start)..property.cases_of(end);
-            let found = round.into_par_iter().find_first(|&index| {
-                let mut choices = Seeded::new(case_seed(seed, property.name, index));
-                matches!(judge(property, &mut choices, regressions), Verdict::Fails(_))
-            });
-            found.map(|index| (property.name.to_owned(), index))
-        };
-        killers = properties.iter().filter_map(first).collect();
-        (start, end) = (end, (end * 8).min(bound));
-    }
-    Kill { seed, killers }
+    let round = property.cases_of(round.start)..property.cases_of(round.end);
+    let found = round.into_par_iter().find_first(|&index| {
+        let mut choices = Seeded::new(case_seed(seed, property.name, index));
+        matches!(judge(property, &mut choices, regressions), Verdict::Fails(_))
+    });
+    found.map(|index| (property.name.to_owned(), index))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ mod property;
 mod reproducer;
 
 pub use case::{Shrunk, case_seed, judge, record, shrink};
-pub use engine::{Kill, Outcome, Plan, Shard, counterexample, hunt, run, sample};
+pub use engine::{Kill, Outcome, Plan, Shard, counterexample, hunt, is_found, run, sample};
 pub use property::{Counterexample, Property, Verdict};
 pub use reproducer::{Reproducer, ReproducerError};
 pub use rootmode_models::kvm::{Regression, Regressions};
