@@ -104,9 +104,36 @@ fn write_text(path: &std::path::Path, text: &str) -> miette::Result<()> {
     std::fs::write(path, text).map_err(|e| miette::miette!("cannot write {}: {e}", path.display()))
 }
 
+/// Ticks with an optional decimal suffix.
+fn ticks(text: &str) -> Result<u64, String> {
+    let (digits, factor) = match text.strip_suffix(['k', 'K']) {
+        Some(digits) => (digits, 1000),
+        None => match text.strip_suffix(['m', 'M']) {
+            Some(digits) => (digits, 1_000_000),
+            None => text.strip_suffix(['g', 'G']).map_or((text, 1), |digits| (digits, 1_000_000_000)),
+        },
+    };
+    let number: u64 = digits.parse().map_err(|_| "a number with an optional suffix K, M or G".to_owned())?;
+    number.checked_mul(factor).ok_or_else(|| "too large".to_owned())
+}
+
 /// Prints one JSON document.
 fn print_json(value: &impl serde::Serialize) -> miette::Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(|e| miette::miette!("cannot encode JSON: {e}"))?;
     anstream::println!("{text}");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn ticks_take_decimal_suffixes() {
+        assert_eq!(super::ticks("123"), Ok(123));
+        assert_eq!(super::ticks("7k"), Ok(7000));
+        assert_eq!(super::ticks("20M"), Ok(20_000_000));
+        assert_eq!(super::ticks("3G"), Ok(3_000_000_000));
+        for wrong in ["", "G", "1T", "-1", "1.5M", "18446744073709551615K"] {
+            assert!(super::ticks(wrong).is_err(), "{wrong}");
+        }
+    }
 }

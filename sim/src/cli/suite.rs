@@ -11,7 +11,7 @@ use rootmode::suite::{
     report,
 };
 
-use super::{Finding, print_json, read_text, table, write_text};
+use super::{Finding, print_json, read_text, table, ticks, write_text};
 
 /// Where tests run if `--cpu` does not say.
 const BOTH: &str = "max-intel,max-amd";
@@ -76,8 +76,8 @@ pub(super) struct Arguments {
     /// Seconds that every test may take, instead of its own; 0 is no limit.
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
-    /// Ticks that every test may take.
-    #[arg(long, value_name = "TICKS")]
+    /// Ticks that every test may take; also with a suffix K, M or G, of 1000.
+    #[arg(long, value_name = "TICKS", value_parser = ticks)]
     limit: Option<u64>,
     /// Tests at a time.
     #[arg(long, value_name = "N")]
@@ -94,7 +94,7 @@ pub(super) struct Arguments {
     /// Compare what passed and what was skipped with this golden list; with --filter, --group or --cpu only what ran.
     #[arg(long, value_name = "FILE")]
     expect: Option<PathBuf>,
-    /// Write the golden list instead of comparing.
+    /// Write the golden list instead of comparing; with --filter, --group or --cpu the lines of other tests stay.
     #[arg(long, requires = "expect")]
     write_expect: bool,
     /// Name the tests and why some would be skipped, and end.
@@ -194,9 +194,8 @@ pub(super) fn run(arguments: &Arguments) -> miette::Result<Finding> {
         finding = Finding::Something;
     }
     if let (Some(path), true) = (&arguments.expect, arguments.write_expect) {
-        // A list that was there keeps its head.
-        let head = std::fs::read_to_string(path).map(|old| expect::head(&old)).unwrap_or_default();
-        write_text(path, &(head + &expect::list(&outcomes)))?;
+        let old = if path.exists() { read_text(path)? } else { String::new() };
+        write_text(path, &expect::list(&old, &outcomes, part))?;
     }
     for difference in golden.iter().flat_map(|golden| expect::differences(golden, &outcomes, part)) {
         anstream::eprintln!("{difference}");

@@ -6,9 +6,17 @@ use std::collections::BTreeSet;
 
 use super::outcome::{Kind, Outcome, Verdict};
 
-/// The list of these outcomes.
-pub fn list(outcomes: &[Outcome]) -> String {
-    entries(outcomes).into_iter().map(|entry| entry + "\n").collect()
+/// The list that takes the place of `golden` (or of an empty text): its head, and these outcomes. Of a part of a suite, the
+/// lines of the tests that did not run stay.
+pub fn list(golden: &str, outcomes: &[Outcome], part: bool) -> String {
+    let mut entries = entries(outcomes);
+    if part {
+        let ran = names(outcomes);
+        let others = lines(golden).filter(|line| name(line).is_none_or(|name| !ran.contains(name)));
+        entries.extend(others.map(str::to_owned));
+    }
+    let head = golden.lines().take_while(|line| line.starts_with('#')).map(str::to_owned);
+    head.chain(entries).map(|line| line + "\n").collect()
 }
 
 fn entries(outcomes: &[Outcome]) -> BTreeSet<String> {
@@ -31,10 +39,9 @@ fn entries(outcomes: &[Outcome]) -> BTreeSet<String> {
 /// What differs between a golden list and these outcomes: `-` is missing, `+` is new. Of a part of a suite, only its own
 /// tests are compared.
 pub fn differences(golden: &str, outcomes: &[Outcome], part: bool) -> Vec<String> {
-    let ran: BTreeSet<String> = outcomes.iter().map(|o| format!("{}/{}", o.cpu.text(), o.name)).collect();
+    let ran = names(outcomes);
     let asked = |line: &str| !part || name(line).is_some_and(|name| ran.contains(name));
-    let lines = golden.lines().map(str::trim_end).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let expected: BTreeSet<String> = lines.filter(|line| asked(line)).map(str::to_owned).collect();
+    let expected: BTreeSet<String> = lines(golden).filter(|line| asked(line)).map(str::to_owned).collect();
     let found = entries(outcomes);
     let missing = expected.difference(&found).map(|line| format!("- {line}"));
     missing.chain(found.difference(&expected).map(|line| format!("+ {line}"))).collect()
@@ -47,7 +54,12 @@ fn name(line: &str) -> Option<&str> {
     Some(end.map_or(test, |(test, _)| test))
 }
 
-/// The comment at the head of a golden list.
-pub fn head(golden: &str) -> String {
-    golden.lines().take_while(|line| line.starts_with('#')).map(|line| format!("{line}\n")).collect()
+/// The tests that ran.
+fn names(outcomes: &[Outcome]) -> BTreeSet<String> {
+    outcomes.iter().map(|outcome| format!("{}/{}", outcome.cpu.text(), outcome.name)).collect()
+}
+
+/// The lines of a list that say something.
+fn lines(golden: &str) -> impl Iterator<Item = &str> {
+    golden.lines().map(str::trim_end).filter(|line| !line.is_empty() && !line.starts_with('#'))
 }

@@ -74,8 +74,8 @@ pub(super) struct Arguments {
     /// of one line.
     #[arg(long)]
     explain: bool,
-    /// Stop at this tick.
-    #[arg(long, value_name = "TICKS")]
+    /// Stop at this tick; also with a suffix K, M or G, of 1000.
+    #[arg(long, value_name = "TICKS", value_parser = super::ticks)]
     limit: Option<u64>,
     /// Draw choices from this seed; without it every choice is the tamest.
     #[arg(long, value_name = "N")]
