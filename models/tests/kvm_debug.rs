@@ -5,8 +5,8 @@ mod real_mode;
 
 use real_mode::{CODE, VENDORS, vm};
 use rootmode_models::kvm::Errno;
-use rootmode_models::kvm::abi::GuestDebug;
-use rootmode_models::kvm::vm::{ClientExit, Failure, Vm};
+use rootmode_models::kvm::abi::{GuestDebug, Regs, UserspaceMemoryRegion};
+use rootmode_models::kvm::vm::{ClientExit, Failure, Vm, VmConfig};
 
 /// `KVM_GUESTDBG_*`.
 const ENABLE: u32 = 1;
@@ -52,7 +52,7 @@ fn a_debugger_steps_and_breaks() {
         assert_eq!(first.debug_regs(0).unwrap().dr6 & 0xf00f, 0, "DR6 is not the guest's either");
         debug(&mut first, 0, [0; 8]);
         let regs = first.regs(0).unwrap();
-        first.set_regs(0, &rootmode_models::kvm::abi::Regs { rip: CODE + 8, ..regs }).unwrap();
+        first.set_regs(0, &Regs { rip: CODE + 8, ..regs }).unwrap();
         assert_eq!(*first.run(0).unwrap(), ClientExit::Hlt, "{vendor:?}: nobody steps any more");
 
         // int3; hlt, and a handler of vector 3: mov bl, 7; iret
@@ -107,6 +107,36 @@ fn interrupts_wait_while_a_debugger_steps_that_says_so() {
             debug(&mut vm, 0, [0; 8]);
             assert_eq!(*vm.run(0).unwrap(), ClientExit::Hlt);
             assert_eq!(vm.regs(0).unwrap().rbx & 0xff, 7, "it came in the end");
+        }
+    }
+}
+
+#[test]
+fn a_guest_that_steps_traps_behind_what_l0_completes() {
+    for vendor in VENDORS {
+        let mut vm = Vm::new(VmConfig::plain(vendor)).unwrap();
+        vm.create_irqchip().unwrap();
+        vm.set_memory_region(&UserspaceMemoryRegion { memory_size: 0x1_0000, ..Default::default() }).unwrap();
+        // TF from behind POPF on: xor eax, eax; cpuid; in al, 0x80; hlt; nop; out 0x81, al
+        let code = [
+            &[0x9c, 0x58, 0x80, 0xcc, 1, 0x50, 0x9d][..],
+            &[0x66, 0x31, 0xc0, 0x0f, 0xa2, 0xe4, 0x80, 0xf4, 0x90, 0xe6, 0x81],
+        ]
+        .concat();
+        assert!(vm.write_memory(0x1000, &code));
+        // Of #DB: inc si; mov edi, dr6; iret
+        assert!(vm.write_memory(4, &[0, 0x20, 0, 0]));
+        assert!(vm.write_memory(0x2000, &[0x46, 0x0f, 0x21, 0xf7, 0xcf]));
+        vm.create_vcpu(0).unwrap();
+        let mut sregs = vm.sregs(0).unwrap();
+        (sregs.cs.base, sregs.cs.selector) = (0, 0);
+        vm.set_sregs(0, &sregs).unwrap();
+        vm.set_regs(0, &Regs { rip: 0x1000, rsp: 0x8000, rflags: 2, ..Default::default() }).unwrap();
+        for (port, traps) in [(0x80, 2), (0x81, 5)] {
+            let exit = vm.run(0).unwrap();
+            assert!(matches!(exit, ClientExit::Io { port: at, .. } if *at == port), "{vendor:?}: {exit:?}");
+            let regs = vm.regs(0).unwrap();
+            assert_eq!((regs.rsi, regs.rdi >> 14 & 1), (traps, 1), "{vendor:?}: so many, with DR6.BS");
         }
     }
 }

@@ -342,6 +342,66 @@ fn a_guest_without_ibrs_is_not_promised_that_it_stays_on() {
 }
 
 #[test]
+fn a_guest_has_xsaves_if_its_processor_has() {
+    for (vendor, hides) in [(Vendor::Intel, false), (Vendor::Intel, true), (Vendor::Amd, false)] {
+        // mov eax, 0x40000; mov cr4, eax; mov eax, 3; xor edx, edx; xsaves [0x4000]; hlt
+        let code = [
+            &[0x66, 0xb8, 0, 0, 4, 0, 0x0f, 0x22, 0xe0, 0x66, 0xb8, 3, 0, 0, 0, 0x66, 0x31, 0xd2][..],
+            &[0x0f, 0xc7, 0x2e, 0, 0x40, 0xf4],
+        ]
+        .concat();
+        let mut vm = vm(vendor, &code);
+        // Of #UD: hlt
+        assert!(vm.write_memory(4 * 6, &[0, 0x20, 0, 0]) && vm.write_memory(0x2000, &[0xf4]));
+        let mut entries = supported(&rootmode_models::kvm::vm::guest_model(vm.host()));
+        let leaf = entries.iter_mut().find(|entry| (entry.function, entry.index) == (0xd, 1)).unwrap();
+        assert_eq!(leaf.eax >> 3 & 1, 1, "{vendor:?}");
+        leaf.eax &= !(u32::from(hides) << 3);
+        vm.set_cpuid2(0, &entries).unwrap();
+        assert_eq!(*vm.run(0).unwrap(), ClientExit::Hlt, "{vendor:?}");
+        let end = if hides { 0x2001 } else { CODE + code.len() as u64 };
+        assert_eq!(vm.regs(0).unwrap().rip, end, "{vendor:?}");
+    }
+}
+
+#[test]
+fn vmxon_wants_cr0_as_vmx_operation_has_it() {
+    const HANDLER: u64 = 0x1100;
+    for (cr0, rip) in [(0x8000_0031_u64, CODE + 9), (0x8000_0011, HANDLER + 1), (0x31, HANDLER + 1)] {
+        // vmxon [0x3000]; hlt
+        let mut vm = vm(Vendor::Intel, &[0xf3, 0x0f, 0xc7, 0x35, 0, 0x30, 0, 0, 0xf4]);
+        let feature = |index, data| MsrEntry { index, data, ..MsrEntry::default() };
+        assert_eq!(vm.set_msrs(0, &[feature(0x3a, 5)]).unwrap(), 1);
+        let mut basic = [feature(0x480, 0)];
+        assert_eq!(vm.get_msrs(0, &mut basic).unwrap(), 1);
+        for (at, bytes) in [
+            (HANDLER, vec![0xf4]),
+            (0x3000, (basic[0].data as u32 & 0x7fff_ffff).to_le_bytes().to_vec()),
+            // A page of 4 MiB; the gate of #GP; a code and a data segment.
+            (0x4000, vec![0x83, 0, 0, 0]),
+            (0x5000 + 8 * 13, vec![HANDLER as u8, (HANDLER >> 8) as u8, 8, 0, 0, 0x8e, 0, 0]),
+            (0x6008, vec![0xff, 0xff, 0, 0, 0, 0x9b, 0xcf, 0, 0xff, 0xff, 0, 0, 0, 0x93, 0xcf, 0]),
+        ] {
+            assert!(vm.write_memory(at, &bytes));
+        }
+        let mut sregs = vm.sregs(0).unwrap();
+        (sregs.cr0, sregs.cr3, sregs.cr4) = (cr0, 0x4000, 0x2010);
+        (sregs.gdt.base, sregs.gdt.limit, sregs.idt.base, sregs.idt.limit) = (0x6000, 23, 0x5000, 0xff);
+        let flat = |segment: &mut rootmode_models::kvm::abi::Segment, selector, kind| {
+            (segment.base, segment.limit, segment.selector) = (0, 0xffff_ffff, selector);
+            (segment.type_, segment.s, segment.present, segment.db, segment.g) = (kind, 1, 1, 1, 1);
+        };
+        flat(&mut sregs.cs, 8, 11);
+        for segment in [&mut sregs.ss, &mut sregs.ds] {
+            flat(segment, 16, 3);
+        }
+        vm.set_sregs(0, &sregs).unwrap();
+        assert_eq!(*vm.run(0).unwrap(), ClientExit::Hlt, "{cr0:#x}");
+        assert_eq!(vm.regs(0).unwrap().rip, rip, "{cr0:#x}");
+    }
+}
+
+#[test]
 fn vector_registers_survive_their_formats() {
     for vendor in VENDORS {
         let mut vm = vm(vendor, &[0xf4]);

@@ -209,6 +209,32 @@ fn the_guest_finds_kvm_and_its_timer() {
 }
 
 #[test]
+fn what_l0_needs_of_its_processor_the_image_need_not_have() {
+    for (cpu, leaf, shift, has) in [
+        // CPUID.1:ECX.VMX; CPUID.8000000A:EDX.NP.
+        ("max-intel", 1, 5, 1),
+        ("max-intel,-vmx", 1, 5, 0),
+        ("max-amd", 0x8000_000a_u32, 0, 1),
+        ("max-amd,-npt", 0x8000_000a, 0, 0),
+    ] {
+        let image = flat(|a| {
+            a.mov(eax, leaf)?;
+            a.cpuid()?;
+            if leaf == 1 {
+                a.mov(edx, ecx)?;
+            }
+            a.shr(edx, shift)?;
+            a.and(dl, 1)?;
+            a.mov(al, dl)?;
+            a.mov(dx, 0xf4)?;
+            a.out(dx, al)
+        });
+        let stopped = run(hosted(&parts(cpu, 1, image), Box::new(Tame)));
+        assert_eq!(stopped, (String::new(), Stop::Requested(has)), "{cpu}");
+    }
+}
+
+#[test]
 fn what_a_vm_lacks_is_said() {
     let hostile = Parts { hardware: Hardware::Hostile, ..Parts::of_image(vec![0xf4]) };
     let firmware = Parts { firmware: Some(vec![0; 4096]), image: None, ..Parts::of_image(Vec::new()) };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rootmode_arch::choices::{Choices, Tame};
-use rootmode_arch::{Feature, Hardware, HostPhysical};
+use rootmode_arch::{Feature, Hardware, HostPhysical, Vendor};
 use rootmode_cpu::vectors::X87;
 use rootmode_cpu::{Effects, Model};
 use rootmode_mmu::{Decode, MemoryMap, PhysicalMemory};
@@ -44,7 +44,8 @@ impl Hosted {
         let staged = Machine::new(&bare, Box::new(Tame))?;
         let mut pc = Pc::of(staged.board.bus()).cloned().ok_or(HostedError::Absent("chipset"))?;
         let chips = pc.give_chips();
-        let host = Arc::new(host_of(parts.cpu.model()));
+        let image = parts.cpu.model();
+        let host = Arc::new(host_of(&with_needed(image)));
         let regressions = Regressions::NONE;
         let mut vm = Vm::new(VmConfig {
             host: host.clone(),
@@ -57,7 +58,7 @@ impl Hosted {
         vm.create_irqchip()?;
         vm.create_pit2(&PitConfig { flags: SPEAKER, ..PitConfig::default() })?;
         give_memory(&mut vm, &staged.board.memory, &parts.configuration, &pc.memory_map())?;
-        let cpuid = cpuid(&guest_model(&host));
+        let cpuid = cpuid(&guest_model(&host_of(image)));
         let vcpus = usize::from(parts.configuration.processors);
         for id in 0..parts.configuration.processors {
             let vcpu = vm.create_vcpu(id.into())?;
@@ -83,6 +84,18 @@ impl Hosted {
         }
         Ok(hosted)
     }
+}
+
+/// What the model of KVM needs of a processor: hosts have it, and the image only what its own processor has.
+const NEEDED: [(Vendor, &[Feature]); 2] = [
+    (Vendor::Intel, &[Feature::Vmx]),
+    (Vendor::Amd, &[Feature::Svm, Feature::NestedPaging, Feature::NripSave, Feature::DecodeAssists]),
+];
+
+fn with_needed(model: &Model) -> Model {
+    let of = NEEDED.into_iter().filter(|(vendor, _)| *vendor == model.vendor());
+    let features = of.fold(*model.features(), |all, (_, needed)| all.with_all(needed));
+    Model::part(model.vendor(), model.signature(), model.physical_width(), features)
 }
 
 /// What KVM supports, with what a client that has the local APIC in the kernel may add.

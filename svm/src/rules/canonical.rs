@@ -3,7 +3,7 @@
 
 use crate::capabilities::Processor;
 use crate::vmcb::{Field, Vmcb};
-use rootmode_arch::{Cr0, Cr4, Efer, Feature, RFlags};
+use rootmode_arch::{Cr0, Efer, Feature, RFlags};
 
 /// A field that VMRUN loads otherwise than the VMCB has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,9 +27,8 @@ macro_rules! fields {
 
         /// The VMCB as the processor loads it. Fields that are not known stay so.
         pub fn canonicalize(vmcb: &mut Vmcb, processor: &Processor) {
-            let la57 = processor.has(Feature::La57)
-                && vmcb.get(Field::Cr4).is_some_and(|cr4| cr4 & Cr4::LA57.0 != 0);
-            let shift = if la57 { 64 - 57 } else { 64 - 48 };
+            // The processor's width, as LGDT has it, not CR4's: kvm-unit-tests' la57 finds a base of 57 bits unchanged.
+            let shift = if processor.has(Feature::La57) { 64 - 57 } else { 64 - 48 };
             $(set_loaded(vmcb, Field::$field, shift);)*
         }
     };
@@ -104,8 +103,8 @@ mod tests {
         let vmcb = loaded(
             Mode::Long,
             &[
-                (Field::GdtrBase, 0x0000_8000_0000_0000),
-                (Field::IdtrBase, 0xffff_7fff_ffff_ffff),
+                (Field::GdtrBase, 0x0100_0000_0000_0000),
+                (Field::IdtrBase, 0xfeff_ffff_ffff_ffff),
                 (Field::Ssp, 0x1234_0000_0000_1000),
                 (Field::DsBase, 0x1234_5678_9abc_def0),
                 (Field::GdtrLimit, 0x0001_002f),
@@ -113,17 +112,24 @@ mod tests {
             ],
         );
         for (field, value) in [
-            (Field::GdtrBase, 0xffff_8000_0000_0000),
-            (Field::IdtrBase, 0x0000_7fff_ffff_ffff),
-            (Field::Ssp, 0x1000),
+            (Field::GdtrBase, 0xff00_0000_0000_0000),
+            (Field::IdtrBase, 0x00ff_ffff_ffff_ffff),
+            (Field::Ssp, 0x0034_0000_0000_1000),
             (Field::DsBase, 0x9abc_def0),
             (Field::GdtrLimit, 0x2f),
             (Field::FsBase, 0x0000_8000_0000_0000),
         ] {
             assert_eq!(vmcb.get(field), Some(value), "{}", field.name());
         }
-        let wide = loaded(Mode::Long, &[(Field::Cr4, 0x10a0), (Field::GdtrBase, 0x0000_8000_0000_0000)]);
-        assert_eq!(wide.get(Field::GdtrBase), Some(0x0000_8000_0000_0000), "57-bit linear addresses");
+        for cr4 in [0xa0, 0x10a0] {
+            let wide = loaded(Mode::Long, &[(Field::Cr4, cr4), (Field::GdtrBase, 0x0000_8000_0000_0000)]);
+            assert_eq!(wide.get(Field::GdtrBase), Some(0x0000_8000_0000_0000), "whatever CR4 says");
+        }
+        let narrow = Processor::new("narrow", MAX_AMD.features().without(Feature::La57), 46);
+        let mut vmcb = base(Mode::Long, Extras::NONE).vmcb;
+        vmcb.set(Field::GdtrBase, 0x0000_8000_0000_0000);
+        canonicalize(&mut vmcb, &narrow);
+        assert_eq!(vmcb.get(Field::GdtrBase), Some(0xffff_8000_0000_0000), "48-bit linear addresses");
     }
 
     #[test]

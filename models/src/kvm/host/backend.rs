@@ -345,11 +345,12 @@ pub trait Backend: Send {
     /// [`HostBug`].
     fn leave(&mut self) -> Result<Exit, HostBug>;
 
-    /// Completes the instruction that exited: RIP moves on, shadows end, a tick passes.
+    /// Completes the instruction that exited: RIP moves on, shadows end, a tick passes. True: RFLAGS.TF asks for a #DB that
+    /// the caller has to bring.
     ///
     /// # Errors
     /// [`HostBug`].
-    fn skip(&mut self) -> Result<(), HostBug>;
+    fn skip(&mut self) -> Result<bool, HostBug>;
 
     /// Whether the port instruction that exited has a REP prefix.
     ///
@@ -394,7 +395,10 @@ pub trait Backend: Send {
     fn set_tsc_offset(&mut self, offset: u64) -> Result<(), HostBug>;
 
     /// The guest's processor is this one from now on.
-    fn set_model(&mut self, model: Arc<Model>);
+    ///
+    /// # Errors
+    /// [`HostBug`].
+    fn set_model(&mut self, model: Arc<Model>) -> Result<(), HostBug>;
 
     /// What decides which MSR accesses exit has changed.
     ///

@@ -47,7 +47,7 @@ vcpu_calls! {
     /// `KVM_GET_CPUID2`.
     cpuid2() -> Vec<CpuidEntry2> = |vcpu, _shared| Ok(vcpu.cpuid().to_vec());
     /// `KVM_SET_CPUID2`.
-    set_cpuid2(entries: &[CpuidEntry2]) -> () = |vcpu, shared| Ok(vcpu.set_cpuid(shared, entries)?);
+    set_cpuid2(entries: &[CpuidEntry2]) -> () = |vcpu, shared| vcpu.set_cpuid(shared, entries);
     /// `KVM_GET_MSRS`: how many were read.
     get_msrs(entries: &mut [MsrEntry]) -> usize = |vcpu, shared| Ok(vcpu.get_msrs(shared, entries)?);
     /// `KVM_SET_MSRS`: how many were written.

@@ -9,7 +9,7 @@ use super::vcpu::Vcpu;
 use super::{Failure, Shared};
 use crate::kvm::Errno;
 use crate::kvm::abi::GuestDebug;
-use crate::kvm::host::{Debugging, HostBug, Injection};
+use crate::kvm::host::{Arrival, Debugging, HostBug, Injection};
 
 /// `KVM_GUESTDBG_*`.
 const ENABLE: u32 = 1;
@@ -19,6 +19,8 @@ const HARDWARE: u32 = 1 << 17;
 const INJECT_DB: u32 = 1 << 18;
 const INJECT_BP: u32 = 1 << 19;
 const BLOCK_IRQ: u32 = 1 << 20;
+/// The breakpoints of DR6, which a new #DB clears.
+const DR6_CAUSES: u64 = 0xf;
 /// What DR6 and DR7 have set.
 const DR6_ONES: u64 = 0xffff_0ff0;
 const DR7_ONES: u64 = 0x400;
@@ -88,7 +90,27 @@ impl Vcpu {
     /// Completes the instruction that exited: the debugger's step is over.
     pub(super) fn skip(&mut self) -> Result<(), HostBug> {
         self.stepped = true;
-        self.backend.skip()
+        if self.backend.skip()? {
+            self.trap()?;
+        }
+        Ok(())
+    }
+
+    /// The #DB behind an instruction that L0 completed with RFLAGS.TF set, unless the step is the debugger's (Linux 6.12,
+    /// `kvm_vcpu_do_singlestep`).
+    pub(super) fn trap(&mut self) -> Result<(), HostBug> {
+        if self.debugger.wants(SINGLE_STEP) {
+            return Ok(());
+        }
+        let event = exception(vector::DB, None);
+        self.events.exception = Some(event);
+        self.detail = Dr6::BS.0;
+        if !self.backend.in_l2() || !self.backend.reaches_l1(Arrival::Exception(event, self.detail))? {
+            let mut state = self.backend.save()?;
+            state.dr6 = state.dr6 & !DR6_CAUSES | DR6_ONES | Dr6::BS.0;
+            self.backend.load(&state)?;
+        }
+        Ok(())
     }
 
     /// Whether L0 completed an instruction that the debugger stepped over: it is told as the processor would.

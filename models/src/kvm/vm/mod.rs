@@ -342,7 +342,7 @@ impl Vm {
                 rooms.filter.clone(),
             )?
         };
-        back.set_model(self.guest.clone());
+        back.set_model(self.guest.clone())?;
         let bootstrap = self.shared.with(processor, |machine, rooms| {
             machine.idle();
             rooms.kicked.push(false);

@@ -3,7 +3,7 @@
 //! It is an `async fn` that can be preempted at L0's points; between two calls nothing of it is left but the [`Vcpu`].
 
 use rootmode_arch::event::GuestPhysicalAccess;
-use rootmode_arch::{Cr0, Cr4, Dr6, Gpr, GuestPhysical, Linear, RFlags, vector};
+use rootmode_arch::{Cr0, Cr4, Gpr, GuestPhysical, Linear, RFlags, vector};
 use rootmode_cpu::apic::Mode;
 use rootmode_cpu::model::CpuidInputs;
 use rootmode_cpu::{DeliveryKind, Instruction};
@@ -430,8 +430,7 @@ impl Vcpu {
                     self.backend.completes();
                     self.stepped = true;
                     if done.rflags & RFlags::TF.0 != 0 {
-                        self.events.exception = Some(exception(vector::DB, None));
-                        self.detail = Dr6::BS.0;
+                        self.trap()?;
                     }
                     let sent = sent.into_iter().map(|sent| match sent {
                         Sent::Mmio { address, size, value } => {

@@ -217,13 +217,13 @@ impl Vcpu {
     }
 
     /// `KVM_SET_CPUID2`.
-    pub(super) fn set_cpuid(&mut self, shared: &Shared, entries: &[CpuidEntry2]) -> Result<(), Errno> {
+    pub(super) fn set_cpuid(&mut self, shared: &Shared, entries: &[CpuidEntry2]) -> Result<(), Failure> {
         if entries.len() > cpuid::MOST_ENTRIES {
-            return Err(Errno::E2big);
+            return Err(Errno::E2big.into());
         }
         let model = Arc::new(model_of(self.model.vendor(), entries));
         self.cpuid = entries.to_vec();
-        self.backend.set_model(model.clone());
+        self.backend.set_model(model.clone())?;
         shared.rooms().irqchip.set_model(self.processor.into(), &model);
         self.model = model;
         Ok(())

@@ -505,14 +505,14 @@ impl Backend for SvmVcpu {
         Ok(Exit { cause: if own { Cause::NmiWindow } else { cause }, interrupted })
     }
 
-    fn skip(&mut self) -> Result<(), HostBug> {
+    fn skip(&mut self) -> Result<bool, HostBug> {
         let vmcb = self.vmcb();
         // A port access has the next instruction's address in EXITINFO2.
         let port = ExitCode(self.get(vmcb, Field::ExitCode)).intercept() == Some(Intercept::IOIO_PROT);
         let next = if port { Field::ExitInfo2 } else { Field::NextRip };
         self.advance(self.get(vmcb, next));
         self.m().charge();
-        Ok(())
+        Ok(self.get(vmcb, Field::Rflags) & RFlags::TF.0 != 0)
     }
 
     fn repeats(&self) -> Result<bool, HostBug> {
@@ -554,9 +554,10 @@ impl Backend for SvmVcpu {
         Ok(())
     }
 
-    fn set_model(&mut self, model: Arc<Model>) {
+    fn set_model(&mut self, model: Arc<Model>) -> Result<(), HostBug> {
         self.processor = Processor::new("l1", *model.features(), model.physical_width());
         self.model = model;
+        Ok(())
     }
 
     fn configure(&mut self, configuration: &Configuration, filter: &Filter) -> Result<(), HostBug> {

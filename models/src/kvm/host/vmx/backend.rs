@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use rootmode_arch::event::GuestPhysicalAccess;
 use rootmode_arch::{
-    AccessRights, Cr0, Cr4, DescriptorTable, Efer, Gpr, GuestPhysical, HostPhysical, RFlags, SegmentName,
-    vector,
+    AccessRights, Cr0, Cr4, DescriptorTable, Efer, Feature, Gpr, GuestPhysical, HostPhysical, RFlags,
+    SegmentName, vector,
 };
 use rootmode_cpu::{DeliveryKind, Instruction, Model};
 use rootmode_vmx::definitions::controls::Word;
@@ -13,7 +13,9 @@ use rootmode_vmx::drive::{offered, segment_fields};
 use rootmode_vmx::qualification::{
     CrAccess, CrAccessKind, DebugQualification, EptViolation, Io, LinearAccess, MovDr,
 };
-use rootmode_vmx::{EntryControls, ExitControls, ExitReason, Field, PinControls, PrimaryControls};
+use rootmode_vmx::{
+    EntryControls, ExitControls, ExitReason, Field, PinControls, PrimaryControls, SecondaryControls,
+};
 
 use super::super::backend::{
     Arrival, Backend, Cause, Debugging, Entry, Exit, Injection, Nested, Own, Shadowed, Task, Touched,
@@ -22,6 +24,7 @@ use super::super::machine::HostBug;
 use super::super::nested_state::NestedState;
 use super::super::second_stage::Refused;
 use super::super::state::State;
+use super::nested::FIXED_CR0;
 use super::{EPTP_BITS, VmxVcpu, nested_capabilities, setup};
 use crate::kvm::interception::{Cause as Why, Configuration};
 use crate::kvm::{Errno, Filter};
@@ -194,7 +197,7 @@ impl VmxVcpu {
         Ok(())
     }
 
-    fn behind_mask(&self, register: Field, mask: Field, shadow: Field) -> Result<u64, HostBug> {
+    pub(super) fn behind_mask(&self, register: Field, mask: Field, shadow: Field) -> Result<u64, HostBug> {
         let mask = self.vmread(mask)?;
         Ok(self.vmread(register)? & !mask | self.vmread(shadow)? & mask)
     }
@@ -391,9 +394,8 @@ impl Backend for VmxVcpu {
     }
 
     fn fixes(&self, cr0: u64, cr4: u64) -> bool {
-        let fixed = Cr0::PE | Cr0::NE | Cr0::PG;
         !self.nested.running
-            && (self.leaves_vmx(cr4) || self.nested.vmxon.is_some() && !Cr0(cr0).contains(fixed))
+            && (self.leaves_vmx(cr4) || self.nested.vmxon.is_some() && !Cr0(cr0).contains(FIXED_CR0))
     }
 
     fn blocks_init(&self) -> bool {
@@ -473,8 +475,14 @@ impl Backend for VmxVcpu {
         Ok(Exit { cause, interrupted })
     }
 
-    fn skip(&mut self) -> Result<(), HostBug> {
-        VmxVcpu::skip(self)
+    fn skip(&mut self) -> Result<bool, HostBug> {
+        if self.nested.running {
+            // The processor lets it trap behind the entry, so that L1 sees it if it wants to.
+            VmxVcpu::skip(self)?;
+            return Ok(false);
+        }
+        self.complete()?;
+        Ok(self.vmread(Field::GuestRflags)? & RFlags::TF.0 != 0)
     }
 
     fn repeats(&self) -> Result<bool, HostBug> {
@@ -511,10 +519,16 @@ impl Backend for VmxVcpu {
         self.vmwrite(Field::TscOffset, self.vmread(Field::TscOffset)?.wrapping_add(change))
     }
 
-    fn set_model(&mut self, model: Arc<Model>) {
+    fn set_model(&mut self, model: Arc<Model>) -> Result<(), HostBug> {
         self.offered = nested_capabilities(&model);
         self.fields12 = offered::fields(&self.offered);
         self.model = model;
+        if self.nested.running {
+            return Ok(());
+        }
+        // Guests without XSAVES get #UD (Linux 6.12, vmx_adjust_sec_exec_control).
+        let hidden = if self.model.has(Feature::Xsaves) { 0 } else { SecondaryControls::ENABLE_XSAVES.0 };
+        self.vmwrite(Field::SecondaryControls, self.allowed(Word::Secondary, setup::SECONDARY & !hidden))
     }
 
     fn configure(&mut self, configuration: &Configuration, filter: &Filter) -> Result<(), HostBug> {

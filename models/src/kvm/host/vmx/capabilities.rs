@@ -14,6 +14,12 @@ pub(crate) fn nested_capabilities(model: &Model) -> Capabilities {
     offered::capabilities(&OFFER, model)
 }
 
+/// The capability MSRs of a physical processor of `model`, as far as L0 uses them for L1: beyond what it can give to L2, XSAVES.
+pub(super) fn own_capabilities(model: &Model) -> Capabilities {
+    let secondary = SecondaryControls(OFFER.secondary.0 | SecondaryControls::ENABLE_XSAVES.0);
+    offered::capabilities(&Offer { secondary, ..OFFER }, model)
+}
+
 /// The list. Entry and exit controls come in pairs, as KVM itself wants them.
 const OFFER: Offer = Offer {
     pin: PinControls(

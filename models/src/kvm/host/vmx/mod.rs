@@ -136,16 +136,16 @@ impl VmxVcpu {
             (m.frame(1)?, m.frame(1)?, m.frame(1)?, m.frame(1)?)
         };
         let resumed = tasks.new_flag();
-        let capabilities = nested_capabilities(&model);
+        let offered = nested_capabilities(&model);
         let own = |region| OwnVmcs { region, launched: false };
         let mut vcpu = Self {
             machine,
             processor,
             tasks,
             mmu,
-            fields12: offered::fields(&capabilities),
-            offered: capabilities,
-            capabilities,
+            fields12: offered::fields(&offered),
+            offered,
+            capabilities: capabilities::own_capabilities(&model),
             model,
             config,
             filter,
@@ -367,13 +367,18 @@ impl VmxVcpu {
 
     /// Completes the instruction that exited: RIP moves on, shadows end, a tick passes.
     fn skip(&self) -> Result<(), HostBug> {
+        if self.vmread(Field::GuestRflags)? & RFlags::TF.0 != 0 {
+            self.vmwrite(Field::GuestPendingDebug, 1 << 14)?;
+        }
+        self.complete()
+    }
+
+    /// The same without the trap that RFLAGS.TF asks for.
+    fn complete(&self) -> Result<(), HostBug> {
         let rip = self.vmread(Field::GuestRip)?;
         let length = self.vmread(Field::ExitInstructionLength)?;
         self.vmwrite(Field::GuestRip, rip.wrapping_add(length))?;
         self.vmwrite(Field::GuestInterruptibility, self.vmread(Field::GuestInterruptibility)? & !3)?;
-        if self.vmread(Field::GuestRflags)? & RFlags::TF.0 != 0 {
-            self.vmwrite(Field::GuestPendingDebug, 1 << 14)?;
-        }
         self.m().charge();
         self.note_completed();
         Ok(())

@@ -1,7 +1,7 @@
 //! L1's VMX instructions, as KVM emulates them.
 
 use rootmode_arch::{
-    AccessRights, Cr4, Efer, Gpr, GuestPhysical, HostPhysical, Linear, RFlags, SegmentName, vector,
+    AccessRights, Cr0, Cr4, Efer, Gpr, GuestPhysical, HostPhysical, Linear, RFlags, SegmentName, vector,
 };
 
 use rootmode_cpu::{DeliveryKind, Instruction};
@@ -37,6 +37,9 @@ impl From<InstructionError> for End {
         Self::Fail(error)
     }
 }
+
+/// What CR0 has in VMX operation (SDM Vol. 3C "Restrictions on VMX Operation"; IA32_VMX_CR0_FIXED0).
+pub(super) const FIXED_CR0: Cr0 = Cr0(Cr0::PE.0 | Cr0::NE.0 | Cr0::PG.0);
 
 const GENERAL_PROTECTION: End = End::Fault(OperandFault { vector: vector::GP, code: 0, address: Linear(0) });
 
@@ -108,9 +111,10 @@ impl VmxVcpu {
             return Ok(Some(End::Fault(undefined)));
         }
         let cpl = AccessRights(self.vmread(Field::GuestSsRights)? as u32).dpl();
-        let locked =
-            reason == ExitReason::VMXON && self.nested.vmxon.is_none() && self.feature_control & 5 != 5;
-        Ok((cpl != 0 || locked).then_some(GENERAL_PROTECTION))
+        let starts = reason == ExitReason::VMXON && self.nested.vmxon.is_none();
+        let cr0 = Cr0(self.behind_mask(Field::GuestCr0, Field::Cr0Mask, Field::Cr0Shadow)?);
+        let refused = starts && (self.feature_control & 5 != 5 || !cr0.contains(FIXED_CR0));
+        Ok((cpl != 0 || refused).then_some(GENERAL_PROTECTION))
     }
 
     fn nested_plain(&mut self, reason: ExitReason) -> Result<End, HostBug> {

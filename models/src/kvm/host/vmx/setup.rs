@@ -16,11 +16,12 @@ pub(super) const PRIMARY: u32 = PrimaryControls::HLT_EXITING.0
     | PrimaryControls::UNCONDITIONAL_IO_EXITING.0
     | PrimaryControls::USE_TSC_OFFSETTING.0
     | PrimaryControls::ACTIVATE_SECONDARY.0;
-const SECONDARY: u32 = SecondaryControls::ENABLE_EPT.0
+pub(super) const SECONDARY: u32 = SecondaryControls::ENABLE_EPT.0
     | SecondaryControls::ENABLE_VPID.0
     | SecondaryControls::UNRESTRICTED_GUEST.0
     | SecondaryControls::ENABLE_RDTSCP.0
-    | SecondaryControls::ENABLE_INVPCID.0;
+    | SecondaryControls::ENABLE_INVPCID.0
+    | SecondaryControls::ENABLE_XSAVES.0;
 pub(super) const EXIT: u32 = ExitControls::HOST_ADDRESS_SPACE_SIZE.0
     | ExitControls::SAVE_DEBUG_CONTROLS.0
     | ExitControls::ACKNOWLEDGE_INTERRUPT.0
