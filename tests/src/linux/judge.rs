@@ -1,5 +1,6 @@
 //! What came out of a serial port, judged.
 
+use super::dumps::{self, Dump};
 use super::initramfs::Modules;
 use super::rows::{Row, What};
 
@@ -27,6 +28,8 @@ const MISSING: [&str; 4] = ["not supported", "disabled by bios", "unsupported", 
 pub(super) struct Judged {
     pub(super) failures: Vec<String>,
     pub(super) notes: Vec<String>,
+    /// Of entries that were broken on purpose.
+    pub(super) dumps: Vec<Dump>,
 }
 
 /// Judges what a row printed.
@@ -44,6 +47,9 @@ pub(super) fn judge(row: &Row, modules: &Modules, output: &str) -> Judged {
     }
     let said: Vec<&str> =
         output.lines().filter_map(|line| Some(line.split_once("ROOTMODE ")?.1.trim())).collect();
+    let refusals = row.refusals();
+    let (dumps, wrong) = dumps::judge(row, refusals, output);
+    wrong.into_iter().for_each(&mut fail);
     match row.what {
         What::Boot => {}
         What::Modules => {
@@ -69,12 +75,19 @@ pub(super) fn judge(row: &Row, modules: &Modules, output: &str) -> Judged {
             let wanted = modules.parameters(row.vendor).count() + 1;
             judge_client(&mut judged, &said, wanted);
         }
+        What::Dump => {
+            for line in said.iter().filter_map(|line| line.strip_prefix("failed ")) {
+                fail(line.to_owned());
+            }
+            judged.notes.push(format!("{} dumps explained", dumps.len()));
+        }
         What::Nested => {
             judge_client(&mut judged, &said, 1);
             judge_guest(&mut judged, output, 1);
         }
         What::Linux { processors, .. } => judge_guest(&mut judged, output, processors),
     }
+    judged.dumps = dumps;
     judged
 }
 
@@ -138,6 +151,8 @@ mod tests {
             "[ 1] unchecked MSR access error: RDMSR from 0x10",
             "mce: [Hardware Error]: x",
             "L2 [ 1] WARNING: CPU: 0",
+            "[ 1] kvm_intel: VMCS 0, last attempted VM-entry on CPU 0",
+            "[ 1] SVM: set kvm_amd.dump_invalid_vmcb=1 to dump internal KVM state.",
         ] {
             let [why] = &failures(What::Boot, &format!("{line}\n{good}"))[..] else {
                 panic!("{line:?} passes")

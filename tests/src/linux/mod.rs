@@ -5,6 +5,7 @@
 
 mod client;
 mod cpio;
+mod dumps;
 mod initramfs;
 mod judge;
 mod packages;
@@ -23,6 +24,7 @@ use serde::Serialize;
 use crate::bench::simulator;
 use crate::documents::root;
 use crate::table::Format;
+use dumps::Dump;
 use initramfs::{Contents, Modules, build, read};
 use packages::Packages;
 use page::Page;
@@ -79,12 +81,23 @@ struct Measured {
     failures: Vec<String>,
     /// What the row says beyond having worked.
     notes: Vec<String>,
+    #[serde(skip)]
+    dumps: Vec<Dump>,
 }
 
 impl Measured {
     fn failed(row: String, why: String) -> Self {
         let failures = vec![why];
-        Self { row, ticks: 0, seconds: 0.0, exits: 0, digest: None, failures, notes: Vec::new() }
+        Self {
+            row,
+            ticks: 0,
+            seconds: 0.0,
+            exits: 0,
+            digest: None,
+            failures,
+            notes: Vec::new(),
+            dumps: Vec::new(),
+        }
     }
 }
 
@@ -136,7 +149,7 @@ impl Bench {
         let wanted = |kernel: &Kernel| rows.iter().any(|row| row.kernel == *kernel);
         let kernels = KERNELS.into_iter().filter(wanted).map(|kernel| Unpacked::new(&packages, kernel));
         let kernels = kernels.collect::<Result<Vec<_>, _>>()?;
-        let needs = |row: &Row| matches!(row.what, What::Client | What::Linux { .. } | What::Nested);
+        let needs = |row: &Row| !matches!(row.what, What::Boot | What::Modules);
         let client = rows.iter().any(needs).then(|| client::build(&folder)).transpose()?;
         Ok(Self { rootmode, folder, busybox, kernels, client })
     }
@@ -166,7 +179,7 @@ impl Bench {
             What::Nested => {
                 Some(Contents { modules: Some(modules), client: self.client.as_deref(), guest: None })
             }
-            What::Boot | What::Modules | What::Client => None,
+            What::Boot | What::Modules | What::Client | What::Dump => None,
         };
         let guest = inside
             .map(|inside| read(&kernel.image).map(|image| (image, build(&self.busybox, &inside))))
@@ -194,18 +207,21 @@ impl Bench {
             digest: summary.digest,
             failures: Vec::new(),
             notes: Vec::new(),
+            dumps: Vec::new(),
         };
         if ended.status != Some(0) {
             measured
                 .failures
                 .push(format!("no power-off: {}", ended.errors.lines().last().unwrap_or_default()));
         }
-        if summary.refused_entries > 0 {
-            measured.failures.push(format!("{} refused VM entries", summary.refused_entries));
+        let (refused, broken) = (summary.refused_entries, row.refusals().len());
+        if refused != broken as u64 {
+            measured.failures.push(format!("{refused} refused VM entries, of which {broken} were broken"));
         }
         let judged = judge::judge(row, modules, &ended.output);
         measured.failures.extend(judged.failures);
         measured.notes = judged.notes;
+        measured.dumps = judged.dumps;
         Ok(measured)
     }
 
@@ -242,6 +258,7 @@ impl Bench {
             exits: summary.exits,
             digest: summary.digest,
             failures,
+            dumps: Vec::new(),
             notes: vec![format!("QEMU TCG {:.2} s, here {share:.2} times that", theirs.seconds)],
         })
     }
@@ -262,6 +279,14 @@ fn command_line(row: &Row, modules: &Modules) -> String {
             let mut sets = vec![all.clone()];
             sets.extend(modules.parameters(vendor).map(|name| format!("{all},{name}=0")));
             words.push(format!("row=client sets=\"{}\"", sets.join(" ")));
+        }
+        What::Dump => {
+            let entries: Vec<&str> = row.refusals().iter().map(|refusal| refusal.name).collect();
+            words.push(format!(
+                "row=dump options={} entries=\"{}\"",
+                vendor.dump_option(),
+                entries.join(" ")
+            ));
         }
         What::Linux { second_stage, processors } => {
             let stage = u8::from(second_stage);
@@ -323,6 +348,9 @@ pub fn run(arguments: &Arguments) -> Result<bool, String> {
             if again.digest.is_none() || again.digest != measured.digest {
                 measured.failures.push(format!("the second run's digest is {:?}", again.digest));
             }
+        }
+        if arguments.write && measured.failures.is_empty() {
+            measured.failures.extend(dumps::keep(row, &measured.dumps).err());
         }
         note(&mut measured);
         measured

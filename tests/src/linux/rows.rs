@@ -1,5 +1,7 @@
 //! The table: what is run on which kernel, processor and number of processors, and what each has to say.
 
+use super::dumps::Refusal;
+
 /// A kernel of Debian's, by the package that depends on its newest build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Kernel {
@@ -100,6 +102,8 @@ pub(super) enum What {
     Client,
     /// A second Linux under KVM, with or without a second stage of translation.
     Linux { second_stage: bool, processors: u8 },
+    /// The client's broken entries, and what KVM dumps of them.
+    Dump,
     /// The client under the KVM of a second Linux, so that its guests are third ones.
     Nested,
 }
@@ -120,6 +124,7 @@ impl Row {
             What::Boot => "boot".to_owned(),
             What::Modules => "modules".to_owned(),
             What::Client => "client".to_owned(),
+            What::Dump => "dump".to_owned(),
             What::Linux { second_stage, processors } => {
                 let stage = if second_stage { self.vendor.second_stage() } else { "shadow" };
                 format!("linux-{stage}-{processors}")
@@ -129,12 +134,18 @@ impl Row {
         format!("{what}-{}-{}-{}", self.kernel.name, self.vendor.name(), self.processors)
     }
 
+    /// The entries that it breaks.
+    pub(super) fn refusals(&self) -> &'static [Refusal] {
+        if self.what == What::Dump { self.vendor.refusals() } else { &[] }
+    }
+
     pub(super) fn all() -> Vec<Self> {
         let mut rows = Vec::new();
         for what in [
             What::Boot,
             What::Modules,
             What::Client,
+            What::Dump,
             What::Linux { second_stage: true, processors: 1 },
             What::Linux { second_stage: false, processors: 1 },
             What::Linux { second_stage: true, processors: 2 },
@@ -144,7 +155,7 @@ impl Row {
             let counts: &[u8] = match what {
                 What::Boot => &[1, 2, 4, 16],
                 What::Modules | What::Client => &[2],
-                What::Nested => &[1],
+                What::Dump | What::Nested => &[1],
                 What::Linux { processors, .. } => {
                     if processors == 1 {
                         &[1]

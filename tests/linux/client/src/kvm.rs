@@ -403,6 +403,11 @@ impl Vcpu {
         call(self.fd.as_raw_fd(), plain(0x9a), 0).map(drop)
     }
 
+    /// KVM_SET_VCPU_EVENTS.
+    pub(crate) fn set_events(&self, mut events: kvm_vcpu_events) -> Result<()> {
+        pass(self.fd.as_raw_fd(), writes::<kvm_vcpu_events>(0xa0), &mut events).map(drop)
+    }
+
     /// KVM_SET_CPUID2.
     pub(crate) fn set_cpuid(&self, cpuid: &mut Cpuid) -> Result<()> {
         pass(self.fd.as_raw_fd(), writes::<kvm_cpuid2>(0x90), cpuid).map(drop)

@@ -1,7 +1,7 @@
 //! A client of Linux's KVM, for the inside of a simulated machine: small guests that exit in every way, and a second Linux.
 //!
-//! `client exits` runs every check and times exits, `client linux KERNEL DISK PROCESSORS LINE` boots a kernel. What is said goes to
-//! standard output, a line at a time, behind the word ROOTMODE.
+//! `client exits` runs every check and times exits, `client refused NAME...` breaks entries, `client linux KERNEL DISK PROCESSORS LINE`
+//! boots a kernel. What is said goes to standard output, a line at a time, behind the word ROOTMODE.
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod acpi;
@@ -16,6 +16,8 @@ mod machine;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod programs;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod refusals;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod uart;
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -24,8 +26,12 @@ fn main() -> std::process::ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let result = match words[..] {
         ["exits", ref only @ ..] => exits(only),
+        ["refused", ref names @ ..] => refused(names),
         ["linux", kernel, disk, processors, line] => guest::run(kernel, disk, processors, line),
-        _ => Err("client exits [CHECK...] | client linux KERNEL DISK PROCESSORS LINE".into()),
+        _ => {
+            Err("client exits [CHECK...] | client refused NAME... | client linux KERNEL DISK PROCESSORS LINE"
+                .into())
+        }
     };
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,
@@ -52,6 +58,22 @@ fn exits(only: &[&str]) -> Result<(), String> {
         }
     }
     println!("ROOTMODE done");
+    Ok(())
+}
+
+/// Breaks an entry in each of these ways. What the kernel prints about one is between its two lines.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn refused(names: &[&str]) -> Result<(), String> {
+    let kvm = kvm::Kvm::open().map_err(|error| format!("/dev/kvm: {error}"))?;
+    for name in names {
+        let refusal = refusals::REFUSALS.iter().find(|refusal| refusal.name == *name);
+        let refusal = refusal.ok_or_else(|| format!("no way to break an entry is called {name}"))?;
+        println!("ROOTMODE entry {name}");
+        match refusal.reason(&kvm) {
+            Ok(reason) => println!("ROOTMODE refused {name} {reason:#x}"),
+            Err(why) => println!("ROOTMODE failed {name}: {why}"),
+        }
+    }
     Ok(())
 }
 
