@@ -51,7 +51,7 @@ pub(super) fn judge(row: &Row, modules: &Modules, output: &str) -> Judged {
     let (dumps, wrong) = dumps::judge(row, refusals, output);
     wrong.into_iter().for_each(&mut fail);
     match row.what {
-        What::Boot => {}
+        What::Boot | What::Hosted => {}
         What::Modules => {
             for name in modules.parameters(row.vendor) {
                 let value = said.iter().find_map(|line| line.strip_prefix(&format!("parameter {name}=")));

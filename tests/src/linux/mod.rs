@@ -179,19 +179,22 @@ impl Bench {
             What::Nested => {
                 Some(Contents { modules: Some(modules), client: self.client.as_deref(), guest: None })
             }
-            What::Boot | What::Modules | What::Client | What::Dump => None,
+            What::Boot | What::Hosted | What::Modules | What::Client | What::Dump => None,
         };
         let guest = inside
             .map(|inside| read(&kernel.image).map(|image| (image, build(&self.busybox, &inside))))
             .transpose()?;
         let contents = Contents {
-            modules: (row.what != What::Boot).then_some(modules),
+            modules: (!matches!(row.what, What::Boot | What::Hosted)).then_some(modules),
             client: self.client.as_deref(),
             guest: guest.as_ref().map(|(image, disk)| (&**image, &**disk)),
         };
         let disk = self.write(&format!("{name}.initrd"), &build(&self.busybox, &contents))?;
         let mut command = Command::new(&self.rootmode);
         command.arg("run").arg(&kernel.image).arg("--initrd").arg(&disk);
+        if row.what == What::Hosted {
+            command.arg("--hosted");
+        }
         command.args(["--cpu", row.vendor.model(), "--cpus", &row.processors.to_string()]);
         command.args(["--memory", if contents.guest.is_some() { "1G" } else { "512M" }]);
         command.args(["--limit", &LIMIT.to_string(), "--format", "json", "--digest"]);
@@ -272,7 +275,7 @@ fn command_line(row: &Row, modules: &Modules) -> String {
     let inserted = format!("modules={}", modules.order.join(","));
     words.push(inserted.clone());
     match row.what {
-        What::Boot => words.push("row=boot".into()),
+        What::Boot | What::Hosted => words.push("row=boot".into()),
         What::Modules => words.push(format!("row=kvm options=\"{}\"", vendor.options())),
         What::Client => {
             let all = vendor.options().replace(' ', ",");

@@ -11,7 +11,7 @@ use crate::full::commit;
 const HEAD: &str = "# Linux, and its KVM inside: the last run of each row
 
 Written by `cargo run --release -p rootmode-tests -- linux --write`, each row at the commit beside it. Ticks are the simulated
-machine's, seconds the simulator's processor time, exits those of guests of Linux's KVM.
+machine's, seconds the simulator's processor time, exits those of guests of Linux's KVM, or, of `hosted` rows, of the model's.
 
 | row | works | ticks | seconds | exits | commit | what it says |
 | --- | --- | --- | --- | --- | --- | --- |

@@ -96,6 +96,8 @@ impl Vendor {
 pub(super) enum What {
     /// To the marker of the init and power-off.
     Boot,
+    /// The same as a guest of the model of KVM.
+    Hosted,
     /// KVM's modules: their parameters, as the processor allows them.
     Modules,
     /// The client under KVM, with every parameter on, and with each of them off.
@@ -122,6 +124,7 @@ impl Row {
     pub(super) fn name(&self) -> String {
         let what = match self.what {
             What::Boot => "boot".to_owned(),
+            What::Hosted => "hosted".to_owned(),
             What::Modules => "modules".to_owned(),
             What::Client => "client".to_owned(),
             What::Dump => "dump".to_owned(),
@@ -143,6 +146,7 @@ impl Row {
         let mut rows = Vec::new();
         for what in [
             What::Boot,
+            What::Hosted,
             What::Modules,
             What::Client,
             What::Dump,
@@ -155,7 +159,7 @@ impl Row {
             let counts: &[u8] = match what {
                 What::Boot => &[1, 2, 4, 16],
                 What::Modules | What::Client => &[2],
-                What::Dump | What::Nested => &[1],
+                What::Hosted | What::Dump | What::Nested => &[1],
                 What::Linux { processors, .. } => {
                     if processors == 1 {
                         &[1]
@@ -164,7 +168,8 @@ impl Row {
                     }
                 }
             };
-            for kernel in KERNELS {
+            let kernels = if what == What::Hosted { &KERNELS[..1] } else { &KERNELS };
+            for &kernel in kernels {
                 for vendor in Vendor::ALL {
                     rows.extend(counts.iter().map(|&processors| Self { what, kernel, vendor, processors }));
                 }
