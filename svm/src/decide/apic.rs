@@ -65,14 +65,14 @@ pub const APIC_REGISTERS: &[ApicRow] = &[
     row(0x3e0, 0x3e0, "timer divide configuration", Allow, Trap),
     row(0x400, 0x420, "extended features, control, specific EOI", Fault, Fault),
     row(0x480, 0x4f0, "interrupt enable", Fault, Fault),
-    row(0x500, 0x570, "extended local vector table", Fault, Fault),
-    row(0x580, 0xff0, "reserved", Fault, Fault),
+    row(0x500, 0x530, "extended local vector table", Fault, Fault),
+    row(0x540, 0xff0, "reserved", Fault, Fault),
 ];
 
 /// What an access to the register at page offset `offset` does. `extended_lvt` is CPUID 0x8000000a EDX bit 27.
 pub fn apic_behaviour(offset: u16, write: bool, extended_lvt: bool) -> ApicBehaviour {
     let register = offset & 0xff0;
-    if extended_lvt && (0x500..=0x570).contains(&register) {
+    if extended_lvt && (0x500..=0x530).contains(&register) {
         return if write { Trap } else { Allow };
     }
     match APIC_REGISTERS.iter().find(|row| (row.first..=row.last).contains(&register)) {
@@ -84,5 +84,24 @@ pub fn apic_behaviour(offset: u16, write: bool, extended_lvt: bool) -> ApicBehav
             }
         }
         None => Allow,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Four registers, as Linux's `APIC_EILVT_NR_MAX` has it.
+    #[test]
+    fn extended_local_vectors_are_four() {
+        for register in (0x4f0..0x600).step_by(16) {
+            let expected = match register {
+                0x500 | 0x510 | 0x520 | 0x530 => (Allow, Trap),
+                _ => (Fault, Fault),
+            };
+            let found = (apic_behaviour(register, false, true), apic_behaviour(register, true, true));
+            assert_eq!(found, expected, "{register:#x}");
+            assert_eq!(apic_behaviour(register, true, false), Fault, "{register:#x}");
+        }
     }
 }

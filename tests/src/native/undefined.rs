@@ -55,7 +55,12 @@ pub fn is_undefined(case: &Case, i: &Instruction, host: &Outcome) -> bool {
         }
         // Which of two operands is read first; Zen 4 and its predecessors do not agree.
         Mnemonic::Cmpsb | Mnemonic::Cmpsw | Mnemonic::Cmpsd | Mnemonic::Cmpsq => {
-            let (source, destination) = (host.registers.gpr[6], host.registers.gpr[7]);
+            let mask = match i.op0_kind() {
+                OpKind::MemorySegSI => 0xffff,
+                OpKind::MemorySegESI => 0xffff_ffff,
+                _ => u64::MAX,
+            };
+            let (source, destination) = (host.registers.gpr[6] & mask, host.registers.gpr[7] & mask);
             host.vector == 14 && memory_index(source).is_none() && memory_index(destination).is_none()
         }
         // Whether masked bytes fault is up to the implementation.
