@@ -57,8 +57,9 @@ fn each_bit_comes_with_its_feature() {
         (&[Feature::FlushL1d], FLUSH_CMD, Some(1), Some(0)),
         (&[Feature::FlushL1d], FLUSH_CMD, None, None),
         (&[], FLUSH_CMD, Some(1), None),
-        // RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO.
-        (&[Feature::ArchCapabilities], ARCH_CAPABILITIES, None, Some(0x17b)),
+        // RDCL_NO, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO; and IBRS_ALL, with an IBRS to stay on.
+        (&[Feature::ArchCapabilities], ARCH_CAPABILITIES, None, Some(0x179)),
+        (&[Feature::ArchCapabilities, Feature::SpecCtrl], ARCH_CAPABILITIES, None, Some(0x17b)),
         (&[Feature::ArchCapabilities], ARCH_CAPABILITIES, Some(0), None),
         (&[], ARCH_CAPABILITIES, None, None),
     ] {
