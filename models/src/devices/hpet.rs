@@ -192,13 +192,13 @@ impl Hpet {
         if offset >= 0x100 && index < TIMERS { Some((index, offset & 0x1f)) } else { None }
     }
 
-    /// Reads `size` bytes at `offset`. What is due by `tick` has been taken ([`Hpet::advance`]).
+    /// Reads `size` bytes at `offset`. What is due has been taken ([`Hpet::advance`]).
     pub fn read(&self, offset: u64, size: u8) -> u64 {
         let value = self.register(offset & !7) >> (8 * (offset & 7));
         value & u64::MAX >> (64 - 8 * u32::from(size.clamp(1, 8)))
     }
 
-    /// Writes `size` bytes at `offset`. What is due by `tick` has been taken ([`Hpet::advance`]).
+    /// Writes `size` bytes at `offset`. What is due has been taken ([`Hpet::advance`]).
     pub fn write(&mut self, offset: u64, size: u8, value: u64) {
         let shift = 8 * (offset & 7);
         let written = (u64::MAX >> (64 - 8 * u32::from(size.clamp(1, 8)))) << shift;

@@ -104,17 +104,22 @@ fn write_text(path: &std::path::Path, text: &str) -> miette::Result<()> {
     std::fs::write(path, text).map_err(|e| miette::miette!("cannot write {}: {e}", path.display()))
 }
 
+/// A number with an optional suffix K, M or G: `kilo`, its square or its cube.
+fn suffixed(text: &str, kilo: u64) -> Result<u64, String> {
+    let power = match text.chars().last() {
+        Some('k' | 'K') => 1,
+        Some('m' | 'M') => 2,
+        Some('g' | 'G') => 3,
+        _ => 0,
+    };
+    let digits = if power == 0 { text } else { &text[..text.len() - 1] };
+    let number: u64 = digits.parse().map_err(|_| "a number with an optional suffix K, M or G")?;
+    number.checked_mul(kilo.pow(power)).ok_or_else(|| "too large".to_owned())
+}
+
 /// Ticks with an optional decimal suffix.
 fn ticks(text: &str) -> Result<u64, String> {
-    let (digits, factor) = match text.strip_suffix(['k', 'K']) {
-        Some(digits) => (digits, 1000),
-        None => match text.strip_suffix(['m', 'M']) {
-            Some(digits) => (digits, 1_000_000),
-            None => text.strip_suffix(['g', 'G']).map_or((text, 1), |digits| (digits, 1_000_000_000)),
-        },
-    };
-    let number: u64 = digits.parse().map_err(|_| "a number with an optional suffix K, M or G".to_owned())?;
-    number.checked_mul(factor).ok_or_else(|| "too large".to_owned())
+    suffixed(text, 1000)
 }
 
 /// Prints one JSON document.

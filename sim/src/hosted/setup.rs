@@ -23,8 +23,6 @@ use crate::transparency::put_registers;
 const SPEAKER: u32 = 1;
 /// `KVM_MEM_READONLY`.
 const READ_ONLY: u32 = 2;
-/// CPUID.1:ECX: a hypervisor is present.
-const HYPERVISOR: u32 = 1 << 31;
 const PAGE: u64 = 4096;
 
 impl Hosted {
@@ -102,7 +100,7 @@ fn with_needed(model: &Model) -> Model {
 fn cpuid(model: &Model) -> Vec<CpuidEntry2> {
     let mut entries = supported(model);
     for entry in entries.iter_mut().filter(|entry| entry.function == 1) {
-        entry.ecx |= HYPERVISOR | 1 << Feature::TscDeadline.row().bit;
+        entry.ecx |= 1 << Feature::Hypervisor.row().bit | 1 << Feature::TscDeadline.row().bit;
     }
     entries
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use regex::Regex;
 use rootmode_arch::Vendor;
+use rootmode_cpu::Model;
 use rootmode_models::devices::rtc::Date;
 use rootmode_models::kvm::vm::host_of;
 
@@ -115,8 +116,8 @@ fn file(path: &str, cpu: &Processor, hosted: bool) -> Option<&'static str> {
     Some(match path {
         "/sys/module/kvm/parameters/enable_pmu" => {
             // Intel enumerates counters by leaf 0AH's version; AMD has had four since its first 64-bit processors.
-            let version = if hosted { host_of(cpu.model()) } else { (**cpu.model()).clone() };
-            let version = version.leaves().get(&(0xa, 0)).map_or(0, |leaf| leaf[0] & 0xff);
+            let version = |model: &Model| model.leaves().get(&(0xa, 0)).map_or(0, |leaf| leaf[0] & 0xff);
+            let version = if hosted { version(&host_of(cpu.model())) } else { version(cpu.model()) };
             if cpu.vendor() == Vendor::Amd || version > 0 { "Y" } else { "N" }
         }
         "/sys/module/kvm/parameters/ignore_msrs" => "N",

@@ -41,6 +41,9 @@ const fn row(
     ApicRow { first, last, name, read, write }
 }
 
+/// Offsets of the first and the last extended local vector.
+const EXTENDED_LVT: (u16, u16) = (0x500, 0x530);
+
 /// The registers that the manual lists, ascending; everything else is allowed.
 pub const APIC_REGISTERS: &[ApicRow] = &[
     row(0x020, 0x020, "APIC ID", Allow, Trap),
@@ -65,14 +68,14 @@ pub const APIC_REGISTERS: &[ApicRow] = &[
     row(0x3e0, 0x3e0, "timer divide configuration", Allow, Trap),
     row(0x400, 0x420, "extended features, control, specific EOI", Fault, Fault),
     row(0x480, 0x4f0, "interrupt enable", Fault, Fault),
-    row(0x500, 0x530, "extended local vector table", Fault, Fault),
+    row(EXTENDED_LVT.0, EXTENDED_LVT.1, "extended local vector table", Fault, Fault),
     row(0x540, 0xff0, "reserved", Fault, Fault),
 ];
 
 /// What an access to the register at page offset `offset` does. `extended_lvt` is CPUID 0x8000000a EDX bit 27.
 pub fn apic_behaviour(offset: u16, write: bool, extended_lvt: bool) -> ApicBehaviour {
     let register = offset & 0xff0;
-    if extended_lvt && (0x500..=0x530).contains(&register) {
+    if extended_lvt && (EXTENDED_LVT.0..=EXTENDED_LVT.1).contains(&register) {
         return if write { Trap } else { Allow };
     }
     match APIC_REGISTERS.iter().find(|row| (row.first..=row.last).contains(&register)) {

@@ -68,7 +68,7 @@ pub struct Arguments {
 }
 
 /// A line of the result.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Measured {
     row: String,
     ticks: u64,
@@ -87,17 +87,7 @@ struct Measured {
 
 impl Measured {
     fn failed(row: String, why: String) -> Self {
-        let failures = vec![why];
-        Self {
-            row,
-            ticks: 0,
-            seconds: 0.0,
-            exits: 0,
-            digest: None,
-            failures,
-            notes: Vec::new(),
-            dumps: Vec::new(),
-        }
+        Self { row, failures: vec![why], ..Self::default() }
     }
 }
 
@@ -208,9 +198,7 @@ impl Bench {
             seconds: ended.seconds,
             exits: summary.exits,
             digest: summary.digest,
-            failures: Vec::new(),
-            notes: Vec::new(),
-            dumps: Vec::new(),
+            ..Measured::default()
         };
         if ended.status != Some(0) {
             measured

@@ -56,13 +56,9 @@ impl Vcpu {
         if command & (LOGICAL | SHORTHAND) != 0 {
             return INVALID;
         }
-        let mode = match command >> 8 & 7 {
-            0 => DeliveryMode::Fixed,
-            1 => DeliveryMode::LowestPriority,
-            4 => DeliveryMode::Nmi,
-            5 => DeliveryMode::Init,
-            6 => DeliveryMode::StartUp,
-            _ => return 0,
+        let mode = match DeliveryMode::from_bits((command >> 8) as u8) {
+            None | Some(DeliveryMode::Smi | DeliveryMode::ExtInt) => return 0,
+            Some(mode) => mode,
         };
         let bits = (0..2 * width).filter(|bit| words[(bit / width) as usize] >> (bit % width) & 1 != 0);
         let least = least & u64::from(u32::MAX);
@@ -74,7 +70,7 @@ impl Vcpu {
                 mode,
                 vector: command as u8,
                 level_triggered: command >> 15 & 1 != 0,
-                asserted: command >> 14 & 1 != 0 || command >> 8 & 7 != 5,
+                asserted: command >> 14 & 1 != 0 || mode != DeliveryMode::Init,
             };
             let messages = destinations.into_iter().map(message);
             rooms.irqchip.send_each(machine, self.processor.into(), messages)

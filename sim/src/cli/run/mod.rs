@@ -109,14 +109,7 @@ impl From<HardwareArgument> for Hardware {
 
 /// A size with an optional suffix.
 pub(super) fn size(text: &str) -> Result<u64, String> {
-    let (digits, shift) = match text.trim_end_matches(['b', 'B', 'i']) {
-        t if t.ends_with(['k', 'K']) => (&t[..t.len() - 1], 10),
-        t if t.ends_with(['m', 'M']) => (&t[..t.len() - 1], 20),
-        t if t.ends_with(['g', 'G']) => (&t[..t.len() - 1], 30),
-        t => (t, 0),
-    };
-    let number: u64 = digits.parse().map_err(|_| "a number with an optional suffix K, M or G".to_string())?;
-    let bytes = number.checked_mul(1 << shift).ok_or("too large")?;
+    let bytes = super::suffixed(text.trim_end_matches(['b', 'B', 'i']), 1024)?;
     if bytes == 0 || bytes % 4096 != 0 { Err("must be a multiple of 4096, not 0".into()) } else { Ok(bytes) }
 }
 
