@@ -30,6 +30,12 @@ impl Digest {
         self.count = self.count.wrapping_add(1);
     }
 
+    /// Absorbs a number of 128 bits, the low half first: another digest, for one.
+    pub const fn u128(&mut self, value: u128) {
+        self.u64(value as u64);
+        self.u64((value >> 64) as u64);
+    }
+
     /// Absorbs several numbers.
     pub fn all(&mut self, values: &[u64]) {
         for value in values {

@@ -12,7 +12,7 @@ use rootmode_cpu::board::Board;
 use rootmode_mmu::PhysicalMemory;
 
 use super::Errno;
-use super::abi::{PAGE, UserspaceMemoryRegion};
+use super::abi::{MEM_LOG_DIRTY_PAGES as LOG_DIRTY, MEM_READONLY as READ_ONLY, PAGE, UserspaceMemoryRegion};
 use super::host::{Frames, HostBug, Rights, Tables};
 use super::nested::{GuestMemory, Unreadable};
 use super::vm::{EventCounter, Failure};
@@ -20,9 +20,6 @@ use ring::Ring;
 
 pub(crate) mod ring;
 
-/// `KVM_MEM_LOG_DIRTY_PAGES`, `KVM_MEM_READONLY`.
-const LOG_DIRTY: u32 = 1;
-const READ_ONLY: u32 = 2;
 /// Pages of a word of a log.
 const WORD: u64 = 64;
 /// `KVM_CAP_NR_MEMSLOTS`.

@@ -150,7 +150,8 @@ impl System for Hosted {
 
     fn digest(&self) -> u128 {
         let (below, mut digest) = (self.vm.digest(), Digest::new());
-        digest.all(&[below as u64, (below >> 64) as u64, self.told]);
+        digest.u128(below);
+        digest.u64(self.told);
         rootmode_cpu::Bus::digest(&self.pc, &mut digest);
         for ((tick, asked), source) in &self.deadlines {
             digest.all(&[*tick, *asked, (*source).into()]);

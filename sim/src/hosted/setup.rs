@@ -10,20 +10,14 @@ use rootmode_mmu::{Decode, MemoryMap, PhysicalMemory};
 use rootmode_models::devices::pc::{Chips, Configuration, Pc};
 use rootmode_models::kvm::Regressions;
 use rootmode_models::kvm::abi::{
-    CpuidEntry2, IoapicState, Irqchip, LapicState, PicState, PitConfig, PitState2, Plain,
-    UserspaceMemoryRegion,
+    CpuidEntry2, IoapicState, Irqchip, LapicState, MEM_READONLY, PAGE, PIT_SPEAKER_DUMMY, PicState,
+    PitConfig, PitState2, Plain, UserspaceMemoryRegion,
 };
 use rootmode_models::kvm::vm::{Failure, HostKernel, Vm, VmConfig, guest_model, host_of, supported};
 
 use super::{Hosted, HostedError};
 use crate::machine::{Machine, Parts};
 use crate::transparency::put_registers;
-
-/// `KVM_PIT_SPEAKER_DUMMY`: port 0x61 is the kernel's.
-const SPEAKER: u32 = 1;
-/// `KVM_MEM_READONLY`.
-const READ_ONLY: u32 = 2;
-const PAGE: u64 = 4096;
 
 impl Hosted {
     /// A VM about to start the image of `parts`, whose processor is the host's. The choices are L0's and the host
@@ -54,7 +48,7 @@ impl Hosted {
         })
         .map_err(Failure::from)?;
         vm.create_irqchip()?;
-        vm.create_pit2(&PitConfig { flags: SPEAKER, ..PitConfig::default() })?;
+        vm.create_pit2(&PitConfig { flags: PIT_SPEAKER_DUMMY, ..PitConfig::default() })?;
         give_memory(&mut vm, &staged.board.memory, &parts.configuration, &pc.memory_map())?;
         let cpuid = cpuid(&guest_model(&host_of(image)));
         let vcpus = usize::from(parts.configuration.processors);
@@ -164,7 +158,7 @@ fn layout(configuration: &Configuration, map: &MemoryMap) -> Vec<(u64, u64, u32)
             add(at, start, 0);
             match (shadow.loads, shadow.stores) {
                 (Decode::Ram, Decode::Ram) => add(start, behind, 0),
-                (Decode::Ram, _) => add(start, behind, READ_ONLY),
+                (Decode::Ram, _) => add(start, behind, MEM_READONLY),
                 _ => {}
             }
             at = behind;
@@ -196,7 +190,7 @@ mod tests {
             [
                 (0, 0xa_0000, 0),
                 (0xc_0000, 0x3_0000, 0),
-                (0xf_0000, 0x1_0000, READ_ONLY),
+                (0xf_0000, 0x1_0000, MEM_READONLY),
                 (0x10_0000, 0xc000_0000 - 0x10_0000, 0),
                 (1 << 32, 2 << 30, 0),
             ]

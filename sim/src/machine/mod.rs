@@ -78,7 +78,7 @@ pub enum MachineError {
     #[error("memory: {0}")]
     Memory(#[from] LayoutError),
     /// The number of processors.
-    #[error("{0} processors: from 1 to 64 are possible")]
+    #[error("{0} processors: from {start} to {end} are possible", start = PROCESSORS.start(), end = PROCESSORS.end())]
     Processors(u8),
     /// The image.
     #[error("image: {0}")]

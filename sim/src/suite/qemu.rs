@@ -2,6 +2,7 @@
 
 use rootmode_arch::Vendor;
 
+use crate::machine::PROCESSORS;
 use crate::processor::{Processor, ProcessorError};
 
 /// What the options ask for.
@@ -133,7 +134,11 @@ pub(super) fn processors(text: &str) -> Result<u8, String> {
     let number = number.strip_prefix("cpus=").unwrap_or(number);
     let number = if matches!(number, "$MAX_SMP" | "$(($MAX_SMP))") { "8" } else { number };
     match number.parse() {
-        Ok(count) if crate::machine::PROCESSORS.contains(&count) => Ok(count),
-        _ => Err(format!("{text} processors: the machine has from 1 to 64")),
+        Ok(count) if PROCESSORS.contains(&count) => Ok(count),
+        _ => Err(format!(
+            "{text} processors: the machine has from {} to {}",
+            PROCESSORS.start(),
+            PROCESSORS.end()
+        )),
     }
 }

@@ -2,6 +2,9 @@
 
 use super::plain::structures;
 
+/// `KVM_PIT_SPEAKER_DUMMY`, a flag of [`PitConfig`]: port 0x61 is the kernel's.
+pub const PIT_SPEAKER_DUMMY: u32 = 1;
+
 structures! {
     LapicState = "kvm_lapic_state" { regs: [u8; 1024], }
     PicState = "kvm_pic_state" {

@@ -2,6 +2,11 @@
 
 use super::plain::structures;
 
+/// `KVM_MEM_LOG_DIRTY_PAGES`, a flag of [`UserspaceMemoryRegion`].
+pub const MEM_LOG_DIRTY_PAGES: u32 = 1;
+/// `KVM_MEM_READONLY`, a flag of [`UserspaceMemoryRegion`].
+pub const MEM_READONLY: u32 = 2;
+
 structures! {
     UserspaceMemoryRegion = "kvm_userspace_memory_region" {
         slot: u32, flags: u32, guest_phys_addr: u64, memory_size: u64, userspace_addr: u64,

@@ -4,13 +4,10 @@ use super::{Answer, DONE, Instance, copy_in, copy_list, copy_out};
 use crate::kvm::Errno;
 use crate::kvm::abi::request as r;
 use crate::kvm::abi::{
-    Ioeventfd, IrqLevel, IrqRoutingEntry, IrqRoutingHead, Irqchip, Irqfd, Msi, Object, PitConfig, PitState,
-    PitState2, Plain, absent,
+    Ioeventfd, IrqLevel, IrqRoutingEntry, IrqRoutingHead, Irqchip, Irqfd, Msi, Object, PIT_SPEAKER_DUMMY,
+    PitConfig, PitState, PitState2, Plain, absent,
 };
 use crate::kvm::vm::{ClientMemory, Failure, MOST_ROUTES};
-
-/// `KVM_PIT_SPEAKER_DUMMY`.
-const SPEAKER: u32 = 1;
 
 impl Instance {
     pub(super) fn chip_call(
@@ -35,7 +32,9 @@ impl Instance {
             }
             r::SET_IRQCHIP => self.vm.set_irqchip(&copy_in(client, argument)?)?,
             // The older calls: with the speaker's port, and without flags.
-            r::CREATE_PIT => self.vm.create_pit2(&PitConfig { flags: SPEAKER, ..PitConfig::default() })?,
+            r::CREATE_PIT => {
+                self.vm.create_pit2(&PitConfig { flags: PIT_SPEAKER_DUMMY, ..PitConfig::default() })?;
+            }
             r::GET_PIT => {
                 let channels = self.vm.pit2()?.channels;
                 copy_out(client, argument, &PitState { channels })?;

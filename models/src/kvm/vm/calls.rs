@@ -178,7 +178,7 @@ impl Vm {
     /// The fingerprint of the host's state with everything in it, chips in the kernel included.
     pub fn digest(&self) -> u128 {
         let (below, mut digest) = (lock(&self.shared.machine).board.digest(), Digest::new());
-        digest.all(&[below as u64, (below >> 64) as u64]);
+        digest.u128(below);
         self.shared.rooms().irqchip.digest(&mut digest);
         digest.finish()
     }

@@ -9,7 +9,7 @@ use rootmode_mmu::PhysicalMemory;
 use super::{Irqchip, TIMER};
 use crate::devices::pit::Pit;
 use crate::kvm::Errno;
-use crate::kvm::abi::{PitConfig, PitState2};
+use crate::kvm::abi::{PIT_SPEAKER_DUMMY, PitConfig, PitState2};
 use crate::kvm::host::Machine;
 use crate::kvm::vm::irqchip::formats;
 
@@ -18,8 +18,6 @@ pub(crate) const TIMERS: u32 = 0x100;
 const PIT: u32 = 0xff;
 /// The client's.
 pub(crate) const ALARM: u32 = 0x100;
-/// `KVM_PIT_SPEAKER_DUMMY`.
-const SPEAKER: u32 = 1;
 /// The global system interrupt of the 8254.
 const PIT_GSI: u32 = 0;
 /// The most edges of the 8254 that are looked at one by one.
@@ -128,7 +126,7 @@ impl Irqchip {
             return Err(Errno::Enoent);
         }
         self.pit = Some(Pit::new());
-        self.speaker = config.flags & SPEAKER != 0;
+        self.speaker = config.flags & PIT_SPEAKER_DUMMY != 0;
         Ok(())
     }
 
