@@ -5,7 +5,7 @@ mod real_mode;
 
 use real_mode::{VENDORS, vm};
 use rootmode_arch::Vendor;
-use rootmode_models::kvm::abi::{MsrEntry, UserspaceMemoryRegion};
+use rootmode_models::kvm::abi::{MpState, Msi, MsrEntry, UserspaceMemoryRegion};
 use rootmode_models::kvm::vm::{ClientExit, Passed, Vm, VmConfig, supported};
 
 /// mov ecx, `index`; mov eax, `value`; xor edx, edx; wrmsr
@@ -72,6 +72,41 @@ fn the_wall_clock_says_when_time_began_and_a_clock_that_is_off_is_not_written() 
     }
 }
 
+/// The same with `vcpus` vCPUs and every controller in the kernel; vCPU 0 is about to run `code`.
+fn vm_with_chips(vendor: Vendor, vcpus: u32, code: &[u8]) -> Vm {
+    let mut vm = Vm::new(VmConfig::plain(vendor)).unwrap();
+    vm.create_irqchip().unwrap();
+    vm.set_memory_region(&UserspaceMemoryRegion { memory_size: 0x1_0000, ..Default::default() }).unwrap();
+    for id in 0..vcpus {
+        vm.create_vcpu(id).unwrap();
+        let mut lapic = vm.lapic(id as usize).unwrap();
+        lapic.regs[0xf1] |= 1;
+        vm.set_lapic(id as usize, &lapic).unwrap();
+    }
+    begin_at(&mut vm, 0, 0x1000, code);
+    vm
+}
+
+/// A vCPU is about to run `code` in real mode.
+fn begin_at(vm: &mut Vm, vcpu: usize, at: u64, code: &[u8]) {
+    assert!(vm.write_memory(at, code));
+    vm.set_mp_state(vcpu, &MpState { mp_state: 0 }).unwrap();
+    let mut sregs = vm.sregs(vcpu).unwrap();
+    (sregs.cs.base, sregs.cs.selector) = (0, 0);
+    vm.set_sregs(vcpu, &sregs).unwrap();
+    let mut regs = vm.regs(vcpu).unwrap();
+    (regs.rip, regs.rsp, regs.rflags) = (at, 0x8000, 2);
+    vm.set_regs(vcpu, &regs).unwrap();
+}
+
+/// What the guest's next OUT says.
+fn told(vm: &mut Vm) -> Vec<u8> {
+    match vm.run(0).unwrap() {
+        ClientExit::Io { input: false, data, .. } => data.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// A vendor's hypercall.
 fn hypercall(vendor: Vendor) -> Vec<u8> {
     vec![0x0f, 0x01, if vendor == Vendor::Intel { 0xc1 } else { 0xd9 }]
@@ -95,22 +130,7 @@ fn interrupts_are_sent_to_a_list_of_processors() {
             vec![0xf4],
         ]
         .concat();
-        let mut vm = Vm::new(VmConfig::plain(vendor)).unwrap();
-        vm.create_irqchip().unwrap();
-        vm.set_memory_region(&UserspaceMemoryRegion { memory_size: 0x1_0000, ..Default::default() }).unwrap();
-        assert!(vm.write_memory(0x1000, &code));
-        for id in 0..2 {
-            vm.create_vcpu(id).unwrap();
-            let mut lapic = vm.lapic(id as usize).unwrap();
-            lapic.regs[0xf1] |= 1;
-            vm.set_lapic(id as usize, &lapic).unwrap();
-        }
-        let mut sregs = vm.sregs(0).unwrap();
-        (sregs.cs.base, sregs.cs.selector) = (0, 0);
-        vm.set_sregs(0, &sregs).unwrap();
-        let mut regs = vm.regs(0).unwrap();
-        (regs.rip, regs.rsp, regs.rflags) = (0x1000, 0x8000, 2);
-        vm.set_regs(0, &regs).unwrap();
+        let mut vm = vm_with_chips(vendor, 2, &code);
         let mut told = Vec::new();
         vm.start(0).unwrap();
         while let Passed::Out(0, Ok(())) = vm.pass(1 << 20).unwrap() {
@@ -129,10 +149,164 @@ fn interrupts_are_sent_to_a_list_of_processors() {
 }
 
 #[test]
+fn reserved_bits_are_refused() {
+    // msr.rst: each register with values that are valid, and others.
+    let table: [(u32, &[u64], &[u64]); 6] = [
+        (0x4b56_4d02, &[0, 0x3009, 0x300d, 0x2], &[0x3019, 0x3029, 1 << 40 | 9]),
+        (0x4b56_4d06, &[0, 0xff], &[0x100, 1 << 40]),
+        (0x4b56_4d07, &[1, 0], &[]),
+        (0x4b56_4d03, &[0, 0x3001, 0x3041], &[0x3003, 0x3021]),
+        (0x4b56_4d04, &[0, 0x3001, 0x3005], &[0x3003, 0x3002, 1 << 40 | 1]),
+        (0x4b56_4d05, &[0, 1], &[2, 3, 1 << 40]),
+    ];
+    for vendor in VENDORS {
+        let mut vm = vm_with_chips(vendor, 1, &[0xf4]);
+        let mut polling = [MsrEntry { index: 0x4b56_4d05, ..MsrEntry::default() }];
+        assert_eq!(
+            (vm.get_msrs(0, &mut polling).unwrap(), polling[0].data),
+            (1, 1),
+            "the host polls at first"
+        );
+        for (index, valid, invalid) in table {
+            for (value, expected) in
+                valid.iter().map(|value| (*value, 1)).chain(invalid.iter().map(|value| (*value, 0)))
+            {
+                let entry = MsrEntry { index, data: value, ..MsrEntry::default() };
+                assert_eq!(vm.set_msrs(0, &[entry]).unwrap(), expected, "{vendor:?} {index:x} {value:x}");
+                let mut read = [MsrEntry { index, ..MsrEntry::default() }];
+                assert_eq!(vm.get_msrs(0, &mut read).unwrap(), 1);
+                if expected == 1 && index != 0x4b56_4d07 {
+                    assert_eq!(read[0].data, value, "{vendor:?} {index:x}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_guest_on_its_processor_is_not_preempted_and_one_off_it_is() {
+    for vendor in VENDORS {
+        // mov al, [0x3010]; out 0x80, al
+        let code = [
+            wrmsr(0x4b56_4d03, 0x3001),
+            vec![0xa0, 0x10, 0x30, 0xe6, 0x80, 0xa0, 0x10, 0x30],
+            vec![0xe6, 0x80, 0xf4],
+        ]
+        .concat();
+        let mut vm = vm(vendor, &code);
+        // What is stolen already, a version that is junk, flags.
+        assert!(vm.write_memory(0x3000, &[7, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 9]));
+        for version in [8, 10] {
+            assert_eq!(told(&mut vm), [0], "{vendor:?}: it is on its processor");
+            let mut record = [0; 17];
+            assert!(vm.read_memory(0x3000, &mut record));
+            assert_eq!((word(&record, 0), word(&record, 8), record[16]), (7, version, 1), "{vendor:?}");
+        }
+    }
+}
+
+/// Each way of ending an interrupt: what the handler does, how it comes, what the guest is told, and whether it has ended.
+#[test]
+fn an_interrupt_ends_when_the_guest_clears_the_bit_that_it_was_offered() {
+    const EDGE: u32 = 0x30;
+    const LEVEL: u32 = 0xc030;
+    // mov byte [0x3000], 0
+    let clear = vec![0xc6, 0x06, 0x00, 0x30, 0x00];
+    for vendor in VENDORS {
+        for (enabled, ends, data, offered, serviced) in [
+            (true, true, EDGE, 1, false),
+            (true, false, EDGE, 1, true),
+            (true, true, LEVEL, 0, true),
+            (false, true, EDGE, 0, true),
+        ] {
+            // sti; nop; out 0x81, al; hlt
+            let code = [wrmsr(0x4b56_4d04, 0x3000 | u32::from(enabled)), vec![0xfb, 0x90, 0xe6, 0x81, 0xf4]];
+            let mut vm = vm_with_chips(vendor, 1, &code.concat());
+            // mov al, [0x3000]; (clear); mov [0x3800], al; iret
+            let clears = if ends { clear.clone() } else { Vec::new() };
+            let handler = [vec![0xa0, 0x00, 0x30], clears, vec![0xa2, 0x00, 0x38, 0xcf]].concat();
+            assert!(vm.write_memory(0x2000, &handler));
+            assert!(vm.write_memory(4 * 0x30, &[0x00, 0x20, 0, 0]));
+            let msi = Msi { address_lo: 0xfee0_0000, data, ..Msi::default() };
+            assert_eq!(vm.signal_msi(&msi).unwrap(), 1);
+            let what = format!("{vendor:?} {enabled} {ends} {data:x}");
+            told(&mut vm);
+            let mut byte = [0];
+            assert!(vm.read_memory(0x3800, &mut byte));
+            assert_eq!(byte, [offered], "{what}");
+            assert!(vm.read_memory(0x3000, &mut byte));
+            assert_eq!(byte, [0], "{what}: an exit takes the offer back");
+            // Vectors 0x20 to 0x3f of the in-service register.
+            assert_eq!(vm.lapic(0).unwrap().regs[0x112], u8::from(serviced), "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_kick_ends_a_halt_that_nothing_else_can_end() {
+    for vendor in VENDORS {
+        // RAX = 5, RBX: flags, RCX: the APIC ID.
+        let code = [
+            &[0x66, 0xb8, 5, 0, 0, 0, 0x66, 0xbb, 0, 0, 0, 0, 0x66, 0xb9, 1, 0, 0, 0][..],
+            &hypercall(vendor),
+            &[0xe6, 0x80, 0xf4],
+        ];
+        let mut vm = vm_with_chips(vendor, 2, &code.concat());
+        // hlt; mov al, 9; out 0x82, al; hlt
+        begin_at(&mut vm, 1, 0x1800, &[0xf4, 0xb0, 9, 0xe6, 0x82, 0xf4]);
+        vm.start(1).unwrap();
+        assert_eq!(vm.pass(1 << 20).unwrap(), Passed::Idle, "{vendor:?}");
+        assert_eq!(told(&mut vm)[0], 0, "{vendor:?}: it is known");
+        let Passed::Out(1, Ok(())) = vm.pass(1 << 20).unwrap() else { panic!("{vendor:?}: it sleeps on") };
+        assert!(matches!(vm.exit(1).unwrap(), ClientExit::Io { port: 0x82, data, .. } if data == &[9]));
+        vm.start(1).unwrap();
+        assert_eq!(vm.pass(1 << 20).unwrap(), Passed::Idle, "{vendor:?}: one kick ends one halt");
+    }
+}
+
+#[test]
+fn tasks_that_wait_for_pages_are_woken_when_the_guest_says_that_it_can_wait() {
+    for vendor in VENDORS {
+        let enable = [wrmsr(0x4b56_4d02, 0x3009), vec![0xfb, 0x90, 0xfa]].concat();
+        let acknowledge = wrmsr(0x4b56_4d07, 1);
+        // Enabled twice; acknowledged; told each time how often the handler ran.
+        let code = [
+            wrmsr(0x4b56_4d06, 0x30),
+            enable.clone(),
+            vec![0xe6, 0x80],
+            enable,
+            vec![0xe6, 0x80],
+            acknowledge,
+            vec![0xfb, 0x90, 0xfa, 0xe6, 0x80, 0xf4],
+        ]
+        .concat();
+        let mut vm = vm_with_chips(vendor, 1, &code);
+        // Counts, keeps the token and clears it: inc byte [0x3800]; mov eax, [0x3004]; mov [0x3804], eax;
+        // mov dword [0x3004], 0; iret. The interrupt is ended by the offer: mov byte [0x3900], 0.
+        let handler = [
+            &[0xfe, 0x06, 0x00, 0x38, 0x66, 0xa1, 0x04, 0x30, 0x66, 0xa3, 0x04, 0x38][..],
+            &[0x66, 0xc7, 0x06, 0x04, 0x30, 0, 0, 0, 0, 0xc6, 0x06, 0x00, 0x39, 0, 0xcf],
+        ]
+        .concat();
+        assert!(vm.write_memory(0x2000, &handler));
+        assert!(vm.write_memory(4 * 0x30, &[0x00, 0x20, 0, 0]));
+        let eoi = MsrEntry { index: 0x4b56_4d04, data: 0x3901, ..MsrEntry::default() };
+        assert_eq!(vm.set_msrs(0, &[eoi]).unwrap(), 1);
+        for times in [1, 1, 2] {
+            told(&mut vm);
+            let mut kept = [0; 8];
+            assert!(vm.read_memory(0x3800, &mut kept));
+            assert_eq!((kept[0], &kept[4..]), (times, &[0xff; 4][..]), "{vendor:?}");
+        }
+    }
+}
+
+#[test]
 fn cpuid_lists_what_is_there() {
     for vendor in VENDORS {
         let entries = supported(&rootmode_models::kvm::vm::host_model(vendor));
         let features = entries.iter().find(|entry| entry.function == 0x4000_0001).unwrap().eax;
-        assert_eq!(features, 1 | 1 << 3 | 1 << 11 | 1 << 13 | 1 << 24);
+        let named = [0, 3, 4, 5, 6, 7, 10, 11, 12, 13, 14, 24];
+        assert_eq!(features, named.iter().fold(0, |all, bit| all | 1 << bit));
     }
 }

@@ -114,7 +114,7 @@ impl<P: ApicPage> LocalApic<P> {
     }
 
     /// EOI: the highest vector in service ends. A level-triggered one is broadcast unless software suppressed that.
-    pub(super) fn end_of_interrupt(&mut self) {
+    pub fn end_of_interrupt(&mut self) {
         let Some(vector) = self.page.highest(ISR) else { return };
         self.page.put(ISR, vector, false);
         if self.page.contains(TMR, vector) {

@@ -85,6 +85,9 @@ impl Vcpu {
     /// `KVM_GET_MP_STATE`.
     pub(super) fn mp_state(&mut self, shared: &Shared) -> Result<MpState, Failure> {
         self.take_inputs(shared)?;
+        if self.run_state == RunState::Halted && self.pv.kicked {
+            self.run_state = RunState::Runnable;
+        }
         Ok(MpState { mp_state: self.run_state as u32 })
     }
 
@@ -111,6 +114,7 @@ impl Vcpu {
     pub(super) fn take_inputs(&mut self, shared: &Shared) -> Result<(), Failure> {
         let inputs = shared.rooms().irqchip.take_inputs(self.number());
         self.events.nmi |= inputs.nmi;
+        self.pv.kicked |= inputs.kicked;
         self.ended = self.ended.or(inputs.ended);
         if inputs.init && self.backend.blocks_init() {
             shared.rooms().irqchip.put_init(self.number());
@@ -166,10 +170,13 @@ impl Vcpu {
             self.exit = ClientExit::DirtyRingFull;
             return Ok(Attention::Asks);
         }
+        self.wake_tasks(shared);
         if self.run_state == RunState::Halted {
             let accepts = self.backend.accepts()?;
             let pending = self.has_interrupt(shared);
-            if self.events.waits(accepts) || pending && accepts.0 || self.wakes_l1(shared)? {
+            if self.events.waits(accepts) || pending && accepts.0 || self.wakes_l1(shared)? || self.pv.kicked
+            {
+                self.pv.kicked = false;
                 self.run_state = RunState::Runnable;
             }
         }
@@ -178,9 +185,11 @@ impl Vcpu {
 
     /// Sleeps until something comes, unless it has.
     pub(super) async fn sleep(&mut self, shared: &Shared, tasks: &Tasks) {
+        self.is_descheduled(shared);
         self.set_asleep(shared, true);
         tasks.wait(Wait::Asleep(self.processor)).await;
         self.set_asleep(shared, false);
+        self.is_scheduled();
         shared.count(self.processor, Statistic::HaltWakeup);
     }
 

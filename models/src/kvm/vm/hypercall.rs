@@ -13,8 +13,9 @@ use super::{Failure, Shared};
 const NO_SUCH_HYPERCALL: u64 = -1000_i64 as u64;
 const NOT_PERMITTED: u64 = -1_i64 as u64;
 const INVALID: u64 = -22_i64 as u64;
-/// `KVM_HC_VAPIC_POLL_IRQ`, `KVM_HC_SEND_IPI`, `KVM_HC_SCHED_YIELD`, `KVM_HC_MAP_GPA_RANGE`.
+/// `KVM_HC_VAPIC_POLL_IRQ`, `KVM_HC_KICK_CPU`, `KVM_HC_SEND_IPI`, `KVM_HC_SCHED_YIELD`, `KVM_HC_MAP_GPA_RANGE`.
 const POLL_IRQ: u64 = 1;
+const KICK_CPU: u64 = 5;
 const SEND_IPI: u64 = 10;
 const SCHED_YIELD: u64 = 11;
 const MAP_GPA_RANGE: u64 = 12;
@@ -41,6 +42,10 @@ impl Vcpu {
             }
             // The scheduler is fair without being asked.
             POLL_IRQ | SCHED_YIELD => 0,
+            KICK_CPU => {
+                shared.with(self.processor, |machine, rooms| rooms.irqchip.kick(machine, a1 as u32));
+                0
+            }
             SEND_IPI if self.has_apic(shared) => {
                 self.send_ipis(shared, [a0, a1], a2, a3, if long { 64 } else { 32 })
             }

@@ -5,7 +5,7 @@ use rootmode_cpu::Model;
 use rootmode_cpu::apic::{Clock, LocalApic};
 
 use super::Shared;
-use super::pv::{SYSTEM_TIMES, WALL_CLOCKS};
+use super::pv;
 use super::vcpu::Vcpu;
 use crate::kvm::abi::MsrEntry;
 use crate::kvm::filter::{Failure as Refusal, MsrFile};
@@ -32,7 +32,7 @@ pub fn saved(vendor: Vendor) -> Vec<u32> {
         Vendor::Intel => &[&[msr::IA32_FEATURE_CONTROL], VMX],
         Vendor::Amd => &[&[msr::VM_CR, msr::VM_HSAVE_PA]],
     };
-    [&[SAVED], nesting].concat().concat()
+    [&[SAVED, pv::MSRS], nesting].concat().concat()
 }
 
 /// What is saved of either vendor's.
@@ -55,10 +55,6 @@ const SAVED: &[u32] = &[
     msr::IA32_FS_BASE,
     msr::IA32_GS_BASE,
     msr::IA32_XSS,
-    WALL_CLOCKS[0],
-    SYSTEM_TIMES[0],
-    WALL_CLOCKS[1],
-    SYSTEM_TIMES[1],
 ];
 
 /// What `KVM_GET_MSR_FEATURE_INDEX_LIST` lists on a host of `vendor`'s: MSRs that say what guests' processors can be like.
@@ -84,13 +80,6 @@ pub fn feature(guest: &Model, index: u32) -> Option<u64> {
         }
         _ => return None,
     })
-}
-
-/// MSRs that are KVM's alone, without a home in the processor.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Own {
-    /// kvmclock's.
-    pub(super) system_time: u64,
 }
 
 /// The registers of a local APIC in x2APIC mode.
@@ -150,8 +139,7 @@ impl MsrFile for View<'_> {
                 let value = self.vcpu.tsc(self.shared);
                 self.settle(value.map(Some)).ok_or(Refusal::Unknown)
             }
-            _ if WALL_CLOCKS.contains(&index) => Ok(self.shared.rooms().wall_clock),
-            _ if SYSTEM_TIMES.contains(&index) => Ok(self.vcpu.own.system_time),
+            _ if pv::MSRS.contains(&index) => Ok(self.vcpu.read_pv(self.shared, index)),
             msr::IA32_ARCH_CAPABILITIES | PERF_CAPABILITIES if self.client => Ok(0),
             X2APIC..=X2APIC_END => {
                 self.apic(|apic, clock| apic.read_msr(index, clock).ok()).ok_or(Refusal::Unknown)
@@ -184,13 +172,9 @@ impl MsrFile for View<'_> {
                     (self.client || has_deadline(apic)).then(|| apic.set_tsc_deadline(value, clock))
                 })
                 .ok_or(Refusal::Unknown),
-            _ if WALL_CLOCKS.contains(&index) => {
-                self.vcpu.write_wall_clock(self.shared, value);
-                Ok(())
-            }
-            _ if SYSTEM_TIMES.contains(&index) => {
-                let written = self.vcpu.write_system_time(self.shared, value);
-                self.settle(written.map(Some)).ok_or(Refusal::Invalid)
+            _ if pv::MSRS.contains(&index) => {
+                let written = self.vcpu.write_pv(self.shared, index, value);
+                self.settle(written.map(Some)).ok_or(Refusal::Invalid)?
             }
             msr::IA32_BIOS_SIGN_ID if self.client => Ok(()),
             msr::IA32_ARCH_CAPABILITIES | PERF_CAPABILITIES if self.client && value == 0 => Ok(()),

@@ -72,6 +72,13 @@ const PORT_DATA: u64 = 4096;
 impl Vcpu {
     /// Runs until the client is needed: [`Vcpu::exit`] then says why.
     pub(super) async fn run(&mut self, shared: &Shared, tasks: &Tasks) -> Result<(), Failure> {
+        self.is_scheduled();
+        let result = self.run_until_asked(shared, tasks).await;
+        self.is_descheduled(shared);
+        result
+    }
+
+    async fn run_until_asked(&mut self, shared: &Shared, tasks: &Tasks) -> Result<(), Failure> {
         if self.run_state == RunState::Uninitialized {
             return self.wait_for_init(shared, tasks).await;
         }
@@ -110,7 +117,9 @@ impl Vcpu {
                 Before::Looks => continue,
                 Before::Asks => return Ok(()),
             }
+            self.record_steal_time(shared);
             let entry = self.entry(shared)?;
+            self.offer_eoi(shared);
             shared.rooms().irqchip.set_inside(processor, true);
             if std::mem::take(&mut self.hurries) {
                 shared.with(self.processor, |machine, rooms| rooms.irqchip.nudge(machine, processor));
@@ -118,12 +127,14 @@ impl Vcpu {
             tasks.point(Point::BeforeEntry).await;
             if self.must_stay(shared) {
                 shared.rooms().irqchip.set_inside(processor, false);
+                self.settle_eoi(shared);
                 self.events.injected = entry.injection;
                 continue;
             }
             self.backend.enter(&entry)?;
             tasks.wait(Wait::Gate(self.processor)).await;
             shared.rooms().irqchip.set_inside(processor, false);
+            self.settle_eoi(shared);
             self.is_out(shared);
             if self.gives_up(shared, true)? {
                 return Ok(());

@@ -9,7 +9,7 @@ use super::cpuid::model_of;
 use super::debug::Debugger;
 use super::events::Events;
 use super::exit::ClientExit;
-use super::msrs::Own;
+use super::pv::Paravirtual;
 use super::registers::{self, Beside};
 use super::run::Pending;
 use super::{Failure, Shared, cpuid, xsave};
@@ -55,7 +55,7 @@ pub(super) struct Vcpu {
     pub(super) run_state: RunState,
     /// A vector whose end the client is told next.
     pub(super) ended: Option<u8>,
-    pub(super) own: Own,
+    pub(super) pv: Paravirtual,
     /// The translations that its processor may hold.
     pub(super) generation: u64,
     /// `kvm_run.request_interrupt_window`, `kvm_run.immediate_exit`.
@@ -91,7 +91,7 @@ impl Vcpu {
             apic_base: 0xfee0_0800 | if bootstrap { 0x100 } else { 0 },
             run_state: if waits { RunState::Uninitialized } else { RunState::Runnable },
             ended: None,
-            own: Own::default(),
+            pv: Paravirtual::default(),
             generation: 0,
             request_interrupt_window: false,
             immediate_exit: false,

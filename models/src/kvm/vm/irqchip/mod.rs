@@ -49,6 +49,8 @@ pub(super) struct Inputs {
     pub(super) nmi: bool,
     pub(super) init: bool,
     pub(super) sipi: Option<u8>,
+    /// Another vCPU kicked it.
+    pub(super) kicked: bool,
     /// A vector whose end the client's I/O APIC wants to see.
     pub(super) ended: Option<u8>,
 }
@@ -434,6 +436,15 @@ impl Irqchip {
         news
     }
 
+    /// Kicks the vCPU whose local APIC has this ID, if there is one.
+    pub(super) fn kick(&mut self, machine: &mut Machine, id: u32) {
+        let named = |seat: &Seat| seat.apic.as_ref().is_some_and(|apic| apic.id() == id);
+        if let Some(target) = self.seats.iter().position(named) {
+            self.seats[target].inputs.kicked = true;
+            self.nudge(machine, target);
+        }
+    }
+
     /// Whether it is news.
     fn arrive(&mut self, target: usize, message: Message) -> Delivered {
         self.touched.push(target);
@@ -619,11 +630,12 @@ impl Irqchip {
             if let Some(apic) = &seat.apic {
                 apic.digest(digest);
             }
-            let Inputs { nmi, init, sipi, ended } = seat.inputs;
+            let Inputs { nmi, init, sipi, kicked, ended } = seat.inputs;
             digest.all(&[nmi.into(), init.into(), sipi.map_or(0, |vector| 1 + u64::from(vector))]);
             digest.all(&[
                 ended.map_or(0, |vector| 1 + u64::from(vector)),
                 seat.asleep.into(),
+                kicked.into(),
                 seat.tsc_offset,
             ]);
         }

@@ -4,17 +4,12 @@
 //! The processors' time-stamp counters go together, so a time is written when the guest asks for it or moves its counter, and
 //! holds for good.
 
+use super::ENABLED;
 use crate::devices::rtc::Date;
 use crate::kvm::host::HostBug;
 use crate::kvm::vm::Shared;
 use crate::kvm::vm::vcpu::Vcpu;
 
-/// `MSR_KVM_WALL_CLOCK` and `MSR_KVM_WALL_CLOCK_NEW`.
-pub(in crate::kvm::vm) const WALL_CLOCKS: [u32; 2] = [0x11, 0x4b56_4d00];
-/// `MSR_KVM_SYSTEM_TIME` and `MSR_KVM_SYSTEM_TIME_NEW`.
-pub(in crate::kvm::vm) const SYSTEM_TIMES: [u32; 2] = [0x12, 0x4b56_4d01];
-/// Bit 0 of the system time's MSR.
-const ENABLED: u64 = 1;
 /// `PVCLOCK_TSC_STABLE_BIT`.
 const STABLE: u8 = 1;
 /// The counter's 4 counts a nanosecond, as `kvm_get_time_scale` says it: half of them, times a half of 2^32, over 2^32.
@@ -45,7 +40,7 @@ impl Vcpu {
     }
 
     /// WRMSR of the wall clock: when the machine's time was 0.
-    pub(in crate::kvm::vm) fn write_wall_clock(&self, shared: &Shared, address: u64) {
+    pub(super) fn write_wall_clock(&self, shared: &Shared, address: u64) {
         shared.rooms().wall_clock = address;
         if address == 0 {
             return;
@@ -55,19 +50,9 @@ impl Vcpu {
         self.write_versioned(shared, address, &[seconds.to_le_bytes(), [0; 4]].concat());
     }
 
-    /// WRMSR of the system time.
-    pub(in crate::kvm::vm) fn write_system_time(
-        &mut self,
-        shared: &Shared,
-        value: u64,
-    ) -> Result<(), HostBug> {
-        self.own.system_time = value;
-        self.update_clock(shared)
-    }
-
     /// Writes the system time anew, if the guest has asked for it.
     pub(in crate::kvm::vm) fn update_clock(&self, shared: &Shared) -> Result<(), HostBug> {
-        let value = self.own.system_time;
+        let value = self.pv.system_time;
         if value & ENABLED == 0 {
             return Ok(());
         }
