@@ -16,11 +16,11 @@ const REFUSED: u32 = 0xf1;
 const UNKNOWN: u32 = 0xf2;
 
 /// The VMCB, the permission maps and L1's code.
-pub(super) fn place(image: &mut GuestImage, workload: &Workload) -> Result<(), GuestError> {
+pub(super) fn place(image: &mut GuestImage, workload: &Workload, logged: bool) -> Result<(), GuestError> {
     image.place("the VMCB", CONTROL, vmcb(workload).as_bytes().to_vec(), 0x1000)?;
     image.place("the MSR permission map", MSR_MAP, msr_map(workload), 0x2000)?;
     image.place("the I/O permission map", IO_MAP, io_map(workload), 0x3000)?;
-    image.place("L1's code", L1_CODE, code()?, (VMXON_REGION - L1_CODE) as usize)
+    image.place("L1's code", L1_CODE, code(logged)?, (VMXON_REGION - L1_CODE) as usize)
 }
 
 fn intercepts(workload: &Workload) -> Intercepts {
@@ -125,8 +125,8 @@ fn field(field: Field) -> AsmMemoryOperand {
     }
 }
 
-fn code() -> Result<Vec<u8>, IcedError> {
-    let mut l1 = L1::new()?;
+fn code(logged: bool) -> Result<Vec<u8>, IcedError> {
+    let mut l1 = L1::new(logged)?;
     l1.a.mov(rsp, L1_STACK)?;
     l1.look_around()?;
     // Enable SVM and say where the processor keeps L1's state.

@@ -5,13 +5,15 @@ use iced_x86::{BlockEncoderOptions, IcedError};
 use rootmode_arch::Gpr;
 
 use super::layout::{
-    COUNTED, COUNTS, L1_DATA, L2_BASE, PRINT_PORT, SECOND_STAGE_LEAVES, SHUTDOWN_PORT, data,
+    COUNTED, COUNTS, L1_DATA, L1_LOG, L2_BASE, PRINT_PORT, SECOND_STAGE_LEAVES, SHUTDOWN_PORT, data,
 };
 
 /// The assembler of an L1 and its shared subroutines.
 pub(super) struct L1 {
     /// The instructions so far.
     pub(super) a: CodeAssembler,
+    /// Whether it keeps a log, and does not look at the time.
+    pub(super) logged: bool,
     mix: CodeLabel,
     finish: CodeLabel,
     /// Jumped to with a code in EAX: stops the machine with it.
@@ -24,10 +26,10 @@ pub(super) const REGISTERS: [AsmRegister64; 16] =
 
 impl L1 {
     /// An empty program.
-    pub(super) fn new() -> Result<Self, IcedError> {
+    pub(super) fn new(logged: bool) -> Result<Self, IcedError> {
         let mut a = CodeAssembler::new(64)?;
         let (mix, finish, stop) = (a.create_label(), a.create_label(), a.create_label());
-        Ok(Self { a, mix, finish, stop })
+        Ok(Self { a, logged, mix, finish, stop })
     }
 
     /// Mixes RAX into the checksum. Changes R10 and R11.
@@ -55,6 +57,9 @@ impl L1 {
                 self.a.mov(rax, rbp)?;
             }
             self.mix()?;
+        }
+        if self.logged {
+            return Ok(());
         }
         self.a.rdtsc()?;
         self.mix_edx_eax()
@@ -187,6 +192,11 @@ impl L1 {
         a.imul_2(r10, r11)?;
         a.mov(r11, L1_DATA)?;
         a.mov(qword_ptr(r11 + data::CHECKSUM), r10)?;
+        if self.logged {
+            a.mov(r10, qword_ptr(r11 + data::LOGGED))?;
+            a.mov(qword_ptr(r10 * 8 + L1_LOG as i32), rax)?;
+            a.inc(qword_ptr(r11 + data::LOGGED))?;
+        }
         a.ret()?;
 
         // Prints the checksum as sixteen hexadecimal digits and a line feed, then stops with 0.

@@ -35,8 +35,9 @@ pub(super) fn place(
     image: &mut GuestImage,
     workload: &Workload,
     edits: Option<&[Vec<(Field, u64)>]>,
+    logged: bool,
 ) -> Result<(), GuestError> {
-    let code = code(edits.is_some())?;
+    let code = code(edits.is_some(), logged)?;
     image.place(
         "the field table",
         L1_FIELDS,
@@ -201,8 +202,8 @@ impl L1 {
     }
 }
 
-fn code(edited: bool) -> Result<Code, IcedError> {
-    let mut l1 = L1::new()?;
+fn code(edited: bool, logged: bool) -> Result<Code, IcedError> {
+    let mut l1 = L1::new(logged)?;
     let mut failed = l1.a.create_label();
     let mut handler = l1.a.create_label();
     l1.a.mov(rsp, L1_STACK)?;
@@ -227,6 +228,14 @@ fn code(edited: bool) -> Result<Code, IcedError> {
     l1.vmread(r12, Field::ExitReason)?;
     l1.vmread(r13, Field::ExitQualification)?;
     l1.count_exit()?;
+    if l1.logged {
+        // Advanced information on EPT violations: L1 did not ask whether the processor has it, and under KVM it does not.
+        let mut other = l1.a.create_label();
+        l1.a.cmp(r12, i32::from(ExitReason::EPT_VIOLATION.0))?;
+        l1.a.jne(other)?;
+        l1.a.and(r13, !0xe00)?;
+        l1.a.set_label(&mut other)?;
+    }
     l1.a.mov(rax, r13)?;
     l1.mix()?;
     for seen in [

@@ -49,6 +49,8 @@ pub const COUNTS: u64 = 0x30000;
 pub const COUNTED: u64 = 0x410;
 /// L2's guest-physical address 0 in L1's physical memory.
 pub const L2_BASE: u64 = 0x20_0000;
+/// Of programs that keep a log: the values that went into the checksum, 8 bytes each.
+pub const L1_LOG: u64 = 0x50_0000;
 /// Bytes of L2's guest-physical memory.
 pub const L2_MEMORY: u64 = 2 << 20;
 
@@ -66,6 +68,8 @@ pub mod data {
     pub const LAUNCHED: i32 = 48;
     /// Where the next change of the VMCS is read.
     pub const EDIT: i32 = 56;
+    /// How many values the log has.
+    pub const LOGGED: i32 = 64;
 }
 
 /// L2's paging structures: PML4, PDPT, page directory, page table.

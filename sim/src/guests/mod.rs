@@ -27,7 +27,16 @@ use rootmode_vmx::Field;
 /// # Errors
 /// [`GuestError`] if the program does not fit its place; nothing else can go wrong with drawn workloads.
 pub fn assemble(workload: &Workload) -> Result<GuestImage, GuestError> {
-    assemble_with(workload, None)
+    assemble_with(workload, None, false)
+}
+
+/// The same, where L1 keeps all that it mixes into its checksum, from [`L1_LOG`] on, and does not look at the time, which is
+/// another one on each machine.
+///
+/// # Errors
+/// [`GuestError`] if the program does not fit its place.
+pub fn assemble_logged(workload: &Workload) -> Result<GuestImage, GuestError> {
+    assemble_with(workload, None, true)
 }
 
 /// The same for VMX, where L1 changes fields of its VMCS before each entry: one list an entry.
@@ -35,17 +44,21 @@ pub fn assemble(workload: &Workload) -> Result<GuestImage, GuestError> {
 /// # Errors
 /// [`GuestError`] if something does not fit its place.
 pub fn assemble_edited(workload: &Workload, edits: &[Vec<(Field, u64)>]) -> Result<GuestImage, GuestError> {
-    assemble_with(workload, Some(edits))
+    assemble_with(workload, Some(edits), false)
 }
 
-fn assemble_with(workload: &Workload, edits: Option<&[Vec<(Field, u64)>]>) -> Result<GuestImage, GuestError> {
+fn assemble_with(
+    workload: &Workload,
+    edits: Option<&[Vec<(Field, u64)>]>,
+    logged: bool,
+) -> Result<GuestImage, GuestError> {
     let mut image = GuestImage::new(workload.vendor);
     image.place("L1's page tables", L1_PML4, tables::l1_paging(), 0x4000)?;
     image.place("L1's GDT", L1_GDT, tables::gdt(L1_TSS), 0x800)?;
     image.place("the second stage", SECOND_STAGE, second_stage(workload), 0x4000)?;
     match workload.vendor {
-        Vendor::Intel => intel::place(&mut image, workload, edits)?,
-        Vendor::Amd => amd::place(&mut image, workload)?,
+        Vendor::Intel => intel::place(&mut image, workload, edits, logged)?,
+        Vendor::Amd => amd::place(&mut image, workload, logged)?,
     }
     let (handlers, entries) = l2::handlers()?;
     image.place("L2's page tables", L2_BASE + L2_PML4, tables::l2_paging(), 0x4000)?;

@@ -60,6 +60,8 @@ pub(super) struct Contents<'a> {
     pub(super) client: Option<&'a [u8]>,
     /// The kernel and the disk of a second Linux.
     pub(super) guest: Option<(&'a [u8], &'a [u8])>,
+    /// Generated programs.
+    pub(super) programs: Option<&'a [u8]>,
 }
 
 /// The disk. It is not compressed: a machine reads it faster than it unpacks it.
@@ -82,6 +84,9 @@ pub(super) fn build(busybox: &[u8], contents: &Contents<'_>) -> Vec<u8> {
     }
     if let Some(client) = contents.client {
         archive.program("client", client);
+    }
+    if let Some(programs) = contents.programs {
+        archive.program("programs", programs);
     }
     if let Some((kernel, disk)) = contents.guest {
         archive.folder("guest");

@@ -2,6 +2,7 @@
 
 use super::dumps::{self, Dump};
 use super::initramfs::Modules;
+use super::programs;
 use super::rows::{Row, What};
 
 /// What no log may contain, as the kernel writes it: WARN and BUG have prefixes in capitals, with which ACPICA's "ACPI Warning:"
@@ -80,6 +81,11 @@ pub(super) fn judge(row: &Row, modules: &Modules, output: &str) -> Judged {
                 fail(line.to_owned());
             }
             judged.notes.push(format!("{} dumps explained", dumps.len()));
+        }
+        What::Real { programs } => {
+            let (failures, notes) = programs::judge(&said, programs);
+            judged.failures.extend(failures);
+            judged.notes.extend(notes);
         }
         What::Nested => {
             judge_client(&mut judged, &said, 1);

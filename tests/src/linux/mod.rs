@@ -10,6 +10,7 @@ mod initramfs;
 mod judge;
 mod packages;
 mod page;
+mod programs;
 mod rows;
 mod run;
 
@@ -28,6 +29,7 @@ use dumps::Dump;
 use initramfs::{Contents, Modules, build, read};
 use packages::Packages;
 use page::Page;
+use programs::Programs;
 use rows::{KERNELS, Kernel, Row, Vendor, What};
 
 /// Ticks after which a row has failed: twice what the longest takes.
@@ -44,6 +46,9 @@ pub struct Arguments {
     /// Only a part that takes less than two minutes; which, the number of commits decides.
     #[arg(long)]
     sample: bool,
+    /// So many generated hypervisors in each of the rows real-* instead of the table.
+    #[arg(long, value_name = "N", conflicts_with_all = ["sample", "write"])]
+    generated: Option<u64>,
     /// Print the names of the rows and end.
     #[arg(long)]
     list: bool,
@@ -166,18 +171,26 @@ impl Bench {
         let modules = kernel.modules(row.vendor);
         let inside = match row.what {
             What::Linux { .. } => Some(Contents::default()),
-            What::Nested => {
-                Some(Contents { modules: Some(modules), client: self.client.as_deref(), guest: None })
-            }
-            What::Boot | What::Hosted | What::Modules | What::Client | What::Dump => None,
+            What::Nested => Some(Contents {
+                modules: Some(modules),
+                client: self.client.as_deref(),
+                guest: None,
+                programs: None,
+            }),
+            What::Boot | What::Hosted | What::Modules | What::Client | What::Dump | What::Real { .. } => None,
         };
         let guest = inside
             .map(|inside| read(&kernel.image).map(|image| (image, build(&self.busybox, &inside))))
             .transpose()?;
+        let programs = match row.what {
+            What::Real { programs } => Some(Programs::new(row.vendor, programs)?),
+            _ => None,
+        };
         let contents = Contents {
             modules: (!matches!(row.what, What::Boot | What::Hosted)).then_some(modules),
             client: self.client.as_deref(),
             guest: guest.as_ref().map(|(image, disk)| (&**image, &**disk)),
+            programs: programs.as_ref().map(|programs| &*programs.file),
         };
         let disk = self.write(&format!("{name}.initrd"), &build(&self.busybox, &contents))?;
         let mut command = Command::new(&self.rootmode);
@@ -211,6 +224,7 @@ impl Bench {
         }
         let judged = judge::judge(row, modules, &ended.output);
         measured.failures.extend(judged.failures);
+        measured.failures.extend(programs.into_iter().flat_map(|programs| programs.failures));
         measured.notes = judged.notes;
         measured.dumps = judged.dumps;
         Ok(measured)
@@ -285,6 +299,7 @@ fn command_line(row: &Row, modules: &Modules) -> String {
                 .push(format!("row=linux guests={processors} options=\"{}={stage}\"", vendor.second_stage()));
             words.push("guest=\"console=ttyS0 panic=-1 row=boot\"".into());
         }
+        What::Real { .. } => words.push(format!("row=generated options=\"{}\"", vendor.options())),
         What::Nested => {
             words.push(format!("row=linux guests=1 options=\"{}\"", vendor.options()));
             // The second Linux's KVM has what the first one's gives it, and its guests are the last ones.
@@ -309,10 +324,14 @@ fn turn() -> usize {
 pub fn run(arguments: &Arguments) -> Result<bool, String> {
     let chosen =
         |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| name.contains(only));
-    let rows = if arguments.sample { Row::sample(turn()) } else { Row::all() };
+    let rows = match arguments.generated {
+        Some(programs) => Row::real(programs).collect(),
+        None if arguments.sample => Row::sample(turn()),
+        None => Row::all(),
+    };
     let rows: Vec<Row> = rows.into_iter().filter(|row| chosen(&row.name())).collect();
-    let tcg: Vec<Kernel> =
-        KERNELS.into_iter().filter(|kernel| !arguments.sample && chosen(&kernel.tcg_name())).collect();
+    let plain = !arguments.sample && arguments.generated.is_none();
+    let tcg: Vec<Kernel> = KERNELS.into_iter().filter(|kernel| plain && chosen(&kernel.tcg_name())).collect();
     if arguments.list {
         for name in rows.iter().map(Row::name).chain(tcg.iter().map(|kernel| kernel.tcg_name())) {
             println!("{name}");

@@ -106,6 +106,8 @@ pub(super) enum What {
     Linux { second_stage: bool, processors: u8 },
     /// The client's broken entries, and what KVM dumps of them.
     Dump,
+    /// Generated hypervisors under KVM, which do there what they do on the processor itself.
+    Real { programs: u64 },
     /// The client under the KVM of a second Linux, so that its guests are third ones.
     Nested,
 }
@@ -133,6 +135,7 @@ impl Row {
                 format!("linux-{stage}-{processors}")
             }
             What::Nested => "nested".to_owned(),
+            What::Real { .. } => "real".to_owned(),
         };
         format!("{what}-{}-{}-{}", self.kernel.name, self.vendor.name(), self.processors)
     }
@@ -159,7 +162,7 @@ impl Row {
             let counts: &[u8] = match what {
                 What::Boot => &[1, 2, 4, 16],
                 What::Modules | What::Client => &[2],
-                What::Hosted | What::Dump | What::Nested => &[1],
+                What::Hosted | What::Dump | What::Nested | What::Real { .. } => &[1],
                 What::Linux { processors, .. } => {
                     if processors == 1 {
                         &[1]
@@ -176,6 +179,13 @@ impl Row {
             }
         }
         rows
+    }
+
+    /// Generated hypervisors, so many in each row. They are not part of the table while they find differences.
+    pub(super) fn real(programs: u64) -> impl Iterator<Item = Self> {
+        let what = What::Real { programs };
+        let row = move |kernel, vendor| Self { what, kernel, vendor, processors: 1 };
+        KERNELS.into_iter().flat_map(move |kernel| Vendor::ALL.map(|vendor| row(kernel, vendor)))
     }
 
     /// The part of CI: of one kernel and one vendor the smallest boot, the modules or the client; which of them, `turn` decides.

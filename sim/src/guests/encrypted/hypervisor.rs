@@ -30,7 +30,7 @@ fn set_bits(a: &mut CodeAssembler, index: u32, bits: u32) -> Result<(), IcedErro
 
 /// Its code, for `L1_CODE`.
 pub(super) fn code() -> Result<Vec<u8>, IcedError> {
-    let mut l1 = L1::new()?;
+    let mut l1 = L1::new(false)?;
     let stop = l1.stop;
     let a = &mut l1.a;
     // SmmLock and MemEncryptionModEn, without which there is no SEV.

@@ -128,6 +128,11 @@ impl Cpuid {
         &mut self.entries[..self.nent as usize]
     }
 
+    /// None.
+    pub(crate) const fn clear(&mut self) {
+        self.nent = 0;
+    }
+
     /// One more.
     pub(crate) fn push(&mut self, entry: kvm_cpuid_entry2) {
         self.entries[self.nent as usize] = entry;

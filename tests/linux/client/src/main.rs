@@ -1,12 +1,14 @@
 //! A client of Linux's KVM, for the inside of a simulated machine: small guests that exit in every way, and a second Linux.
 //!
 //! `client exits` runs every check and times exits, `client refused NAME...` breaks entries, `client linux KERNEL DISK PROCESSORS LINE`
-//! boots a kernel. What is said goes to standard output, a line at a time, behind the word ROOTMODE.
+//! boots a kernel, `client generated FILE` runs generated hypervisors. What is said goes to standard output, a line at a time, behind the word ROOTMODE.
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod acpi;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod checks;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod generated;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod guest;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -27,9 +29,10 @@ fn main() -> std::process::ExitCode {
     let result = match words[..] {
         ["exits", ref only @ ..] => exits(only),
         ["refused", ref names @ ..] => refused(names),
+        ["generated", file] => generated::run(file),
         ["linux", kernel, disk, processors, line] => guest::run(kernel, disk, processors, line),
         _ => {
-            Err("client exits [CHECK...] | client refused NAME... | client linux KERNEL DISK PROCESSORS LINE"
+            Err("client exits [CHECK...] | client refused NAME... | client generated FILE | client linux KERNEL DISK PROCESSORS LINE"
                 .into())
         }
     };
