@@ -19,7 +19,6 @@ mod worker;
 use std::sync::{Arc, Mutex};
 
 use rootmode_arch::Vendor;
-use rootmode_cpu::Cpu;
 
 use crate::kvm::Filter;
 use crate::kvm::interception::Configuration;
@@ -36,6 +35,7 @@ pub use machine::{Ended, HostBug, Machine, Request};
 pub use nested_state::{NestedState, SvmState, VmxState};
 pub use point::{Point, Wait};
 pub use second_stage::{Access12, Guest12, Mapped12, Refused, Rights, Tables};
+pub(crate) use state::Start;
 pub use state::State;
 pub use supervisor::{Host, HostConfig, SLOT_BASE};
 
@@ -48,7 +48,7 @@ pub(crate) fn backend(
     processor: u8,
     tasks: Tasks,
     mmu: Lock,
-    start: &Cpu,
+    start: &Start,
     configuration: Configuration,
     filter: Filter,
 ) -> Result<Box<dyn Backend>, HostBug> {

@@ -1,7 +1,10 @@
 //! [`State`]: the registers that a back end moves in and out of its control structure, in nobody's format.
 
+use std::sync::Arc;
+
 use rootmode_arch::{Cr0, Cr3, Cr4, DescriptorTable, Efer, Gpr, RFlags, Segment, SegmentName};
-use rootmode_cpu::{Activity, Cpu, segments_after_reset};
+use rootmode_cpu::msr::MsrFile;
+use rootmode_cpu::{Activity, Cpu, Model, segments_after_reset};
 
 /// A guest's registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +49,22 @@ pub struct State {
     pub mov_ss_shadow: bool,
     /// NMIs are blocked.
     pub nmi_blocked: bool,
+}
+
+/// What a vCPU starts with: of a processor all but its translations and its local APIC, which are large.
+pub(crate) struct Start {
+    /// The processor that it is.
+    pub(crate) model: Arc<Model>,
+    /// Its registers.
+    pub(crate) state: State,
+    /// Its MSRs.
+    pub(crate) msrs: MsrFile,
+}
+
+impl From<&Cpu> for Start {
+    fn from(cpu: &Cpu) -> Self {
+        Self { model: cpu.model.clone(), state: State::of(cpu), msrs: cpu.msrs }
+    }
 }
 
 impl State {

@@ -12,6 +12,7 @@ use rootmode_cpu::{Bus, Cpu, Message, Virtualization};
 use super::executor::{Executor, Step};
 use super::machine::{Ended, HostBug, Machine, Request};
 use super::point::Wait;
+use super::state::Start;
 use super::svm::SvmVcpu;
 use super::vmx::{VmxVcpu, lock};
 use super::worker::zap_worker;
@@ -88,7 +89,7 @@ impl Host {
                     0,
                     tasks.clone(),
                     lock,
-                    &config.start,
+                    &Start::from(&config.start),
                     config.configuration,
                     config.filter,
                 )?;
@@ -101,7 +102,7 @@ impl Host {
                     0,
                     tasks.clone(),
                     lock,
-                    &config.start,
+                    &Start::from(&config.start),
                     config.configuration,
                     config.filter,
                 )?;

@@ -45,7 +45,7 @@ use rootmode_svm::drive::Svm;
 use rootmode_vmx::drive::Vmx;
 
 use crate::kvm::filter::ExitMask;
-use crate::kvm::host::{Executor, HostBug, Lock, Machine, Step, backend, lock};
+use crate::kvm::host::{Executor, HostBug, Lock, Machine, Start, Step, backend, lock};
 use crate::kvm::interception::Configuration;
 use crate::kvm::slots::{Below, Memory};
 use crate::kvm::{Errno, Filter, Regressions};
@@ -324,7 +324,7 @@ impl Vm {
         // The host's kernel listens to its local APIC.
         let clock = cpu.clock();
         cpu.apic.write(register::SVR, 4, 0x1ff, clock);
-        let start = cpu.clone();
+        let start = Start::from(&cpu);
         let held = {
             let mut machine = lock(&self.shared.machine);
             machine.board.add_processor(cpu, Some(extension));

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use rootmode_arch::record::Stop;
 use rootmode_arch::{Cr4, Efer, Gpr, GuestPhysical, HostPhysical, Linear, RFlags, SegmentName, msr};
-use rootmode_cpu::{Cpu, Instruction, Model, gate_address};
+use rootmode_cpu::{Instruction, Model, gate_address};
 use rootmode_svm::bitmap::Msrpm;
 use rootmode_svm::vmcb::{EventInfo, EventKind, Field, Intercept, Intercepts, NestedControl};
 use rootmode_svm::{ExitCode, Processor, Vmcb};
@@ -28,6 +28,7 @@ use super::backend::Own;
 use super::executor::{Lock, Tasks};
 use super::machine::{HostBug, Machine};
 use super::point::{Point, Wait};
+use super::state::Start;
 use super::vmx::lock;
 use crate::kvm::Filter;
 use crate::kvm::interception::{Cause, Configuration, Intercepts as MsrIntercepts};
@@ -118,7 +119,7 @@ impl SvmVcpu {
         physical: u8,
         tasks: Tasks,
         mmu: Lock,
-        start: &Cpu,
+        start: &Start,
         config: Configuration,
         filter: Filter,
     ) -> Result<Self, HostBug> {
@@ -188,11 +189,12 @@ impl SvmVcpu {
     }
 
     /// Enables SVM, and fills vmcb01 with L1's start state.
-    fn set_up(&self, start: &Cpu) -> Result<(), HostBug> {
+    fn set_up(&self, start: &Start) -> Result<(), HostBug> {
+        let Start { state, msrs, .. } = start;
         let mut vmcb = Vmcb::zeroed();
         vmcb.set_intercepts(INTERCEPTS.into_iter().fold(Intercepts::NONE, Intercepts::with));
         for name in SegmentName::ALL {
-            vmcb.set_segment(name, start.segment(name));
+            vmcb.set_segment(name, state.segment(name));
         }
         let root = self.m().tables01.root();
         for (field, value) in [
@@ -201,30 +203,30 @@ impl SvmVcpu {
             (Field::Asid, ASID01),
             (Field::NestedControl, NestedControl::NP_ENABLE.0),
             (Field::NestedCr3, root.0),
-            (Field::GPat, start.msrs.pat),
-            (Field::Efer, start.efer.with(Efer::SVME).0),
-            (Field::Cr0, start.cr0.0),
-            (Field::Cr2, start.cr2),
-            (Field::Cr3, start.cr3.0),
-            (Field::Cr4, start.cr4.0),
-            (Field::Dr6, start.dr6),
-            (Field::Dr7, start.dr7),
-            (Field::Rflags, start.rflags().0),
-            (Field::Rip, start.rip),
-            (Field::Rsp, start.register(Gpr::Rsp)),
-            (Field::Rax, start.register(Gpr::Rax)),
-            (Field::GdtrBase, start.gdtr.base),
-            (Field::GdtrLimit, start.gdtr.limit.into()),
-            (Field::IdtrBase, start.idtr.base),
-            (Field::IdtrLimit, start.idtr.limit.into()),
-            (Field::KernelGsBase, start.msrs.kernel_gs_base),
-            (Field::Star, start.msrs.star),
-            (Field::Lstar, start.msrs.lstar),
-            (Field::Cstar, start.msrs.cstar),
-            (Field::Sfmask, start.msrs.fmask),
-            (Field::SysenterCs, start.msrs.sysenter_cs),
-            (Field::SysenterEsp, start.msrs.sysenter_esp),
-            (Field::SysenterEip, start.msrs.sysenter_eip),
+            (Field::GPat, msrs.pat),
+            (Field::Efer, state.efer | Efer::SVME.0),
+            (Field::Cr0, state.cr0),
+            (Field::Cr2, state.cr2),
+            (Field::Cr3, state.cr3),
+            (Field::Cr4, state.cr4),
+            (Field::Dr6, state.dr6),
+            (Field::Dr7, state.dr7),
+            (Field::Rflags, state.rflags),
+            (Field::Rip, state.rip),
+            (Field::Rsp, state.gpr[Gpr::Rsp as usize]),
+            (Field::Rax, state.gpr[Gpr::Rax as usize]),
+            (Field::GdtrBase, state.gdtr.base),
+            (Field::GdtrLimit, state.gdtr.limit.into()),
+            (Field::IdtrBase, state.idtr.base),
+            (Field::IdtrLimit, state.idtr.limit.into()),
+            (Field::KernelGsBase, msrs.kernel_gs_base),
+            (Field::Star, msrs.star),
+            (Field::Lstar, msrs.lstar),
+            (Field::Cstar, msrs.cstar),
+            (Field::Sfmask, msrs.fmask),
+            (Field::SysenterCs, msrs.sysenter_cs),
+            (Field::SysenterEsp, msrs.sysenter_esp),
+            (Field::SysenterEip, msrs.sysenter_eip),
         ] {
             vmcb.set(field, value);
         }
@@ -238,7 +240,7 @@ impl SvmVcpu {
         cpu.enter_long_mode(page_table.0, gate_address(self.physical.into()).0, 0);
         cpu.cr4 = Cr4::PAE;
         cpu.efer = cpu.efer.with(Efer::SVME);
-        cpu.gpr = start.gpr;
+        cpu.gpr = state.gpr;
         cpu.refresh();
         m.execute(Instruction::Wrmsr { index: msr::VM_HSAVE_PA, value: hsave.0 })?;
         m.execute(Instruction::Clgi)?;

@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use rootmode_arch::record::Stop;
 use rootmode_arch::{Cr4, GuestPhysical, HostPhysical, Linear, RFlags, SegmentName, Vendor};
-use rootmode_cpu::{Cpu, Instruction, Model, Outcome};
+use rootmode_cpu::{Instruction, Model, Outcome};
 use rootmode_vmx::bitmap::MsrBitmap;
 use rootmode_vmx::drive::{offered, segment_fields};
 use rootmode_vmx::{Capabilities, ExitReason, Field, FieldSet, PrimaryControls, Vmcs};
@@ -36,6 +36,7 @@ use super::executor::{Flag, Lock, Tasks};
 use super::machine::{HostBug, Machine};
 use super::point::{Point, Wait};
 use super::second_stage::Tables;
+use super::state::Start;
 use crate::kvm::interception::{Cause, Configuration, Intercepts};
 use crate::kvm::nested::NestedBitmap;
 use crate::kvm::{Filter, Regression};
@@ -121,7 +122,7 @@ impl VmxVcpu {
         processor: u8,
         tasks: Tasks,
         mmu: Lock,
-        start: &Cpu,
+        start: &Start,
         config: Configuration,
         filter: Filter,
     ) -> Result<Self, HostBug> {

@@ -1,13 +1,13 @@
 //! The fields of vmcs01 and vmcs02 that do not depend on what L1 does, and L1's start state.
 
 use rootmode_arch::{Cr0, Cr4, Efer, Feature, Gpr, SegmentName};
-use rootmode_cpu::{Cpu, Instruction, gate_address};
+use rootmode_cpu::{Instruction, gate_address};
 use rootmode_vmx::definitions::controls::Word;
 use rootmode_vmx::drive::{offered::REVISION, segment_fields};
 use rootmode_vmx::{EntryControls, ExitControls, Field, PinControls, PrimaryControls, SecondaryControls};
 
 use super::super::machine::HostBug;
-use super::super::state::State;
+use super::super::state::{Start, State};
 use super::{EPTP_BITS, VPID01, VmxVcpu};
 
 /// What L0 wants of each word, whoever runs.
@@ -39,7 +39,7 @@ impl VmxVcpu {
     }
 
     /// Enters VMX operation, and fills both VMCSs.
-    pub(super) fn set_up(&mut self, start: &Cpu) -> Result<(), HostBug> {
+    pub(super) fn set_up(&mut self, start: &Start) -> Result<(), HostBug> {
         {
             let mut m = self.m();
             let page_table = m.frame(1)?;
@@ -63,11 +63,11 @@ impl VmxVcpu {
         let page = self.intercepts.map.as_page();
         self.m().board.memory.write(self.bitmap01, page);
         self.controls_of_l1()?;
-        self.start_state(&State::of(start))?;
+        self.start_state(&start.state)?;
         let mut m = self.m();
-        m.cpu_mut().gpr = start.gpr;
+        m.cpu_mut().gpr = start.state.gpr;
         m.cpu_mut().msrs = start.msrs;
-        m.cpu_mut().cr2 = start.cr2;
+        m.cpu_mut().cr2 = start.state.cr2;
         Ok(())
     }
 
