@@ -71,7 +71,8 @@ impl Host {
         let mut board = Board::new();
         board.set_bus(config.bus);
         board.set_choices(config.choices);
-        let mut physical = config.start.clone();
+        let start = Start::from(&config.start);
+        let mut physical = config.start;
         physical.gpr = [0; 16];
         board.add_processor(physical, Some(config.extension));
         let memory = Memory::new(None, SLOT_BASE);
@@ -89,7 +90,7 @@ impl Host {
                     0,
                     tasks.clone(),
                     lock,
-                    &Start::from(&config.start),
+                    &start,
                     config.configuration,
                     config.filter,
                 )?;
@@ -102,7 +103,7 @@ impl Host {
                     0,
                     tasks.clone(),
                     lock,
-                    &Start::from(&config.start),
+                    &start,
                     config.configuration,
                     config.filter,
                 )?;

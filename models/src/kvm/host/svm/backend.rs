@@ -178,7 +178,7 @@ impl SvmVcpu {
 }
 
 /// IA32_SYSENTER_CS, IA32_SYSENTER_ESP, IA32_SYSENTER_EIP.
-const SYSENTER: [Field; 3] = [Field::SysenterCs, Field::SysenterEsp, Field::SysenterEip];
+pub(super) const SYSENTER: [Field; 3] = [Field::SysenterCs, Field::SysenterEsp, Field::SysenterEip];
 
 /// Whether VMLOAD and VMSAVE move the segment register: it is in vmcb01, whoever runs.
 const fn is_moved(name: SegmentName) -> bool {
@@ -186,7 +186,7 @@ const fn is_moved(name: SegmentName) -> bool {
 }
 
 /// Fields that hold one register each.
-const fn fields(state: &State) -> [(Field, u64); 17] {
+pub(super) const fn fields(state: &State) -> [(Field, u64); 17] {
     [
         (Field::GPat, state.pat),
         (Field::Efer, state.efer | Efer::SVME.0),

@@ -203,31 +203,16 @@ impl SvmVcpu {
             (Field::Asid, ASID01),
             (Field::NestedControl, NestedControl::NP_ENABLE.0),
             (Field::NestedCr3, root.0),
-            (Field::GPat, msrs.pat),
-            (Field::Efer, state.efer | Efer::SVME.0),
-            (Field::Cr0, state.cr0),
-            (Field::Cr2, state.cr2),
-            (Field::Cr3, state.cr3),
-            (Field::Cr4, state.cr4),
-            (Field::Dr6, state.dr6),
-            (Field::Dr7, state.dr7),
-            (Field::Rflags, state.rflags),
-            (Field::Rip, state.rip),
-            (Field::Rsp, state.gpr[Gpr::Rsp as usize]),
-            (Field::Rax, state.gpr[Gpr::Rax as usize]),
-            (Field::GdtrBase, state.gdtr.base),
-            (Field::GdtrLimit, state.gdtr.limit.into()),
-            (Field::IdtrBase, state.idtr.base),
-            (Field::IdtrLimit, state.idtr.limit.into()),
             (Field::KernelGsBase, msrs.kernel_gs_base),
             (Field::Star, msrs.star),
             (Field::Lstar, msrs.lstar),
             (Field::Cstar, msrs.cstar),
             (Field::Sfmask, msrs.fmask),
-            (Field::SysenterCs, msrs.sysenter_cs),
-            (Field::SysenterEsp, msrs.sysenter_esp),
-            (Field::SysenterEip, msrs.sysenter_eip),
-        ] {
+        ]
+        .into_iter()
+        .chain(backend::fields(state))
+        .chain(backend::SYSENTER.into_iter().zip(state.sysenter))
+        {
             vmcb.set(field, value);
         }
         let mut m = self.m();

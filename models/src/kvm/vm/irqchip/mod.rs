@@ -427,8 +427,7 @@ impl Irqchip {
         let mut news = 0;
         for message in messages {
             let Some(arrives) = message.arrives() else { continue };
-            let named = |seat: &Seat| seat.apic.as_ref().is_some_and(|apic| apic.id() == message.destination);
-            if let Some(target) = self.seats.iter().position(named) {
+            if let Some(target) = self.named(message.destination) {
                 news += u64::from(self.arrive(target, arrives) > 0);
             }
         }
@@ -436,10 +435,14 @@ impl Irqchip {
         news
     }
 
+    /// The vCPU whose local APIC has this ID.
+    fn named(&self, id: u32) -> Option<usize> {
+        self.seats.iter().position(|seat| seat.apic.as_ref().is_some_and(|apic| apic.id() == id))
+    }
+
     /// Kicks the vCPU whose local APIC has this ID, if there is one.
     pub(super) fn kick(&mut self, machine: &mut Machine, id: u32) {
-        let named = |seat: &Seat| seat.apic.as_ref().is_some_and(|apic| apic.id() == id);
-        if let Some(target) = self.seats.iter().position(named) {
+        if let Some(target) = self.named(id) {
             self.seats[target].inputs.kicked = true;
             self.nudge(machine, target);
         }

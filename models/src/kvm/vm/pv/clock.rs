@@ -26,7 +26,7 @@ impl Vcpu {
     }
 
     /// Writes `fields` behind a version at `address`, which is odd meanwhile; the version before decides where it begins.
-    fn write_versioned(&self, shared: &Shared, address: u64, fields: &[u8]) {
+    pub(super) fn write_versioned(&self, shared: &Shared, address: u64, fields: &[u8]) {
         shared.memory(self.processor, |memory, below| {
             let mut version = [0; 4];
             if !memory.read(below, address, &mut version) {

@@ -11,8 +11,7 @@ use crate::kvm::vm::vcpu::Vcpu;
 
 /// Bits 5:1 of the MSR are reserved.
 const RESERVED: u64 = 0x3e;
-/// `steal`, `version`, `preempted` of `struct kvm_steal_time`: where they begin.
-const STEAL: u64 = 0;
+/// `version` and `preempted` of `struct kvm_steal_time`: where they begin.
 const VERSION: u64 = 8;
 const PREEMPTED: u64 = 16;
 /// `KVM_VCPU_PREEMPTED`.
@@ -51,20 +50,12 @@ impl Vcpu {
     pub(in crate::kvm::vm) fn record_steal_time(&mut self, shared: &Shared) {
         let news = std::mem::take(&mut self.pv.steal_time.due);
         let Some(address) = self.pv.steal_time.address().filter(|_| news) else { return };
-        shared.memory(self.processor, |memory, below| {
-            let mut steal = [0; 8];
-            let mut version = [0; 4];
-            if !memory.write(below, address + PREEMPTED, &[0])
-                || !memory.read(below, address + STEAL, &mut steal)
-                || !memory.read(below, address + VERSION, &mut version)
-            {
-                return;
-            }
-            let begun = u32::from_le_bytes(version).wrapping_add(1) | 1;
-            memory.write(below, address + VERSION, &begun.to_le_bytes());
-            memory.write(below, address + STEAL, &steal);
-            memory.write(below, address + VERSION, &begun.wrapping_add(1).to_le_bytes());
-        });
+        let told =
+            shared.memory(self.processor, |memory, below| memory.write(below, address + PREEMPTED, &[0]));
+        if told {
+            // What was stolen stays as it is, but the guest sees that it was looked at.
+            self.write_versioned(shared, address + VERSION, &[]);
+        }
     }
 
     /// It leaves its processor: those who would wait for it are told.
