@@ -157,7 +157,7 @@ fn reserved_bits_are_refused() {
         (0x4b56_4d07, &[1, 0], &[]),
         (0x4b56_4d03, &[0, 0x3001, 0x3041], &[0x3003, 0x3021]),
         (0x4b56_4d04, &[0, 0x3001, 0x3005], &[0x3003, 0x3002, 1 << 40 | 1]),
-        (0x4b56_4d05, &[0, 1], &[2, 3, 1 << 40]),
+        (0x4b56_4d05, &[1, 0], &[2, 3, 1 << 40]),
     ];
     for vendor in VENDORS {
         let mut vm = vm_with_chips(vendor, 1, &[0xf4]);
@@ -168,6 +168,7 @@ fn reserved_bits_are_refused() {
             "the host polls at first"
         );
         for (index, valid, invalid) in table {
+            let mut last = 0;
             for (value, expected) in
                 valid.iter().map(|value| (*value, 1)).chain(invalid.iter().map(|value| (*value, 0)))
             {
@@ -176,7 +177,11 @@ fn reserved_bits_are_refused() {
                 let mut read = [MsrEntry { index, ..MsrEntry::default() }];
                 assert_eq!(vm.get_msrs(0, &mut read).unwrap(), 1);
                 if expected == 1 && index != 0x4b56_4d07 {
-                    assert_eq!(read[0].data, value, "{vendor:?} {index:x}");
+                    last = value;
+                }
+                // `kvm_pv_enable_async_pf` keeps an address where there is no memory, though it refuses it.
+                if (index, value) != (0x4b56_4d02, 1 << 40 | 9) {
+                    assert_eq!(read[0].data, last, "{vendor:?} {index:x} {value:x}");
                 }
             }
         }
@@ -252,8 +257,8 @@ fn a_kick_ends_a_halt_that_nothing_else_can_end() {
             &[0xe6, 0x80, 0xf4],
         ];
         let mut vm = vm_with_chips(vendor, 2, &code.concat());
-        // hlt; mov al, 9; out 0x82, al; hlt
-        begin_at(&mut vm, 1, 0x1800, &[0xf4, 0xb0, 9, 0xe6, 0x82, 0xf4]);
+        // hlt; mov al, 9; out 0x82, al; hlt; hlt; out 0x83, al
+        begin_at(&mut vm, 1, 0x1800, &[0xf4, 0xb0, 9, 0xe6, 0x82, 0xf4, 0xf4, 0xe6, 0x83]);
         vm.start(1).unwrap();
         assert_eq!(vm.pass(1 << 20).unwrap(), Passed::Idle, "{vendor:?}");
         assert_eq!(told(&mut vm)[0], 0, "{vendor:?}: it is known");
@@ -261,6 +266,14 @@ fn a_kick_ends_a_halt_that_nothing_else_can_end() {
         assert!(matches!(vm.exit(1).unwrap(), ClientExit::Io { port: 0x82, data, .. } if data == &[9]));
         vm.start(1).unwrap();
         assert_eq!(vm.pass(1 << 20).unwrap(), Passed::Idle, "{vendor:?}: one kick ends one halt");
+        vm.kick(1).unwrap();
+        assert!(matches!(vm.pass(1 << 20).unwrap(), Passed::Out(1, Err(_))));
+        assert_eq!(vm.mp_state(1).unwrap().mp_state, 3, "{vendor:?}");
+        begin_at(&mut vm, 0, 0x1000, &code.concat());
+        assert_eq!(told(&mut vm)[0], 0);
+        assert_eq!(vm.mp_state(1).unwrap().mp_state, 0, "{vendor:?}: it will not stay halted");
+        vm.start(1).unwrap();
+        assert_eq!(vm.pass(1 << 20).unwrap(), Passed::Idle, "{vendor:?}: nor is the next halt ended");
     }
 }
 

@@ -85,10 +85,9 @@ impl Vcpu {
     /// `KVM_GET_MP_STATE`.
     pub(super) fn mp_state(&mut self, shared: &Shared) -> Result<MpState, Failure> {
         self.take_inputs(shared)?;
-        if self.run_state == RunState::Halted && self.pv.kicked {
-            self.run_state = RunState::Runnable;
-        }
-        Ok(MpState { mp_state: self.run_state as u32 })
+        let wakes = self.run_state == RunState::Halted && self.pv.kicked;
+        let state = if wakes { RunState::Runnable } else { self.run_state };
+        Ok(MpState { mp_state: state as u32 })
     }
 
     /// `KVM_SET_MP_STATE`: without an interrupt controller in the kernel a vCPU is always runnable.

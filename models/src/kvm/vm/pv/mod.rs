@@ -110,9 +110,10 @@ impl Vcpu {
             }
             STEAL_TIME => self.pv.steal_time.set(value),
             PV_EOI_EN => self.set_pv_eoi(shared, value),
+            _ if value > 1 => false,
             _ => {
                 self.pv.polls_itself = value == 0;
-                value <= 1
+                true
             }
         };
         Ok(if valid { Ok(()) } else { Err(Refusal::Invalid) })
