@@ -178,6 +178,12 @@ impl Exec<'_, '_> {
         } else if let Some(value) = self.read_quickly(linear, size, access) {
             return Ok(value);
         }
+        self.read_checked(linear, size, access)
+    }
+
+    /// [`Self::read`] of an operand, or of a part of it, after [`Self::check_data`].
+    #[inline]
+    pub(crate) fn read_checked(&mut self, linear: Linear, size: u8, access: Access) -> Result<u64> {
         if linear.page_offset() + u64::from(size) <= 4096 {
             let at = self.translate(linear, access)?;
             if at.kind == PageKind::Ram && !self.cpu.published.is_apic(&at) {
@@ -214,6 +220,12 @@ impl Exec<'_, '_> {
         } else if self.write_quickly(linear, size, value, access) {
             return Ok(());
         }
+        self.write_checked(linear, size, value, access)
+    }
+
+    /// [`Self::write`] of an operand, or of a part of it, after [`Self::check_data`].
+    #[inline]
+    pub(crate) fn write_checked(&mut self, linear: Linear, size: u8, value: u64, access: Access) -> Result {
         if linear.page_offset() + u64::from(size) <= 4096 {
             let at = self.translate(linear, access)?;
             if at.kind == PageKind::Ram && !self.cpu.published.is_apic(&at) {
@@ -237,27 +249,27 @@ impl Exec<'_, '_> {
         self.write_special(at_high, high, size - low_size, value >> (8 * low_size))
     }
 
-    /// Alignment and data breakpoints, while [`Cpu::checks_data`](crate::Cpu) says so.
+    /// Alignment and data breakpoints of an operand, while [`Cpu::checks_data`](crate::Cpu) says so.
     ///
     /// # Errors
-    /// #AC(0) for an unaligned access of CPL 3; page faults go first on Intel's parts.
+    /// #AC(0) for an unaligned access of CPL 3, before anything is translated. Intel's parts do not look at operands of more
+    /// than 8 bytes, which the SDM leaves to them (Vol. 2B "MOVUPS—Move Unaligned Packed Single-Precision Floating-Point
+    /// Values").
     #[cold]
     #[inline(never)]
     pub(crate) fn check_data(&mut self, linear: Linear, size: u8, access: Access) -> Result {
-        if access.user && self.cpu.checks_alignment() && linear.0 & (u64::from(size) - 1) != 0 {
-            // AMD's parts look at the alignment before they translate.
-            if self.cpu.model.vendor() == Vendor::Intel {
-                self.translate(linear, access)?;
-                let last = linear.offset(u64::from(size) - 1);
-                if last.page_base() != linear.page_base() {
-                    self.translate(last.page_base(), access)?;
-                }
-            }
+        let checked = size <= 8 || self.cpu.model.vendor() == Vendor::Amd;
+        if checked && access.user && self.cpu.checks_alignment() && linear.0 & (u64::from(size) - 1) != 0 {
             return Err(Fault::with_code(vector::AC, 0));
         }
+        self.match_breakpoints(linear, size, access);
+        Ok(())
+    }
+
+    /// Data breakpoints of an operand whose alignment is not checked.
+    pub(crate) fn match_breakpoints(&mut self, linear: Linear, size: u8, access: Access) {
         let write = access.kind == AccessKind::Write;
         self.cpu.matched_breakpoints |= self.cpu.data_matches(linear, size, write);
-        Ok(())
     }
 
     /// Reads `W` words of 8 bytes, `N` bytes together, at once. `None`: there is no shortcut to them, or the access is checked;

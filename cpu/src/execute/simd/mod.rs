@@ -132,8 +132,8 @@ impl Exec<'_, '_> {
             self.translate(linear, access)?;
             self.translate(self.along(linear, 15).page_base(), access)?;
         }
-        let low = self.read(linear, 8, access)?;
-        let high = self.read(self.along(linear, 8), 8, access)?;
+        let low = self.read_checked(linear, 8, access)?;
+        let high = self.read_checked(self.along(linear, 8), 8, access)?;
         Ok(u128::from(high) << 64 | u128::from(low))
     }
 
@@ -147,8 +147,8 @@ impl Exec<'_, '_> {
         if linear.page_offset() > 4096 - 16 {
             self.translate(self.along(linear, 15).page_base(), access)?;
         }
-        self.write(linear, 8, value as u64, access)?;
-        self.write(self.along(linear, 8), 8, (value >> 64) as u64, access)
+        self.write_checked(linear, 8, value as u64, access)?;
+        self.write_checked(self.along(linear, 8), 8, (value >> 64) as u64, access)
     }
 
     /// Translates every page of `bytes` bytes, of which there are at most two.
@@ -175,9 +175,8 @@ impl Exec<'_, '_> {
         if !self.cpu.checks_data {
             return self.read(linear, bytes, access);
         }
-        self.reach(linear, bytes.into(), access)?;
-        (0..bytes)
-            .try_fold(0, |all, n| Ok(all | self.read(self.along(linear, n.into()), 1, access)? << (8 * n)))
+        self.match_breakpoints(linear, bytes, access);
+        self.read_checked(linear, bytes, access)
     }
 
     /// Writes an element of 4 or 8 bytes of a masked move, whose alignment is never checked.
@@ -185,8 +184,8 @@ impl Exec<'_, '_> {
         if !self.cpu.checks_data {
             return self.write(linear, bytes, value, access);
         }
-        (0..bytes)
-            .try_for_each(|n| self.write(self.along(linear, n.into()), 1, value >> (8 * n) & 0xff, access))
+        self.match_breakpoints(linear, bytes, access);
+        self.write_checked(linear, bytes, value, access)
     }
 
     /// `bytes` behind `linear`; addresses wrap at 4 GBytes outside 64-bit mode.
