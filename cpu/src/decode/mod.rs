@@ -158,7 +158,8 @@ pub(crate) fn decode(bytes: &[u8], mode: CodeMode) -> Option<Instruction> {
     let options = if mode.amd { iced_x86::DecoderOptions::AMD } else { iced_x86::DecoderOptions::NONE };
     let mut decoder = iced_x86::Decoder::with_ip(u32::from(mode.bits), bytes, 0, options);
     let instruction = decoder.decode();
-    if instruction.code() == Code::Pause
+    if mode.amd
+        && instruction.code() == Code::Pause
         && instruction.len() > 2
         && bytes[instruction.len() - 2] & 0xf1 == 0x41
     {
@@ -202,7 +203,7 @@ fn is_too_long(bytes: &[u8], mode: CodeMode, options: u32) -> bool {
     decoder.decode().code() != Code::INVALID
 }
 
-/// `bytes` of `length` that iced takes for PAUSE: with REX.B they are XCHG with R8, and the F3 prefix means nothing.
+/// `bytes` of `length` that iced takes for PAUSE: on AMD's parts they are XCHG with R8 with REX.B, and the F3 prefix means nothing.
 #[cold]
 fn exchange_with_r8(bytes: &[u8], length: usize, options: u32) -> Instruction {
     let mut plain = [0x3e; 15];

@@ -252,14 +252,11 @@ impl Exec<'_, '_> {
     /// Alignment and data breakpoints of an operand, while [`Cpu::checks_data`](crate::Cpu) says so.
     ///
     /// # Errors
-    /// #AC(0) for an unaligned access of CPL 3, before anything is translated. Intel's parts do not look at operands of more
-    /// than 8 bytes, which the SDM leaves to them (Vol. 2B "MOVUPS—Move Unaligned Packed Single-Precision Floating-Point
-    /// Values").
+    /// #AC(0) for an unaligned access of CPL 3, before anything is translated.
     #[cold]
     #[inline(never)]
     pub(crate) fn check_data(&mut self, linear: Linear, size: u8, access: Access) -> Result {
-        let checked = size <= 8 || self.cpu.model.vendor() == Vendor::Amd;
-        if checked && access.user && self.cpu.checks_alignment() && linear.0 & (u64::from(size) - 1) != 0 {
+        if access.user && self.is_misaligned(linear, size.into()) {
             return Err(Fault::with_code(vector::AC, 0));
         }
         self.match_breakpoints(linear, size, access);
@@ -471,11 +468,22 @@ impl Exec<'_, '_> {
         if self.cpu.masks_pointers {
             linear = self.cpu.paging.untag(linear);
         }
-        if linear.is_canonical(width) && linear.offset(bytes - 1).is_canonical(width) {
-            Ok(linear)
-        } else {
-            Err(outside(segment))
+        let begins = linear.is_canonical(width);
+        if begins && linear.offset(bytes - 1).is_canonical(width) {
+            return Ok(linear);
         }
+        // Intel's parts look at the alignment before they look at the end.
+        if begins && self.cpu.model.vendor() == Vendor::Intel && self.is_misaligned(linear, bytes) {
+            return Err(Fault::with_code(vector::AC, 0));
+        }
+        Err(outside(segment))
+    }
+
+    /// Whether an operand of user mode raises #AC(0). Intel's parts do not look at operands of more than 8 bytes, which the SDM
+    /// leaves to them (Vol. 2B "MOVUPS—Move Unaligned Packed Single-Precision Floating-Point Values").
+    fn is_misaligned(&self, linear: Linear, bytes: u64) -> bool {
+        let looks = bytes <= 8 || self.cpu.model.vendor() == Vendor::Amd;
+        looks && self.cpu.checks_alignment() && linear.0 & (bytes - 1) != 0
     }
 
     /// [`Self::segmented`] outside 64-bit mode.
@@ -589,10 +597,16 @@ impl Exec<'_, '_> {
     /// Pushes one stack slot of `size` bytes.
     #[inline]
     pub(crate) fn push(&mut self, value: u64, size: u8) -> Result {
+        self.push_part(value, size, size)
+    }
+
+    /// Pushes one stack slot of `size` bytes, of which the lower `written` bytes are accessed.
+    #[inline]
+    pub(crate) fn push_part(&mut self, value: u64, size: u8, written: u8) -> Result {
         let pointer = self.stack_pointer().wrapping_sub(u64::from(size)) & mask(self.stack_width());
-        let linear = self.segmented(SegmentName::Ss, pointer, u64::from(size), AccessKind::Write)?;
+        let linear = self.segmented(SegmentName::Ss, pointer, u64::from(written), AccessKind::Write)?;
         let access = self.data(AccessKind::Write);
-        self.write(linear, size, value, access)?;
+        self.write(linear, written, value, access)?;
         self.set_stack_pointer(pointer);
         Ok(())
     }

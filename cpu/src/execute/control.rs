@@ -95,9 +95,13 @@ pub(crate) fn loop_(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
 
 fn call_to(x: &mut Exec<'_, '_>, op: &Decoded, target: u64) -> Result<Flow> {
     if let Err(fault) = x.check_target(target) {
-        // AMD's parts meet the stack's fault first.
+        // The stack's fault goes first; in 64-bit mode Intel's parts have written the slot by then.
         if x.cpu.model.vendor() == Vendor::Amd {
             x.probe_push(op.size)?;
+        } else if x.cpu.is_64_bit() {
+            let pointer = x.cpu.gpr[Gpr::Rsp as usize];
+            x.push(x.next_rip(op), op.size)?;
+            x.cpu.gpr[Gpr::Rsp as usize] = pointer;
         }
         return Err(fault);
     }
@@ -145,10 +149,15 @@ pub(crate) fn bound(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let index = x.get(op, 0, size)?;
     let at = x.linear(op, 2 * u64::from(size), AccessKind::Read)?;
     let access = x.data(AccessKind::Read);
-    let lower = x.read(at, size, access)?;
-    let upper = x.read(at.offset(u64::from(size)), size, access)?;
     let signed = |value| sign_extend(value, size) as i64;
-    if signed(index) < signed(lower) || signed(index) > signed(upper) {
+    let lower = x.read(at, size, access)?;
+    let is_below = signed(index) < signed(lower);
+    // AMD's parts read both bounds before they compare.
+    if is_below && x.cpu.model.vendor() == Vendor::Intel {
+        return Err(Fault::exception(vector::BR));
+    }
+    let upper = x.read(at.offset(u64::from(size)), size, access)?;
+    if is_below || signed(index) > signed(upper) {
         return Err(Fault::exception(vector::BR));
     }
     Ok(Flow::Next)

@@ -62,11 +62,16 @@ pub(crate) fn setcc(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
 
 /// PUSH of a register, memory operand or immediate.
 pub(crate) fn push(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
-    let value = match op.operands[0] {
-        Operand::Special(segment) => u64::from(x.cpu.segments[usize::from(segment)].selector.0),
-        _ => x.get(op, 0, op.size)?,
+    let (value, written) = match op.operands[0] {
+        Operand::Special(segment) => {
+            let selector = x.cpu.segments[usize::from(segment)].selector.0;
+            // Intel's parts leave the upper half of a slot of 4 bytes as it is.
+            let written = if op.size == 4 { x.selector_bytes(4) } else { op.size };
+            (u64::from(selector), written)
+        }
+        _ => (x.get(op, 0, op.size)?, op.size),
     };
-    x.push(value, op.size)?;
+    x.push_part(value, op.size, written)?;
     Ok(Flow::Next)
 }
 

@@ -20,14 +20,16 @@ pub(crate) fn movdir64b(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let Operand::Register(number) = op.operands[0] else { return Err(Fault::UD) };
     let offset = x.cpu.gpr[usize::from(number & 15)] & mask(op.memory.address_size);
     let from = x.linear(op, 64, AccessKind::Read)?;
+    let (read, write) = (x.data(AccessKind::Read), x.data(AccessKind::Write));
+    // The source may lie anywhere.
+    x.match_breakpoints(from, 64, read);
+    let mut words = [0; 8];
+    for (n, word) in words.iter_mut().enumerate() {
+        *word = x.read_checked(from.offset(n as u64 * 8), 8, read)?;
+    }
     let to = x.segmented(SegmentName::Es, offset, 64, AccessKind::Write)?;
     if !to.is_aligned(64) {
         return Err(Fault::GP0);
-    }
-    let (read, write) = (x.data(AccessKind::Read), x.data(AccessKind::Write));
-    let mut words = [0; 8];
-    for (n, word) in words.iter_mut().enumerate() {
-        *word = x.read(from.offset(n as u64 * 8), 8, read)?;
     }
     // Aligned: one page holds all of it, so only the first write can fault.
     for (n, word) in words.into_iter().enumerate() {

@@ -5,7 +5,7 @@ use super::flags::mask;
 use super::{Exec, Flow};
 use crate::decode::{Decoded, Operand};
 use crate::fault::{Fault, Result};
-use rootmode_arch::{AccessRights, Gpr, RFlags, Segment, SegmentName, Selector, vector};
+use rootmode_arch::{AccessRights, Gpr, RFlags, Segment, SegmentName, Selector, Vendor, vector};
 use rootmode_mmu::AccessKind;
 
 impl Exec<'_, '_> {
@@ -105,10 +105,18 @@ fn shadow(x: &mut Exec<'_, '_>, name: SegmentName) {
     x.cpu.refresh();
 }
 
+impl Exec<'_, '_> {
+    /// Bytes that are accessed of a stack slot of `size` bytes that holds a selector: on Intel's parts the selector alone, on
+    /// AMD's all (SDM Vol. 2B "PUSH—Push Word, Doubleword or Quadword Onto the Stack").
+    pub(crate) fn selector_bytes(&self, size: u8) -> u8 {
+        if self.cpu.model.vendor() == Vendor::Intel { 2 } else { size }
+    }
+}
+
 /// POP of a segment register. The stack pointer moves as wide as the old stack was.
 pub(crate) fn pop_segment(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let name = name(op.operands[0])?;
-    let selector = Selector(x.stack_slot(0, op.size)? as u16);
+    let selector = Selector(x.stack_slot(0, x.selector_bytes(op.size))? as u16);
     let old = x.cpu.gpr[Gpr::Rsp as usize];
     x.pop_bytes(u64::from(op.size));
     if let Err(fault) = x.load_data_segment(name, selector) {

@@ -4,6 +4,7 @@ use super::flags::{CF, OF, STATUS, mask, of_result, sign_extend, top};
 use super::{Exec, Flow};
 use crate::decode::Decoded;
 use crate::fault::Result;
+use rootmode_arch::Vendor;
 
 /// The count as the processor uses it: 5 bits, or 6 for 64-bit operands.
 fn count(x: &mut Exec<'_, '_>, op: &Decoded, operand: usize) -> Result<u32> {
@@ -21,13 +22,13 @@ fn apply(
 ) -> Result<Flow> {
     let n = count(x, op, 1)?;
     let a = x.get_for_write(op, op.size)?;
-    let carry = x.cpu.rflags().0 & CF;
+    let old = x.cpu.rflags().0;
     if n == 0 {
         // A 32-bit register destination is still zero-extended.
         x.put(op, 0, op.size, a)?;
         return Ok(Flow::Next);
     }
-    let (result, flags) = compute(a, n, carry);
+    let (result, flags) = compute(a, n, old);
     x.put(op, 0, op.size, result & mask(op.size))?;
     x.cpu.set_status(touched, flags);
     Ok(Flow::Next)
@@ -89,12 +90,16 @@ pub(crate) fn ror(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     })
 }
 
-/// RCL: rotates through CF; only CF and OF change.
+/// RCL: rotates through CF; only CF and OF change. On Intel's parts a whole turn changes no flag, on AMD's it may change OF.
 pub(crate) fn rcl(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let (size, sign) = (op.size, top(op.size));
-    apply(x, op, CF | OF, |a, n, carry| {
-        let (mut a, mut carry) = (a, carry);
-        for _ in 0..n % (sign + 2) {
+    let keeps = x.cpu.model.vendor() == Vendor::Intel;
+    apply(x, op, CF | OF, |a, n, old| {
+        let (mut a, mut carry, n) = (a, old & CF, n % (sign + 2));
+        if keeps && n == 0 {
+            return (a, old);
+        }
+        for _ in 0..n {
             let out = a >> sign & 1;
             a = (a << 1 | carry) & mask(size);
             carry = out;
@@ -103,12 +108,16 @@ pub(crate) fn rcl(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     })
 }
 
-/// RCR: rotates through CF; only CF and OF change.
+/// RCR: rotates through CF; as [`rcl`].
 pub(crate) fn rcr(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let sign = top(op.size);
-    apply(x, op, CF | OF, |a, n, carry| {
-        let (mut a, mut carry) = (a, carry);
-        for _ in 0..n % (sign + 2) {
+    let keeps = x.cpu.model.vendor() == Vendor::Intel;
+    apply(x, op, CF | OF, |a, n, old| {
+        let (mut a, mut carry, n) = (a, old & CF, n % (sign + 2));
+        if keeps && n == 0 {
+            return (a, old);
+        }
+        for _ in 0..n {
             let out = a & 1;
             a = a >> 1 | carry << sign;
             carry = out;

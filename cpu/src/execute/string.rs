@@ -5,7 +5,7 @@ use super::flags::{self, STATUS, ZF, mask};
 use super::{Exec, Flow};
 use crate::decode::{Decoded, Quick, Repeat};
 use crate::fault::Result;
-use rootmode_arch::{Gpr, Linear, RFlags, SegmentName};
+use rootmode_arch::{Gpr, Linear, RFlags, SegmentName, Vendor};
 use rootmode_mmu::AccessKind;
 
 impl Exec<'_, '_> {
@@ -13,6 +13,33 @@ impl Exec<'_, '_> {
     pub(crate) const fn repeats(&self, op: &Decoded) -> bool {
         let count = self.cpu.gpr[Gpr::Rcx as usize] & mask(op.memory.address_size);
         matches!(op.repeat, Repeat::None) || count != 0
+    }
+
+    /// The beginning of an iteration; answers [`Self::repeats`]. With addresses of 32 bits Intel's parts clear the upper halves of
+    /// RCX and of `registers` before anything else, whether or not something is iterated.
+    fn begins(&mut self, op: &Decoded, registers: &[Gpr]) -> bool {
+        if op.memory.address_size == 4
+            && !matches!(op.repeat, Repeat::None)
+            && self.cpu.model.vendor() == Vendor::Intel
+        {
+            for register in registers.iter().chain(&[Gpr::Rcx]) {
+                self.cpu.gpr[*register as usize] &= mask(4);
+            }
+        }
+        self.repeats(op)
+    }
+
+    /// Counts an iteration of a comparison down and sets its flags. Intel's parts set the flags only after the last iteration
+    /// (SDM Vol. 2B "REP/REPE/REPZ/REPNE/REPNZ—Repeat String Operation Prefix": after a fault EFLAGS are as before the
+    /// instruction).
+    fn compare(&mut self, op: &Decoded, flags: u64) -> Flow {
+        let old = self.cpu.rflags().0;
+        self.cpu.set_status(STATUS, flags);
+        let flow = self.iterate(op, true);
+        if matches!(flow, Flow::Repeat) && self.cpu.model.vendor() == Vendor::Intel {
+            self.cpu.set_status(STATUS, old & STATUS);
+        }
+        flow
     }
 
     /// The linear address that `register` points to in `segment`.
@@ -101,7 +128,7 @@ impl Exec<'_, '_> {
 
 /// MOVS.
 pub(crate) fn movs(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
-    if !x.repeats(op) {
+    if !x.begins(op, &[Gpr::Rsi, Gpr::Rdi]) {
         return Ok(Flow::Next);
     }
     let from = x.string_address(op, Gpr::Rsi, op.memory.segment, AccessKind::Read)?;
@@ -116,7 +143,7 @@ pub(crate) fn movs(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
 
 /// STOS.
 pub(crate) fn stos(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
-    if !x.repeats(op) {
+    if !x.begins(op, &[Gpr::Rdi]) {
         return Ok(Flow::Next);
     }
     let to = x.string_address(op, Gpr::Rdi, SegmentName::Es, AccessKind::Write)?;
@@ -129,7 +156,7 @@ pub(crate) fn stos(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
 
 /// LODS.
 pub(crate) fn lods(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
-    if !x.repeats(op) {
+    if !x.begins(op, &[]) {
         return Ok(Flow::Next);
     }
     let from = x.string_address(op, Gpr::Rsi, op.memory.segment, AccessKind::Read)?;
@@ -142,21 +169,20 @@ pub(crate) fn lods(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
 
 /// SCAS.
 pub(crate) fn scas(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
-    if !x.repeats(op) {
+    if !x.begins(op, &[]) {
         return Ok(Flow::Next);
     }
     let at = x.string_address(op, Gpr::Rdi, SegmentName::Es, AccessKind::Read)?;
     let read = x.data(AccessKind::Read);
     let value = x.read(at, op.size, read)?;
     let (_, flags) = flags::sub(x.cpu.gpr[Gpr::Rax as usize] & mask(op.size), value, 0, op.size);
-    x.cpu.set_status(STATUS, flags);
     x.advance(op, Gpr::Rdi);
-    Ok(x.iterate(op, true))
+    Ok(x.compare(op, flags))
 }
 
 /// CMPS.
 pub(crate) fn cmps(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
-    if !x.repeats(op) {
+    if !x.begins(op, &[]) {
         return Ok(Flow::Next);
     }
     // The order decides which of two faults is seen; processors look at ES:rDI first.
@@ -166,8 +192,7 @@ pub(crate) fn cmps(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let first = x.string_address(op, Gpr::Rsi, op.memory.segment, AccessKind::Read)?;
     let a = x.read(first, op.size, read)?;
     let (_, flags) = flags::sub(a, b, 0, op.size);
-    x.cpu.set_status(STATUS, flags);
     x.advance(op, Gpr::Rsi);
     x.advance(op, Gpr::Rdi);
-    Ok(x.iterate(op, true))
+    Ok(x.compare(op, flags))
 }

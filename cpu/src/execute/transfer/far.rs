@@ -113,7 +113,16 @@ impl Exec<'_, '_> {
         if let Some((_, size)) = back {
             self.check_room(&stack, 2, size)?;
         }
-        self.check_code_offset(&code, offset, Fault::GP0)?;
+        let offset = self.far_offset(&code, offset);
+        let cs = u64::from(self.cpu.segment(SegmentName::Cs).selector.0);
+        if let Err(fault) = self.check_code_offset(&code, offset, Fault::GP0) {
+            // In 64-bit mode Intel's parts have written the frame by then.
+            let written = self.cpu.is_64_bit() && self.cpu.model.vendor() == Vendor::Intel;
+            if let Some((next, size)) = back.filter(|_| written) {
+                self.push_all(&mut stack, &[cs, next], size)?;
+            }
+            return Err(fault);
+        }
         if let Some(descriptor) = descriptor {
             self.mark(descriptor, 1)?;
         }
@@ -122,7 +131,6 @@ impl Exec<'_, '_> {
             None => self.cpu.control_flow.ssp,
         };
         if let Some((next, size)) = back {
-            let cs = u64::from(self.cpu.segment(SegmentName::Cs).selector.0);
             self.push_all(&mut stack, &[cs, next], size)?;
             self.take_pointer(&stack);
         }

@@ -9,7 +9,7 @@ use crate::decode::Decoded;
 use crate::fault::{Fault, Result};
 use rootmode_arch::event::TaskSwitchSource;
 use rootmode_arch::{
-    AccessRights, Cr4, Event, EventClass, Gpr, Linear, RFlags, SegmentName, Selector, Stage, vector,
+    AccessRights, Cr4, Event, EventClass, Gpr, Linear, RFlags, SegmentName, Selector, Stage, Vendor, vector,
 };
 use rootmode_mmu::{Access, AccessKind};
 
@@ -143,19 +143,20 @@ fn protected(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     if flags & RFlags::VM.0 != 0 && op.size == 4 && cpl == 0 && !x.is_long() {
         return to_virtual_8086(x, offset, selector, flags);
     }
-    // 64-bit mode always pops SS and RSP, before anything is checked.
     let outer = |x: &mut Exec<'_, '_>| -> Result<(u64, Selector)> {
-        let selector = Selector(x.stack_slot(4 * size, op.size)? as u16);
+        let selector = Selector(x.stack_slot(4 * size, x.selector_bytes(op.size))? as u16);
         Ok((x.stack_slot(3 * size, op.size)?, selector))
     };
+    // 64-bit mode always pops SS and RSP; AMD's parts do so before they check anything.
+    let early = wide && x.cpu.model.vendor() == Vendor::Amd;
     let mut slots = match whole {
         Some([.., pointer, selector]) => Some((pointer, Selector(selector as u16))),
-        None if wide => Some(outer(x)?),
+        None if early => Some(outer(x)?),
         None => None,
     };
     let code = x.return_code(selector)?;
     let level = code.selector.rpl();
-    if !wide && level > cpl {
+    if slots.is_none() && (wide || level > cpl) {
         slots = Some(outer(x)?);
     }
     let stack = match slots {

@@ -24,8 +24,9 @@ pub(crate) use returns::ret_far;
 
 use super::Exec;
 use super::descriptors::Descriptor;
+use super::flags::mask;
 use crate::fault::{Fault, Result};
-use rootmode_arch::{AccessRights, Efer, Linear, Segment, SegmentName, Selector, vector};
+use rootmode_arch::{AccessRights, Efer, Linear, Segment, SegmentName, Selector, Vendor, vector};
 
 impl Exec<'_, '_> {
     /// Whether the processor is in IA-32e mode: 64-bit or compatibility mode.
@@ -42,6 +43,12 @@ impl Exec<'_, '_> {
             offset <= u64::from(code.limit)
         };
         if inside { Ok(()) } else { Err(fault) }
+    }
+
+    /// The part of a far pointer's or far return's `offset` that counts in `code`: outside 64-bit code Intel's parts take 32 bits.
+    fn far_offset(&self, code: &Segment, offset: u64) -> u64 {
+        let whole = code.rights.contains(AccessRights::L) || self.cpu.model.vendor() == Vendor::Amd;
+        if whole { offset } else { offset & mask(4) }
     }
 
     /// The code segment of `descriptor` with `cpl` as its selector's RPL, once its accessed flag is set.

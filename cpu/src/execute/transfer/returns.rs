@@ -70,7 +70,7 @@ impl Exec<'_, '_> {
 pub(crate) fn ret_far(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let size = u64::from(op.size);
     // CS first, which tells where a fault is reported.
-    let selector = Selector(x.stack_slot(size, op.size)? as u16);
+    let selector = Selector(x.stack_slot(size, x.selector_bytes(op.size))? as u16);
     let offset = x.stack_slot(0, op.size)?;
     if !x.cpu.is_protected() {
         let code = x.real_segment(SegmentName::Cs, selector);
@@ -81,7 +81,7 @@ pub(crate) fn ret_far(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
         return Ok(Flow::Jumped);
     }
     let code = x.return_code(selector)?;
-    let level = code.selector.rpl();
+    let (level, offset) = (code.selector.rpl(), x.far_offset(&code, offset));
     if level == x.cpu.cpl {
         x.check_code_offset(&code, offset, Fault::GP0)?;
         x.cpu.control_flow.ssp = x.shadow_leave(Return { code, offset })?;
