@@ -9,10 +9,11 @@ use crate::components::{
 };
 use crate::decode::Decoded;
 use crate::execute::Flow;
+use crate::execute::flags::mask;
 use crate::fault::{Fault, Result};
 use crate::msr;
 use crate::vectors::{MXCSR_MASK, Vectors};
-use rootmode_arch::{Cr0, Cr4, Event, EventClass, Feature, Stage, vector};
+use rootmode_arch::{Cr0, Cr4, Event, EventClass, Feature, Stage, Vendor, vector};
 use rootmode_mmu::AccessKind;
 
 /// Bit 63 of XCOMP_BV: the compacted format.
@@ -150,6 +151,13 @@ fn write(x: &mut Exec<'_, '_>, op: &Decoded, requested: u64, form: Form, long: b
     let places = x.places(requested, compacted);
     let end = places.last().map_or(EXTENDED, |(c, at)| at + c.size);
     let linear = x.area(op, end, 64, AccessKind::Write)?;
+    if x.cpu.model.vendor() == Vendor::Intel {
+        // The end of the header, in the compacted format of all, is looked at first, as the addresses of page faults tell.
+        let first = if compacted { end } else { EXTENDED } - 1;
+        let offset = x.effective(op).wrapping_add(first) & mask(op.memory.address_size);
+        let (at, access) = (x.unchecked(op.memory.segment, offset), x.data(AccessKind::Write));
+        x.translate(at, access)?;
+    }
     x.probe(linear, end, AccessKind::Write)?;
     let in_use = x.in_use(compacted);
     let saved = if form == Form::Plain { requested } else { requested & in_use };
@@ -231,7 +239,11 @@ fn read(
 ) -> Result<Flow> {
     let linear = x.area(op, EXTENDED, 64, AccessKind::Read)?;
     let mut bytes = [0; 576];
-    // After the first bytes the header is read, as the addresses of page faults tell.
+    // The header is read early, as the addresses of page faults tell: on Intel's parts XCOMP_BV first, on AMD's after the first
+    // bytes.
+    if x.cpu.model.vendor() == Vendor::Intel {
+        x.fetch_area(linear, LEGACY + 8, &mut bytes[LEGACY as usize + 8..])?;
+    }
     x.fetch_area(linear, 0, &mut bytes[..8])?;
     x.fetch_area(linear, LEGACY, &mut bytes[LEGACY as usize..])?;
     x.fetch_area(linear, 0, &mut bytes[..LEGACY as usize])?;

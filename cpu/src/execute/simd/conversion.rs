@@ -68,7 +68,15 @@ fn lanes<const FROM: u32, const TO: u32, const TRUNCATE: bool>(
 /// VCVTPH2PS: exact. MXCSR.DAZ does not count, and denormals raise nothing.
 pub(crate) fn from_half(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     x.require_avx()?;
-    let source = x.source(op)?;
+    // Intel's parts do not look at the alignment of 8 bytes.
+    let unchecked = op.last_operand() == Operand::Memory && op.source_size == 8;
+    let source = if unchecked && x.cpu.model.vendor() == Vendor::Intel {
+        let access = x.data(AccessKind::Read);
+        let linear = x.element_address(op.memory.segment, x.effective(op), 8, AccessKind::Read)?;
+        x.read_element(linear, 8, access)?.into()
+    } else {
+        x.source(op)?
+    };
     let mode = Mode { denormals_are_zero: false, ..x.simd_mode() };
     let (mut result, mut flags) = ([0; 2], 0);
     for n in 0..4 * op.halves() as u32 {
@@ -86,6 +94,7 @@ pub(crate) fn from_half(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
 pub(crate) fn to_half(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     x.require_avx()?;
     let source = x.register_halves(op.operands[1]);
+    let intel = x.cpu.model.vendor() == Vendor::Intel;
     let mode = x.simd_mode();
     let control = op.immediate as u32;
     let rounding = if control & 4 != 0 { mode.rounding } else { Rounding::from_bits(control) };
@@ -96,16 +105,29 @@ pub(crate) fn to_half(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
             scalar::convert(lane(source[(n / 4) as usize & 1], 32, n % 4), SINGLE, HALF, mode);
         result = with_lane(result, 16, n, value);
         flags |= raised;
+        // A denormal is inexact on Intel's parts even where underflow is unmasked.
+        if raised & flag::UNDERFLOW != 0 && raised & flag::DENORMAL != 0 && intel {
+            flags |= flag::INEXACT;
+        }
     }
     if !op.is_memory() {
         x.report(flags)?;
         x.set_target(op, result);
         return Ok(Flow::Next);
     }
-    // A fault of the store goes before what the conversion reports.
     let bytes = 8 * op.halves() as u8;
-    let linear = x.linear(op, bytes.into(), AccessKind::Write)?;
     let access = x.data(AccessKind::Write);
+    if intel {
+        // What the conversion reports goes before a fault of the store, whose alignment is not checked.
+        x.report(flags)?;
+        let linear = x.element_address(op.memory.segment, x.effective(op), bytes, AccessKind::Write)?;
+        return match bytes {
+            8 => x.write_element(linear, 8, result as u64, access),
+            _ => x.write_wide(linear, result, access),
+        }
+        .map(|()| Flow::Next);
+    }
+    let linear = x.linear(op, bytes.into(), AccessKind::Write)?;
     x.probe_wide(linear, bytes, access)?;
     x.report(flags)?;
     x.store(op, bytes, false, result)?;
@@ -152,14 +174,14 @@ pub(crate) fn to_register<const FROM: u32, const TRUNCATE: bool>(
 /// CVTPI2PS, CVTPI2PD: from an MMX register or memory. CVTPI2PS keeps the upper half.
 pub(crate) fn from_mmx<const TO: u32>(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     x.require_sse()?;
-    // CVTPI2PD from memory leaves the x87 alone. The SDM has no such exception for CVTPI2PS; AMD's parts do.
+    // From memory the x87 is left alone, but CVTPI2PS reports its pending exceptions on Intel's parts.
     let intel = x.cpu.model.vendor() == Vendor::Intel;
-    let enters = TO == 32 && intel || matches!(op.operands[1], Operand::Mmx(_));
-    if enters {
+    let reads_mmx = matches!(op.operands[1], Operand::Mmx(_));
+    if TO == 32 && intel || reads_mmx {
         x.require_no_pending()?;
     }
     let source = x.operand(op, 1, 8, false)?;
-    if enters {
+    if reads_mmx {
         // Even if the conversion faults.
         x.enter_mmx();
     }

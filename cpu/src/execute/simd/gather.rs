@@ -45,13 +45,15 @@ pub(crate) fn gather<const BITS: u32, const INDEX: u32>(x: &mut Exec<'_, '_>, op
     let register = if matches!(op.operands[0], Operand::Ymm(_)) { 256 } else { 128 };
     let indexes = if op.immediate & WIDE_INDEX != 0 { 256 } else { 128 };
     let count = (register / BITS).min(indexes / INDEX);
+    let whole = register.max(indexes) / BITS;
     let chosen = x.cpu.vectors.halves(masks);
     let is_chosen = |n: u32| element::<BITS>(&chosen, n) >> (BITS - 1) != 0;
-    if x.cpu.model.vendor() == Vendor::Intel {
-        // Each mask becomes what its sign bit says, and none is left above those of the elements. AMD's parts do not touch the
-        // masks of what they have not come to.
+    let intel = x.cpu.model.vendor() == Vendor::Intel;
+    if intel {
+        // Each mask becomes what its sign bit says, those of no element, too, as far as the wider register goes; none is left
+        // above. AMD's parts do not touch the masks of what they have not come to.
         let mut all = [0; 2];
-        (0..count)
+        (0..whole)
             .filter(|n| is_chosen(*n))
             .for_each(|n| replace::<BITS>(&mut all, n, u64::MAX >> (64 - BITS)));
         x.cpu.vectors.set_halves(masks, all);
@@ -65,10 +67,14 @@ pub(crate) fn gather<const BITS: u32, const INDEX: u32>(x: &mut Exec<'_, '_>, op
         }
         let scaled = sign_extend(element::<INDEX>(&index, n), (INDEX / 8) as u8) << op.memory.scale;
         let offset = base.wrapping_add(scaled) & mask(op.memory.address_size);
-        let linear = x.segmented(op.memory.segment, offset, u64::from(BITS / 8), AccessKind::Read)?;
+        let linear = x.element_address(op.memory.segment, offset, (BITS / 8) as u8, AccessKind::Read)?;
         let value = x.read_element(linear, (BITS / 8) as u8, access)?;
         let mut result = x.cpu.vectors.halves(target);
         replace::<BITS>(&mut result, n, value);
+        if intel {
+            // What is above the wider register is cleared with the first.
+            (whole..256 / BITS).for_each(|n| replace::<BITS>(&mut result, n, 0));
+        }
         x.cpu.vectors.set_halves(target, result);
         clear::<BITS>(x, masks, n);
     }

@@ -28,7 +28,7 @@ use crate::components::{AVX, SSE};
 use crate::decode::{Decoded, Operand};
 use crate::fault::{Fault, Result};
 use crate::float::flag;
-use rootmode_arch::{Cr0, Cr4, Linear, vector};
+use rootmode_arch::{Cr0, Cr4, Linear, SegmentName, vector};
 use rootmode_mmu::{Access, AccessKind, PageKind};
 
 /// A YMM register, the lower half first.
@@ -168,6 +168,22 @@ impl Exec<'_, '_> {
             self.check_data(linear, bytes.min(16), access)?;
         }
         self.reach(linear, bytes.into(), access)
+    }
+
+    /// The linear address of an element of `bytes` bytes at `offset`, whose alignment is never checked.
+    ///
+    /// # Errors
+    /// As [`Self::segmented`], but for #AC.
+    fn element_address(
+        &self,
+        segment: SegmentName,
+        offset: u64,
+        bytes: u8,
+        kind: AccessKind,
+    ) -> Result<Linear> {
+        let start = self.segmented(segment, offset, 1, kind)?;
+        self.segmented(segment, offset.wrapping_add(u64::from(bytes) - 1), 1, kind)?;
+        Ok(start)
     }
 
     /// Reads an element of 4 or 8 bytes of a masked move or a gather, whose alignment is never checked.

@@ -3,6 +3,7 @@
 use crate::decode::{Decoded, Operand};
 use crate::execute::{Exec, Flow};
 use crate::fault::Result;
+use rootmode_arch::Vendor;
 
 /// The low quadword.
 const LOW: u128 = u64::MAX as u128;
@@ -58,7 +59,13 @@ pub(crate) fn doubleword(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let value = if bytes == 4 { value & 0xffff_ffff } else { value };
     match op.operands[0] {
         Operand::Xmm(_) | Operand::Mmx(_) => x.set_target(op, u128::from(value)),
-        _ => x.put(op, 0, bytes, value)?,
+        _ => {
+            // On Intel's parts TOP is set even if the store faults.
+            if x.cpu.model.vendor() == Vendor::Intel && matches!(op.operands[1], Operand::Mmx(_)) {
+                x.cpu.vectors.x87.set_top(0);
+            }
+            x.put(op, 0, bytes, value)?;
+        }
     }
     x.after_mmx_source(op);
     Ok(Flow::Next)

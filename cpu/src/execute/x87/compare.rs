@@ -9,7 +9,6 @@ use crate::float::scalar::order;
 use crate::float::{Class, Parts, flag};
 use crate::vectors::X87;
 use core::cmp::Ordering;
-use rootmode_arch::Vendor;
 
 /// How `a` and `b` compare, and the exceptions. `quiet_nans` do not signal.
 fn relate(a: &Parts, b: &Parts, quiet_nans: bool) -> (Option<Ordering>, u32) {
@@ -75,20 +74,19 @@ pub(crate) fn with_register<const QUIET: bool, const POPS: u8>(
     })
 }
 
-/// FCOMI, FCOMIP; FUCOMI, FUCOMIP with `QUIET`: into ZF, PF and CF. The SDM clears C1; AMD's parts keep it.
+/// FCOMI, FCOMIP; FUCOMI, FUCOMIP with `QUIET`: into ZF, PF and CF. C1 stays, although the SDM clears it.
 pub(crate) fn into_flags<const QUIET: bool, const POP: bool>(
     x: &mut Exec<'_, '_>,
     op: &Decoded,
 ) -> Result<Flow> {
     let mut order = None;
-    let keeps_c1 = x.cpu.model.vendor() == Vendor::Amd;
     x.on_stack(op, |x87| {
         let c1 = x87.status & C1;
         let i = stack(op.operands[1]);
         let b = (!x87.is_empty(i)).then(|| x87.parts(i));
         let (found, goes_on) = compared(x87, b, QUIET);
         order = found;
-        if keeps_c1 && b.is_some() && !x87.is_empty(0) {
+        if b.is_some() && !x87.is_empty(0) {
             x87.status |= c1;
         }
         if POP && goes_on {

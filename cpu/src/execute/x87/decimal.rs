@@ -6,7 +6,6 @@ use crate::fault::Result;
 use crate::float::convert::to_integer;
 use crate::float::extended::{Answer, from_integer};
 use crate::float::{F80, flag};
-use rootmode_mmu::AccessKind;
 
 /// The packed-decimal indefinite.
 const INDEFINITE: [u8; 10] = [0, 0, 0, 0, 0, 0, 0, 0xc0, 0xff, 0xff];
@@ -50,9 +49,9 @@ pub(crate) fn store(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
             }
             bytes[9] = u8::from(number.sign) << 7;
         }
-        x.store_area(op, &bytes, 8)?;
+        x.store_ten(op, &bytes)?;
     } else {
-        x.probe_area(op, 10, 8, AccessKind::Write)?;
+        x.probe_unwritten(op, 10, 8)?;
     }
     x.remember(op);
     let x87 = &mut x.cpu.vectors.x87;

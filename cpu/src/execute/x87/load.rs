@@ -8,7 +8,7 @@ use crate::float::convert;
 use crate::float::extended::{Answer, from_integer, narrow, widen};
 use crate::float::parts::indefinite;
 use crate::float::{DOUBLE, F80, Parts, Rounding, SINGLE, flag};
-use rootmode_arch::Linear;
+use rootmode_arch::{Linear, Vendor};
 use rootmode_mmu::AccessKind;
 
 /// Kinds of memory operands.
@@ -41,7 +41,8 @@ impl Exec<'_, '_> {
 
     /// Stores ten bytes.
     fn store_extended(&mut self, op: &Decoded, value: F80) -> Result {
-        self.store_area(op, &value.to_bits().to_le_bytes()[..10], 8)
+        let bytes = value.to_bits().to_le_bytes();
+        self.store_ten(op, &core::array::from_fn(|n| bytes[n]))
     }
 
     /// Makes sure that `bytes` bytes of the memory operand can be accessed, pieces of `unit` bytes being aligned. The first
@@ -73,6 +74,29 @@ impl Exec<'_, '_> {
             self.translate(self.along(last, rest - 1), access)?;
         }
         Ok(linear)
+    }
+
+    /// The memory operand of a store that an unmasked exception keeps from being done: AMD's parts look at the place all the
+    /// same, as [`Self::probe_area`] does.
+    pub(crate) fn probe_unwritten(&mut self, op: &Decoded, bytes: u64, unit: u8) -> Result {
+        if self.cpu.model.vendor() == Vendor::Amd {
+            self.probe_area(op, bytes, unit, AccessKind::Write)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the memory operand of ten bytes: eight and two. Intel's parts write the first although the second faults.
+    pub(crate) fn store_ten(&mut self, op: &Decoded, bytes: &[u8; 10]) -> Result {
+        if self.cpu.model.vendor() == Vendor::Amd {
+            return self.store_area(op, bytes, 8);
+        }
+        let (segment, start) = (op.memory.segment, self.effective(op));
+        let access = self.data(AccessKind::Write);
+        let [low, high] = [0, 8].map(|at| start.wrapping_add(at) & mask(op.memory.address_size));
+        let linear = self.segmented(segment, low, 8, AccessKind::Write)?;
+        self.write(linear, 8, u64::from_le_bytes(core::array::from_fn(|n| bytes[n])), access)?;
+        let linear = self.segmented(segment, high, 2, AccessKind::Write)?;
+        self.write(linear, 2, u16::from_le_bytes([bytes[8], bytes[9]]).into(), access)
     }
 
     /// Writes `bytes` to the memory operand in pieces of `unit` bytes, all or nothing.
@@ -205,7 +229,7 @@ fn store_with<const POP: bool>(
     // Unmasked overflow and underflow have no result in memory either.
     let unmasked = answer.flags & !u32::from(x87.control) & !flag::INEXACT != 0;
     if unmasked {
-        x.probe_area(op, u64::from(size), size, AccessKind::Write)?;
+        x.probe_unwritten(op, size.into(), size)?;
     } else {
         x.put(op, 0, size, answer.value)?;
     }
@@ -233,7 +257,7 @@ pub(crate) fn store_extended(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow>
         let value = if empty { F80::INDEFINITE } else { x87.st(0) };
         x.store_extended(op, value)?;
     } else {
-        x.probe_area(op, 10, 8, AccessKind::Write)?;
+        x.probe_unwritten(op, 10, 8)?;
     }
     x.remember(op);
     let x87 = &mut x.cpu.vectors.x87;
