@@ -21,6 +21,10 @@ pub fn is_undefined(case: &Case, i: &Instruction, host: &Outcome) -> bool {
         // The host's kernel may enable them, and the models do not have them.
         return true;
     }
+    if is_extended_save(i) && case.registers.gpr[0] & initial_components(&case.registers) != 0 {
+        // Such state may count as in use (SDM Vol. 1 "Processor Tracking of XSAVE-Managed State").
+        return true;
+    }
     if matches!(host.vector, 12 | 13) && is_wrong_twice(case, i) {
         return true;
     }
@@ -75,11 +79,24 @@ pub fn is_undefined(case: &Case, i: &Instruction, host: &Outcome) -> bool {
         | Mnemonic::Sha256rnds2
         | Mnemonic::Sha256msg1
         | Mnemonic::Sha256msg2 => host.vector != 13 && is_unaligned(case, i),
-        // #AC for what is not aligned to 16 bytes may take the place of #GP (SDM Vol. 2A "FXRSTOR", "FXSAVE").
-        Mnemonic::Fxsave | Mnemonic::Fxsave64 | Mnemonic::Fxrstor | Mnemonic::Fxrstor64
+        // #AC for what is not aligned may take the place of #GP (SDM Vol. 2A "FXRSTOR", "FXSAVE", Vol. 2D "XRSTOR", "XSAVE").
+        Mnemonic::Fxsave
+        | Mnemonic::Fxsave64
+        | Mnemonic::Fxrstor
+        | Mnemonic::Fxrstor64
+        | Mnemonic::Xsave
+        | Mnemonic::Xsave64
+        | Mnemonic::Xsavec
+        | Mnemonic::Xsavec64
+        | Mnemonic::Xrstor
+        | Mnemonic::Xrstor64
             if host.vector == 17 =>
         {
             true
+        }
+        // Which of several NaNs goes to which place (SDM Vol. 2A "DPPD", "DPPS").
+        Mnemonic::Dppd | Mnemonic::Dpps | Mnemonic::Vdppd | Mnemonic::Vdpps => {
+            has_nan(host, i.op0_register(), matches!(i.mnemonic(), Mnemonic::Dppd | Mnemonic::Vdppd))
         }
         // AMD's misaligned-SSE mode, bit 17 of MXCSR, is not modelled.
         Mnemonic::Ldmxcsr | Mnemonic::Vldmxcsr => has_misaligned_mode(case, i, 0),
@@ -172,6 +189,28 @@ fn memory(case: &Case, i: &Instruction) -> Option<u64> {
 fn is_extended_save(i: &Instruction) -> bool {
     use Mnemonic as M;
     matches!(i.mnemonic(), M::Xsave | M::Xsave64 | M::Xsavec | M::Xsavec64 | M::Xrstor | M::Xrstor64)
+}
+
+/// Whether vector register `r` holds a NaN, of double or else of single precision.
+fn has_nan(outcome: &Outcome, r: Register, double: bool) -> bool {
+    let n = r.number();
+    let low = &outcome.registers.fx[160 + 16 * n..176 + 16 * n];
+    let (quads, _) = low.as_chunks::<8>();
+    let (upper, _) = outcome.registers.upper[n].as_chunks::<8>();
+    let mut lanes = quads.iter().chain(upper).map(|bytes| u64::from_le_bytes(*bytes));
+    lanes.any(|lane| match double {
+        true => f64::from_bits(lane).is_nan(),
+        false => [lane as u32, (lane >> 32) as u32].into_iter().any(|half| f32::from_bits(half).is_nan()),
+    })
+}
+
+/// The components of x87, SSE and AVX state that hold their initial values.
+fn initial_components(registers: &Registers) -> u64 {
+    let fx = &registers.fx;
+    let is_clear = |from: usize, to: usize| fx[from..to].iter().all(|byte| *byte == 0);
+    let x87 = fx[..2] == [0x7f, 3] && is_clear(2, 5) && is_clear(32, 160);
+    let upper = registers.upper.as_flattened().iter().all(|byte| *byte == 0);
+    u64::from(x87) | u64::from(is_clear(160, 416)) << 1 | u64::from(upper) << 2
 }
 
 /// Whether the MXCSR that is loaded has bit 17.
