@@ -90,40 +90,45 @@ pub(crate) fn ror(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     })
 }
 
-/// RCL: rotates through CF; only CF and OF change. On Intel's parts a whole turn changes no flag, on AMD's it may change OF.
-pub(crate) fn rcl(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
-    let (size, sign) = (op.size, top(op.size));
+/// A rotation through CF, by `step` from the operand and CF, one bit at a time; only CF and OF change. `overflow`: OF of the result
+/// and CF. On Intel's parts a whole turn changes no flag, on AMD's it may change OF.
+fn through_carry(
+    x: &mut Exec<'_, '_>,
+    op: &Decoded,
+    step: impl Fn(u64, u64) -> (u64, u64),
+    overflow: impl Fn(u64, u64) -> u64,
+) -> Result<Flow> {
     let keeps = x.cpu.model.vendor() == Vendor::Intel;
     apply(x, op, CF | OF, |a, n, old| {
-        let (mut a, mut carry, n) = (a, old & CF, n % (sign + 2));
+        let n = n % (top(op.size) + 2);
         if keeps && n == 0 {
             return (a, old);
         }
-        for _ in 0..n {
-            let out = a >> sign & 1;
-            a = (a << 1 | carry) & mask(size);
-            carry = out;
-        }
-        (a, carry * CF | (a >> sign & 1 ^ carry) * OF)
+        let (a, carry) = (0..n).fold((a, old & CF), |(a, carry), _| step(a, carry));
+        (a, carry * CF | overflow(a, carry) * OF)
     })
 }
 
-/// RCR: rotates through CF; as [`rcl`].
+/// RCL.
+pub(crate) fn rcl(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    let (size, sign) = (op.size, top(op.size));
+    through_carry(
+        x,
+        op,
+        |a, carry| ((a << 1 | carry) & mask(size), a >> sign & 1),
+        |a, carry| a >> sign & 1 ^ carry,
+    )
+}
+
+/// RCR.
 pub(crate) fn rcr(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     let sign = top(op.size);
-    let keeps = x.cpu.model.vendor() == Vendor::Intel;
-    apply(x, op, CF | OF, |a, n, old| {
-        let (mut a, mut carry, n) = (a, old & CF, n % (sign + 2));
-        if keeps && n == 0 {
-            return (a, old);
-        }
-        for _ in 0..n {
-            let out = a & 1;
-            a = a >> 1 | carry << sign;
-            carry = out;
-        }
-        (a, carry * CF | (a >> sign & 1 ^ a >> (sign - 1) & 1) * OF)
-    })
+    through_carry(
+        x,
+        op,
+        |a, carry| (a >> 1 | carry << sign, a & 1),
+        |a, _| a >> sign & 1 ^ a >> (sign - 1) & 1,
+    )
 }
 
 /// SHLD and SHRD: the source fills from the side. A 16-bit operand can be shifted by more than its width, which the manuals

@@ -80,20 +80,12 @@ pub fn is_undefined(case: &Case, i: &Instruction, host: &Outcome) -> bool {
         | Mnemonic::Sha256msg1
         | Mnemonic::Sha256msg2 => host.vector != 13 && is_unaligned(case, i),
         // #AC for what is not aligned may take the place of #GP (SDM Vol. 2A "FXRSTOR", "FXSAVE", Vol. 2D "XRSTOR", "XSAVE").
-        Mnemonic::Fxsave
-        | Mnemonic::Fxsave64
-        | Mnemonic::Fxrstor
-        | Mnemonic::Fxrstor64
-        | Mnemonic::Xsave
-        | Mnemonic::Xsave64
-        | Mnemonic::Xsavec
-        | Mnemonic::Xsavec64
-        | Mnemonic::Xrstor
-        | Mnemonic::Xrstor64
+        Mnemonic::Fxsave | Mnemonic::Fxsave64 | Mnemonic::Fxrstor | Mnemonic::Fxrstor64
             if host.vector == 17 =>
         {
             true
         }
+        _ if is_extended_save(i) && host.vector == 17 => true,
         // Which of several NaNs goes to which place (SDM Vol. 2A "DPPD", "DPPS").
         Mnemonic::Dppd | Mnemonic::Dpps | Mnemonic::Vdppd | Mnemonic::Vdpps => {
             has_nan(host, i.op0_register(), matches!(i.mnemonic(), Mnemonic::Dppd | Mnemonic::Vdppd))

@@ -242,7 +242,8 @@ fn read(
     // The header is read early, as the addresses of page faults tell: on Intel's parts XCOMP_BV first, on AMD's after the first
     // bytes.
     if x.cpu.model.vendor() == Vendor::Intel {
-        x.fetch_area(linear, LEGACY + 8, &mut bytes[LEGACY as usize + 8..])?;
+        let access = x.data(AccessKind::Read);
+        x.translate(x.along(linear, LEGACY + 8), access)?;
     }
     x.fetch_area(linear, 0, &mut bytes[..8])?;
     x.fetch_area(linear, LEGACY, &mut bytes[LEGACY as usize..])?;
