@@ -1,7 +1,7 @@
 //! [`Event`]: one vendor-neutral enum of everything that a hypervisor can intercept, and the three
 //! stages at which an instruction offers it.
 
-use crate::{Gpr, GuestPhysical, Linear, SegmentName, Selector};
+use crate::{Dr6, Gpr, GuestPhysical, Linear, SegmentName, Selector, vector};
 
 /// When, within an instruction, its event is offered (SDM Vol. 3C "Relative Priority of Faults and VM Exits",
 /// APM Vol. 2 "Instruction Intercepts"). At which stage a class exits is a column of each vendor's intercept table.
@@ -68,6 +68,16 @@ pub struct Exception {
     pub source: ExceptionSource,
     /// Length of the instruction for software and privileged software exceptions, else 0.
     pub instruction_length: u8,
+}
+
+impl Exception {
+    /// Whether what its delivery saves has RFLAGS.RF set, whatever it was: so with faults, which start their instruction
+    /// again. Of debug exceptions only general detect is one of those
+    /// (SDM Vol. 3B "Instruction-Breakpoint Exception Condition").
+    pub fn asks_for_resume(&self) -> bool {
+        let fault = self.vector != vector::DB || self.detail & Dr6::BD.0 != 0;
+        self.source == ExceptionSource::Hardware && fault
+    }
 }
 
 /// A memory operand in decoded form, as instruction-information fields report it.

@@ -155,6 +155,7 @@ impl Processor {
 
     /// Runs blocks up to the tick `until`, or until something wants attention; `careful` when shadows or TF are about.
     fn run_blocks(&mut self, ctx: &mut Context<'_>, until: u64, careful: bool) -> Result<(), Stop> {
+        self.cpu.repeating = false;
         let mut unlinked = None;
         while self.cpu.tick < until {
             if ctx.gates
@@ -377,6 +378,7 @@ fn run_some(
                 || x.ctx.memory.code_writes() != code_writes
                 || op.ends_block
             {
+                x.cpu.repeating = flow == Flow::Repeat;
                 return Ok(());
             }
             if flow == Flow::Next {

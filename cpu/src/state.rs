@@ -101,13 +101,24 @@ pub struct Delivery {
     pub detail: u64,
     /// NMIs are blocked once it is delivered: by NMIs themselves, but for those that a VM entry injects without virtual NMIs.
     pub blocks_nmis: bool,
+    /// RFLAGS.RF is set in what is pushed, whatever it was.
+    pub resumes: bool,
 }
 
 impl Delivery {
-    /// One that needs nothing else to be known. NMIs block others.
+    /// One that needs nothing else to be known. NMIs block others; nothing asks for RFLAGS.RF.
     pub const fn interruption(kind: DeliveryKind, vector: u8) -> Self {
         let blocks_nmis = matches!(kind, DeliveryKind::Nmi);
-        Self { kind, vector, error_code: None, length: 0, return_rip: None, detail: 0, blocks_nmis }
+        Self {
+            kind,
+            vector,
+            error_code: None,
+            length: 0,
+            return_rip: None,
+            detail: 0,
+            blocks_nmis,
+            resumes: false,
+        }
     }
 }
 
@@ -328,6 +339,8 @@ pub struct Cpu {
     pub nmi_blocked: bool,
     /// The IRET in progress ended blocking by NMI: exits during it report that.
     pub unblocked_by_iret: bool,
+    /// RIP is at a REP instruction that has done some of its iterations.
+    pub repeating: bool,
     /// Time in ticks as this processor sees it: the slice's start plus its own ticks.
     pub tick: u64,
     /// Steps taken, ticks or not; not visible to guests.
@@ -474,6 +487,7 @@ impl Cpu {
             mov_ss_shadow: false,
             nmi_blocked: false,
             unblocked_by_iret: false,
+            repeating: false,
             tick: 0,
             steps: 0,
             segments,

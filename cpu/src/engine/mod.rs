@@ -357,6 +357,7 @@ fn step(x: &mut Exec<'_, '_>, op: &Op, at: u32, resuming: bool) -> u32 {
             go_elsewhere(x, decoded.keeps_mode)
         }
         Ok(Flow::Repeat) => {
+            x.cpu.repeating = true;
             x.run.left += rest;
             LEAVE
         }

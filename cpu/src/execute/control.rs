@@ -171,6 +171,8 @@ pub(crate) fn int(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
     for stage in [Stage::BeforeExceptions, Stage::AfterPrivilege, Stage::AfterOperands] {
         x.offer(EventClass::SoftwareInterrupt, stage, |_| event)?;
     }
+    // AMD's parts push RF as 0, as the native differential shows; the SDM does not say when it is cleared.
+    x.cpu.end_resume();
     x.deliver(Delivery { length, ..Delivery::interruption(DeliveryKind::Software, number) })?;
     // The delivery cleared TF before the trap could be taken.
     x.cpu.trap_inhibited = true;
@@ -178,7 +180,8 @@ pub(crate) fn int(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
 }
 
 /// INT3, INT1, INTO's trap.
-pub(crate) fn breakpoint(_: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+pub(crate) fn breakpoint(x: &mut Exec<'_, '_>, op: &Decoded) -> Result<Flow> {
+    x.cpu.end_resume();
     let source = if op.immediate == u64::from(vector::DB) {
         ExceptionSource::Privileged
     } else {

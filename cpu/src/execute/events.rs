@@ -129,6 +129,7 @@ impl Exec<'_, '_> {
             return_rip: None,
             detail: exception.detail,
             blocks_nmis: false,
+            resumes: exception.asks_for_resume(),
         })
     }
 
@@ -245,7 +246,7 @@ impl Exec<'_, '_> {
     fn instruction_breakpoint(&self) -> Result {
         let cpu = &*self.cpu;
         let in_shadow = cpu.mov_ss_shadow && cpu.model.vendor() == Vendor::Intel;
-        let suppressed = in_shadow || cpu.rflags().contains(RFlags::RF);
+        let suppressed = in_shadow || cpu.saved_flags().contains(RFlags::RF);
         if cpu.attention.0 & Attention::BREAKPOINT == 0 || suppressed {
             return Ok(());
         }

@@ -7,7 +7,7 @@ impl Cpu {
     /// Adds everything that software can observe to `digest`.
     pub fn digest(&self, digest: &mut Digest) {
         digest.all(&self.gpr);
-        digest.all(&[self.rip, self.rflags().0, u64::from(self.cpl), self.activity as u64, self.tick]);
+        digest.all(&[self.rip, self.saved_flags().0, u64::from(self.cpl), self.activity as u64, self.tick]);
         let bits = [self.sti_shadow, self.mov_ss_shadow, self.nmi_blocked].map(u64::from);
         digest.all(&bits);
         for segment in &self.segments {
@@ -47,7 +47,8 @@ impl Cpu {
                         | (d.kind as u64) << 8
                         | u64::from(d.length) << 16
                         | 1 << 24
-                        | u64::from(d.blocks_nmis) << 25;
+                        | u64::from(d.blocks_nmis) << 25
+                        | u64::from(d.resumes) << 26;
                     digest.all(&[kind, code, rip[0], rip[1], d.detail]);
                 }
             }

@@ -2,13 +2,20 @@
 
 use super::{Attention, Cpu};
 use crate::execute::flags::{self, STATUS};
-use rootmode_arch::{Cr4, RFlags};
+use rootmode_arch::{Cr4, RFlags, Vendor};
 use rootmode_mmu::Bank;
 
 impl Cpu {
     /// RFLAGS.
     pub const fn rflags(&self) -> RFlags {
         if self.pending { RFlags(self.flags & !STATUS | self.pending_status()) } else { RFlags(self.flags) }
+    }
+
+    /// RFLAGS as an event that comes now saves it: with RF between the iterations of a REP instruction on Intel's parts
+    /// (SDM Vol. 3B "Instruction-Breakpoint Exception Condition"). AMD's leave RF as it is, as a host of theirs shows.
+    pub fn saved_flags(&self) -> RFlags {
+        let amid = self.repeating && self.model.vendor() == Vendor::Intel;
+        self.rflags().set(RFlags::RF, amid || self.flags & RFlags::RF.0 != 0)
     }
 
     /// RFLAGS without the status flags, which may be out of date: for tests of IF, DF, AC and the like.

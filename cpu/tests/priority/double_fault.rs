@@ -94,6 +94,7 @@ fn double_faults_follow_the_table_of_classes() {
         return_rip: None,
         detail: 0,
         blocks_nmis: false,
+        resumes: false,
     };
     let exceptions = (0..=21).filter(|vector| ![2, 9, 15].contains(vector));
     let exceptions = exceptions.map(|vector| (delivery(DeliveryKind::Hardware, vector), class(vector)));

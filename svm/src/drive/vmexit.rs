@@ -137,6 +137,7 @@ impl Svm {
         cpu.activity = Activity::Active;
         cpu.injected = None;
         cpu.delivering = None;
+        cpu.repeating = false;
         cpu.interrupts.doorbell = false;
         cpu.current = Current::default();
         self.publish_host(cpu);

@@ -279,6 +279,7 @@ impl Svm {
         let return_rip = if next { vmcb.get(Field::NextRip) } else { None };
         let detail = if number == vector::PF { vmcb.get(Field::Cr2).unwrap_or(0) } else { 0 };
         let plain = Delivery::interruption(kind, vector);
-        Some(Delivery { error_code: event.error_code(), return_rip, detail, ..plain })
+        let resumes = kind == DeliveryKind::Hardware && vector != vector::DB;
+        Some(Delivery { error_code: event.error_code(), return_rip, detail, resumes, ..plain })
     }
 }

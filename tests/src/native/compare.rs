@@ -3,8 +3,8 @@
 use super::state::*;
 use iced_x86::{Instruction, Mnemonic, RflagsBits};
 
-/// Status flags, DF, IF, IOPL, NT, AC and ID. TF ends every case; RF is the kernel's.
-const COMPARED: u64 = 0x24_7ed5 & !TF;
+/// Status flags, DF, IF, IOPL, NT, RF, AC and ID. TF ends every case.
+const COMPARED: u64 = 0x25_7ed5 & !TF;
 const TF: u64 = 0x100;
 const NAMES: [&str; 16] = [
     "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
@@ -140,6 +140,7 @@ pub fn flags_text(flags: u64) -> String {
         (0x80, "sf"),
         (0x800, "of"),
         (0x400, "df"),
+        (0x1_0000, "rf"),
         (0x4_0000, "ac"),
     ];
     let set: Vec<&str> = names.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| *name).collect();

@@ -169,7 +169,7 @@ impl Here {
             registers: Registers {
                 gpr: cpu.gpr,
                 rip: cpu.rip,
-                rflags: cpu.rflags().0,
+                rflags: cpu.saved_flags().0,
                 fs_base: cpu.segment(SegmentName::Fs).base,
                 gs_base: cpu.segment(SegmentName::Gs).base,
                 cs: u64::from(cpu.segment(SegmentName::Cs).selector.0),

@@ -28,7 +28,7 @@ pub fn shrink(pair: &mut Pair, mut mismatch: Mismatch) -> Mismatch {
     for n in 0..8 {
         steps.push(Box::new(move |case| case.registers.fx[32 + n * 16..][..16].fill(0)));
     }
-    for bit in [0, 2, 4, 6, 7, 10, 11, 18] {
+    for bit in [0, 2, 4, 6, 7, 10, 11, 16, 18] {
         steps.push(Box::new(move |case| case.registers.rflags &= !(1 << bit)));
     }
     for step in steps {

@@ -188,6 +188,7 @@ impl Vmx {
         // Without virtual NMIs, only the interruptibility state says whether NMIs are blocked
         // (SDM Vol. 3C "Interruptibility State", "Details of Vectored-Event Injection").
         let blocks_nmis = kind == DeliveryKind::Nmi && self.controls.pin.contains(PinControls::VIRTUAL_NMIS);
+        // No event asks for RFLAGS.RF: the guest-state area has it, or not (SDM Vol. 3C "Details of Vectored-Event Injection").
         // A vectoring entry leaves the processor active, whatever the activity state says.
         cpu.activity = Activity::Active;
         let plain = Delivery::interruption(kind, event.vector);

@@ -6,7 +6,7 @@ use crate::decide::Exit;
 use crate::information::{Interruption, InterruptionType};
 use crate::{EntryControls, ExitControls, ExitReason, Field, PinControls, SecondaryControls};
 use rootmode_arch::record::{Payload, Stop};
-use rootmode_arch::{Event, Vendor, vector};
+use rootmode_arch::{Event, RFlags, Vendor, vector};
 use rootmode_cpu::{Context, Cpu, Delivery, DeliveryKind, Published};
 use rootmode_mmu::PagingMode;
 
@@ -27,8 +27,13 @@ impl Vmx {
             exit.interruption_information = exit.interruption_information & !0xff | u32::from(vector);
         }
         let exit = &exit;
-        self.record(cpu, ctx, exit, event);
-        self.save(cpu, ctx);
+        // An event that exits directly, as a double or triple fault of the first one does too, is no longer delivered.
+        let direct = matches!(event, Some(Event::TripleFault))
+            || matches!(event, Some(Event::Exception(e)) if e.vector == vector::DF);
+        let delivering = cpu.delivering.take().filter(|_| !direct);
+        self.record(cpu, ctx, exit, event, delivering.as_ref());
+        let resume = saves_resume_flag(cpu.saved_flags(), event, delivering.as_ref());
+        self.save(cpu, ctx, cpu.rflags().set(RFlags::RF, resume));
         if let Some(watcher) = &self.watcher {
             watcher.left();
         }
@@ -55,12 +60,15 @@ impl Vmx {
     }
 
     /// The VM-exit information fields. Those that the manual leaves undefined for an exit keep their values.
-    fn record(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, exit: &Exit, event: Option<&Event>) {
-        // An event that exits directly, as a double or triple fault of the first one does too, is no longer delivered.
-        let direct = matches!(event, Some(Event::TripleFault))
-            || matches!(event, Some(Event::Exception(e)) if e.vector == vector::DF);
-        let delivering = cpu.delivering.take().filter(|_| !direct);
-        let vectoring = delivering.map_or(0, |delivery| interruption(&delivery).encode());
+    fn record(
+        &mut self,
+        cpu: &Cpu,
+        ctx: &mut Context<'_>,
+        exit: &Exit,
+        event: Option<&Event>,
+        delivering: Option<&Delivery>,
+    ) {
+        let vectoring = delivering.map_or(0, |delivery| interruption(delivery).encode());
         // Exits say that the guest took a bus lock, whatever their reason is ("Basic VM-Exit Information").
         let locked = if std::mem::take(&mut self.bus_locked) { ExitReason::BUS_LOCK_PENDING } else { 0 };
         self.write(ctx, Field::ExitReason, (u32::from(exit.reason.0) | locked).into());
@@ -82,16 +90,17 @@ impl Vmx {
         if let Some(physical) = exit.guest_physical {
             self.write(ctx, Field::GuestPhysicalAddress, physical.0);
         }
-        if let Some(length) = instruction_length(cpu, event, delivering.as_ref()) {
+        if let Some(length) = instruction_length(cpu, event, delivering) {
             self.write(ctx, Field::ExitInstructionLength, length.into());
         }
     }
 
-    /// Saves guest state and MSRs, and makes the injected event invalid.
-    fn save(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>) {
+    /// Saves guest state, with `flags` as RFLAGS, and MSRs, and makes the injected event invalid.
+    fn save(&mut self, cpu: &mut Cpu, ctx: &mut Context<'_>, flags: RFlags) {
         let exit = ExitControls(self.vmcs.value(Field::ExitControls) as u32);
         let entry = EntryControls(self.vmcs.value(Field::EntryControls) as u32);
         state::save_guest(cpu, exit, entry, |field, value| self.write(ctx, field, value));
+        self.write(ctx, Field::GuestRflags, flags.0);
         let mode = PagingMode::of(cpu.cr0, cpu.cr4, cpu.efer);
         if self.controls.has_secondary(SecondaryControls::ENABLE_EPT) && mode == PagingMode::Pae {
             for (field, entry) in state::PDPTES.into_iter().zip(cpu.pdptes) {
@@ -128,6 +137,7 @@ impl Vmx {
         cpu.published = Published { level: self.host_level, ..Published::default() };
         cpu.injected = None;
         cpu.delivering = None;
+        cpu.repeating = false;
         if cpu.reload_pdptes(ctx.memory).is_err() {
             self.abort(ctx, ABORT_HOST_PDPTES);
         }
@@ -167,6 +177,31 @@ fn interruption(delivery: &Delivery) -> Interruption {
         DeliveryKind::SoftwareException => InterruptionType::SoftwareException,
     };
     Interruption { error_code: delivery.error_code.is_some(), ..Interruption::new(kind, delivery.vector) }
+}
+
+/// RFLAGS.RF as an exit saves it; `flags` are what an event that comes now would save
+/// (SDM Vol. 3C "Saving RIP, RSP, RFLAGS, and SSP").
+fn saves_resume_flag(flags: RFlags, event: Option<&Event>, delivering: Option<&Delivery>) -> bool {
+    let before = flags.contains(RFlags::RF);
+    if let Some(delivery) = delivering {
+        return before || delivery.resumes;
+    }
+    match event {
+        Some(Event::Exception(exception)) => before || exception.asks_for_resume(),
+        Some(Event::SecondStage(_) | Event::ApicAccess { .. } | Event::PageModificationLogFull) => true,
+        None
+        | Some(
+            Event::ExternalInterrupt { .. }
+            | Event::Nmi
+            | Event::Smi
+            | Event::Init
+            | Event::Sipi { .. }
+            | Event::TripleFault
+            | Event::TaskSwitch { .. },
+        ) => before,
+        // Instructions exit with 0, whatever it was.
+        Some(_) => false,
+    }
 }
 
 /// VM-exit instruction length, where it is defined: for instructions that exit, for software events, and for exits while

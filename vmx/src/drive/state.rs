@@ -115,7 +115,7 @@ pub(super) fn interruptibility(cpu: &Cpu) -> Interruptibility {
         .with(pick(cpu.nmi_blocked, Interruptibility::NMI))
 }
 
-/// The guest-state area that an exit saves, given to `write` field by field. `exit` and `entry` are the VMCS's controls.
+/// The guest-state area that an exit saves, but for RFLAGS, given to `write` field by field. `exit` and `entry` are the VMCS's controls.
 pub(super) fn save_guest(
     cpu: &Cpu,
     exit: ExitControls,
@@ -163,7 +163,6 @@ pub(super) fn save_guest(
     write(Field::GuestIdtrLimit, cpu.idtr.limit.into());
     write(Field::GuestRsp, cpu.register(Gpr::Rsp));
     write(Field::GuestRip, cpu.rip);
-    write(Field::GuestRflags, cpu.rflags().0);
     write(Field::GuestInterruptibility, interruptibility(cpu).0.into());
     // MWAIT's wait is no activity state ("Guest Non-Register State").
     let activity = if cpu.activity == Activity::Waiting { Activity::Active } else { cpu.activity };

@@ -29,8 +29,11 @@ impl Bench {
     /// A guest of NOPs.
     fn nops() -> Self {
         let mut bench = Self::new();
-        bench.code(&[0x90; 64]);
+        bench.nops_at_code();
         bench
+    }
+    fn nops_at_code(&mut self) {
+        self.code(&[0x90; 64]);
     }
     /// Exit reason and RIP, relative to the guest's code.
     fn leaves(&mut self) -> (u64, u64) {
@@ -232,6 +235,116 @@ fn exceptions_that_exit_leave_cr2_and_dr6_alone() {
     let exit = bench.exit();
     assert_eq!((exit.interruption, exit.qualification, exit.rip), (0x8000_0301, 1 << 14, CODE + 1));
     assert_eq!(bench.cpu().dr6, before);
+}
+
+/// "Saving RIP, RSP, RFLAGS, and SSP": RF is what the exit's event would have pushed, 1 for what the second stage refuses, and 0
+/// for instructions.
+#[test]
+fn the_resume_flag_that_an_exit_saves_is_that_of_its_event() {
+    type Cause = (&'static str, fn(&mut Bench), ExitReason, [bool; 2]);
+    let causes: [Cause; 7] = [
+        ("an instruction", |b| b.assemble(|a| a.vmcall()), ExitReason::VMCALL, [false, false]),
+        (
+            "a fault",
+            |b| {
+                b.assemble(|a| a.ud2());
+                b.set(Field::ExceptionBitmap, 1 << 6);
+            },
+            ExitReason::EXCEPTION_OR_NMI,
+            [true, true],
+        ),
+        (
+            "INT3",
+            |b| {
+                b.assemble(|a| a.int3());
+                b.set(Field::ExceptionBitmap, 1 << 3);
+            },
+            ExitReason::EXCEPTION_OR_NMI,
+            [false, false],
+        ),
+        (
+            "an EPT violation",
+            |b| {
+                b.nops_at_code();
+                b.ept();
+                b.put(Bench::ept_entry(CODE), CODE | 0x33);
+            },
+            ExitReason::EPT_VIOLATION,
+            [true, true],
+        ),
+        (
+            "an EPT violation as an interrupt is delivered",
+            |b| {
+                b.ept();
+                b.put(Bench::ept_entry(IDT), 0);
+                b.set(Field::EntryInterruptionInfo, INJECTED);
+                b.interrupts_on();
+            },
+            ExitReason::EPT_VIOLATION,
+            [false, true],
+        ),
+        (
+            "an EPT violation as an injected fault is delivered",
+            |b| {
+                b.ept();
+                b.put(Bench::ept_entry(IDT), 0);
+                b.set(Field::EntryInterruptionInfo, 0x8000_0306);
+            },
+            ExitReason::EPT_VIOLATION,
+            [false, true],
+        ),
+        (
+            "an NMI between instructions",
+            |b| {
+                b.nops_at_code();
+                b.pin(PinControls::NMI_EXITING);
+                b.post(Message::Nmi);
+            },
+            ExitReason::EXCEPTION_OR_NMI,
+            [false, true],
+        ),
+    ];
+    for (name, prepare, expected, saved) in causes {
+        for (before, saved) in [false, true].into_iter().zip(saved) {
+            let mut bench = Bench::new();
+            prepare(&mut bench);
+            let flags = RFlags(bench.field(Field::GuestRflags)).set(RFlags::RF, before);
+            bench.set(Field::GuestRflags, flags.0);
+            assert_eq!(bench.exit().reason, reason(expected), "{name}");
+            let flags = RFlags(bench.field(Field::GuestRflags));
+            assert_eq!(flags.contains(RFlags::RF), saved, "{name}, RF before: {before}");
+        }
+    }
+}
+
+/// "Details of Vectored-Event Injection": no event changes RF in what is pushed.
+#[test]
+fn an_injected_event_pushes_the_resume_flag_of_the_guest_state_area() {
+    for (event, before) in [(0x8000_0306, false), (0x8000_0306, true), (0x8000_0b0d, false), (INJECTED, true)]
+    {
+        let mut bench = Bench::idle();
+        let flags = RFlags(bench.field(Field::GuestRflags)).with(RFlags::IF).set(RFlags::RF, before);
+        bench.set(Field::GuestRflags, flags.0);
+        bench.set(Field::EntryInterruptionInfo, event);
+        assert_eq!(bench.handler_leaves(), (reason(ExitReason::VMCALL), 0));
+        let frame = bench.field(Field::GuestRsp) + if event & 0x800 != 0 { 8 } else { 0 };
+        assert_eq!(bench.get(frame + 16), flags.0, "{event:#x}");
+    }
+}
+
+/// "Instruction-Breakpoint Exception Condition" of Vol. 3B: what comes between the iterations of a REP instruction saves RF.
+#[test]
+fn an_exit_between_iterations_saves_the_resume_flag() {
+    for (count, saved) in [(5, true), (1, false)] {
+        let mut bench = Bench::new();
+        bench.primary(PrimaryControls::MONITOR_TRAP_FLAG);
+        bench.assemble(|a| a.rep().stosb());
+        bench.register(Gpr::Rcx, count);
+        bench.register(Gpr::Rdi, DATA);
+        assert_eq!(bench.exit().reason, reason(ExitReason::MONITOR_TRAP_FLAG));
+        let flags = RFlags(bench.field(Field::GuestRflags));
+        assert_eq!(flags.contains(RFlags::RF), saved, "{count} iterations");
+    }
 }
 
 /// "Accessed and Dirty Flags for EPT", "Page-Modification Logging".

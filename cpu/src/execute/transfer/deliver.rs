@@ -34,10 +34,8 @@ impl Exec<'_, '_> {
         self.cpu.delivering = Some(delivery);
         let software = matches!(delivery.kind, DeliveryKind::Software | DeliveryKind::SoftwareException);
         let ext = u32::from(!software);
-        let mut flags = self.cpu.rflags();
-        // Faults ask for RF. Of debug exceptions only general detect is one that does.
-        let fault = delivery.vector != vector::DB || delivery.detail & Dr6::BD.0 != 0;
-        if delivery.kind == DeliveryKind::Hardware && fault {
+        let mut flags = self.cpu.saved_flags();
+        if delivery.resumes {
             flags = flags.with(RFlags::RF);
         }
         let next = self.cpu.rip.wrapping_add(u64::from(delivery.length));
@@ -64,6 +62,7 @@ impl Exec<'_, '_> {
             self.cpu.pending_debug &= !Dr6::BS.0;
         }
         self.cpu.delivering = None;
+        self.cpu.repeating = false;
         self.cpu.sti_shadow = false;
         self.cpu.mov_ss_shadow = false;
         self.cpu.activity = Activity::Active;

@@ -5,7 +5,7 @@ use core::pin::Pin;
 use std::sync::Arc;
 
 use rootmode_arch::event::GuestPhysicalAccess;
-use rootmode_arch::{Gpr, GuestPhysical, HostPhysical};
+use rootmode_arch::{Gpr, GuestPhysical, HostPhysical, vector};
 use rootmode_cpu::{DeliveryKind, Model};
 
 use super::machine::HostBug;
@@ -26,6 +26,14 @@ pub struct Injection {
     pub error_code: Option<u32>,
     /// Instruction length of software events, else 0.
     pub length: u8,
+}
+
+impl Injection {
+    /// Whether it is a fault, behind which the instruction starts again: who raises it sets RFLAGS.RF.
+    pub fn is_fault(&self) -> bool {
+        let aborts = matches!(self.vector, vector::DF | vector::MC);
+        self.kind == DeliveryKind::Hardware && self.vector != vector::DB && !aborts
+    }
 }
 
 /// What a debugger outside of the guest asks of the processor.
@@ -284,6 +292,12 @@ pub trait Backend: Send {
     /// # Errors
     /// [`HostBug`].
     fn halts(&mut self) -> Result<bool, HostBug>;
+
+    /// The next entry injects a fault that L0 raised: what its delivery saves has RFLAGS.RF.
+    ///
+    /// # Errors
+    /// [`HostBug`].
+    fn raises_fault(&mut self) -> Result<(), HostBug>;
 
     /// An instruction of whoever runs was completed by the emulator.
     fn completes(&mut self);

@@ -59,6 +59,11 @@ impl Events {
         None
     }
 
+    /// Whether what [`Self::take`] answers next is a fault that goes in for the first time.
+    pub(super) fn raises_fault(&self) -> bool {
+        self.injected.is_none() && self.exception.is_some_and(|event| event.is_fault())
+    }
+
     /// Whether something waits that wakes a vCPU, interrupts aside. `accepts`: an interrupt, an NMI.
     pub(super) const fn waits(&self, accepts: (bool, bool)) -> bool {
         self.injected.is_some() || self.exception.is_some() || self.nmi && accepts.1

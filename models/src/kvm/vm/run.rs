@@ -172,6 +172,9 @@ impl Vcpu {
         accepts.0 &= !self.debugger.blocks_interrupts();
         // What L1 lets an entry inject comes before everything else.
         let pending = self.backend.entry_pending();
+        if !pending && self.events.raises_fault() {
+            self.backend.raises_fault()?;
+        }
         let mut injection = if pending { None } else { self.events.take(accepts) };
         if injection.is_none() && accepts.0 && !pending {
             injection = self.acknowledge(shared);

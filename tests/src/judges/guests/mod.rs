@@ -95,6 +95,9 @@ impl Extension {
     }
 }
 
+/// RFLAGS.RF, above which a report's RFLAGS have nothing.
+const RF: u64 = 1 << 16;
+
 /// What differs between our report and theirs.
 #[must_use]
 pub fn differences(extension: Extension, ours: &Report, theirs: &Report) -> Vec<String> {
@@ -117,7 +120,14 @@ pub fn differences(extension: Extension, ours: &Report, theirs: &Report) -> Vec<
         .filter(|(n, _)| differs(*n))
         // The whole stack says more only if the rest of it is the same.
         .filter(|(_, name)| *name != "stack" || !differs(last))
-        .map(|(n, name)| format!("{name}:{:x}/{:x}", ours[n] & ours_mask[n], theirs[n] & theirs_mask[n]))
+        .map(|(n, name)| {
+            let (ours, theirs) = (ours[n] & ours_mask[n], theirs[n] & theirs_mask[n]);
+            if name == "RFLAGS" && ours ^ theirs == RF {
+                // That flag is a matter of its own.
+                return format!("RF:{:x}/{:x}", ours / RF, theirs / RF);
+            }
+            format!("{name}:{ours:x}/{theirs:x}")
+        })
         .collect()
 }
 

@@ -2,6 +2,7 @@
 
 use super::super::state::*;
 use super::Draw;
+use iced_x86::DecoderOptions;
 
 /// Values of 32 and 64 bits that programs and bugs like: edges of integers, and floating-point numbers of every kind.
 const SINGLES: [u32; 16] = [
@@ -40,10 +41,11 @@ const DOUBLES: [u64; 16] = [
     0x3fe0_0000_0000_0000,
     0x36a0_0000_0000_0001,
 ];
-/// Status flags, DF and AC: what a case may start with.
+/// Status flags, DF, AC and RF: what a case may start with.
 const FLAGS: u64 = 0x8d5;
 const DF: u64 = 0x400;
 const AC: u64 = 0x4_0000;
+const RF: u64 = 0x1_0000;
 
 impl Draw {
     /// A value that likes the edges.
@@ -72,7 +74,7 @@ impl Draw {
         }
     }
 
-    /// Status flags, DF, AC.
+    /// Status flags, DF, AC, RF.
     pub(super) fn flags(&mut self) -> u64 {
         let mut flags = self.random.next() & FLAGS | 0x202;
         if self.one_in(4) {
@@ -80,6 +82,10 @@ impl Draw {
         }
         if self.one_in(8) {
             flags |= AC;
+        }
+        // The SDM does not say what INT3 and INTO push of it.
+        if self.options & DecoderOptions::AMD != 0 && self.one_in(4) {
+            flags |= RF;
         }
         flags
     }

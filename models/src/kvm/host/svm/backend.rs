@@ -320,6 +320,11 @@ impl Backend for SvmVcpu {
         Ok(false)
     }
 
+    fn raises_fault(&mut self) -> Result<(), HostBug> {
+        // The processor injects it as if it had happened, RFLAGS.RF included.
+        Ok(())
+    }
+
     fn completes(&mut self) {}
 
     fn trap_waits(&self) -> bool {

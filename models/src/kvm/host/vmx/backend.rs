@@ -357,6 +357,10 @@ impl Backend for VmxVcpu {
         Ok(self.nested.running)
     }
 
+    fn raises_fault(&mut self) -> Result<(), HostBug> {
+        self.set_resume_flag(true)
+    }
+
     fn completes(&mut self) {
         self.note_completed();
     }

@@ -55,6 +55,9 @@ impl VmxVcpu {
 
     /// An exit to L1 that no processor made: L2 is left as it is.
     pub(super) async fn exit_for(&mut self, arrival: Arrival) -> Result<Nested, HostBug> {
+        if matches!(arrival, Arrival::Exception(event, _) if event.is_fault()) {
+            self.set_resume_flag(true)?;
+        }
         self.save_l2()?;
         let (reason, info, code, qualification) = match arrival {
             Arrival::Interrupt(vector) => {

@@ -100,12 +100,14 @@ impl VmxVcpu {
 
     /// Injects a hardware exception with an error code into L1.
     pub(super) fn inject(&self, vector: u8, code: u32) -> Result<(), HostBug> {
+        self.set_resume_flag(true)?;
         self.vmwrite(Field::EntryInterruptionInfo, 0x8000_0b00 | u64::from(vector))?;
         self.vmwrite(Field::EntryErrorCode, code.into())
     }
 
     /// Injects #UD into L1.
     pub(super) fn inject_undefined(&self) -> Result<(), HostBug> {
+        self.set_resume_flag(true)?;
         self.vmwrite(Field::EntryInterruptionInfo, 0x8000_0300 | u64::from(vector::UD))
     }
 

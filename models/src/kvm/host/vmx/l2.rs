@@ -2,6 +2,7 @@
 
 use rootmode_arch::{Gpr, GuestPhysical, Vendor, vector};
 use rootmode_vmx::bitmap::{BitmapPage, Bitmaps, IoBitmaps};
+use rootmode_vmx::information::Interruption;
 use rootmode_vmx::qualification::{CrAccess, CrAccessKind, Io};
 use rootmode_vmx::{ExitReason, Field, PinControls, PrimaryControls, SecondaryControls};
 
@@ -139,6 +140,10 @@ impl VmxVcpu {
 
     /// L1's tables refuse L2's access: L1 gets the exit.
     pub(super) async fn refused(&mut self, qualification: u64, refused: Refused) -> Result<Nested, HostBug> {
+        // The emulator may have come across it.
+        if self.vmread(Field::IdtVectoringInfo)? & u64::from(Interruption::VALID) == 0 {
+            self.set_resume_flag(true)?;
+        }
         if refused.malformed {
             self.vmwrite(Field::ExitQualification, 0)?;
             return self.exit_to_l1(ExitReason::EPT_MISCONFIGURATION).await;

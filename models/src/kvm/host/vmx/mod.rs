@@ -366,6 +366,15 @@ impl VmxVcpu {
         }
     }
 
+    /// RFLAGS.RF of the guest, as the processor would save it.
+    fn set_resume_flag(&self, on: bool) -> Result<(), HostBug> {
+        let flags = RFlags(self.vmread(Field::GuestRflags)?);
+        if flags.contains(RFlags::RF) == on {
+            return Ok(());
+        }
+        self.vmwrite(Field::GuestRflags, flags.set(RFlags::RF, on).0)
+    }
+
     /// Completes the instruction that exited: RIP moves on, shadows end, a tick passes.
     fn skip(&self) -> Result<(), HostBug> {
         if self.vmread(Field::GuestRflags)? & RFlags::TF.0 != 0 {
