@@ -99,7 +99,7 @@ pub fn digest(runs: &[Comparison]) -> String {
             for register in run.registers {
                 hash.update(register.to_le_bytes());
             }
-            hash.update(&run.memory);
+            (0..run.memory.bytes / 4096).for_each(|page| hash.update(run.memory.page(page)));
         }
     }
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()

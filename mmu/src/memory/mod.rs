@@ -348,8 +348,14 @@ impl PhysicalMemory {
             let at = address.0.wrapping_add(done as u64);
             let rest = bytes.len() - done;
             if let Some((offset, available)) = self.locate(at) {
-                let count = rest.min(available);
-                bytes[done..done + count].copy_from_slice(&self.bytes[offset..offset + count]);
+                let count = rest.min(available).min(4096 - offset % 4096);
+                let bytes = &mut bytes[done..done + count];
+                if self.is_used(offset / 4096) {
+                    bytes.copy_from_slice(&self.bytes[offset..offset + count]);
+                } else {
+                    // The host need not give a page for that.
+                    bytes.fill(0);
+                }
                 done += count;
             } else {
                 let count = rest.min(4096 - (at & 0xfff) as usize);

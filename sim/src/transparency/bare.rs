@@ -13,7 +13,7 @@ use rootmode_models::devices::TestPorts;
 use rootmode_models::kvm::vm::host_model;
 use rootmode_vmx::drive::offered::Offer;
 
-use super::run::{Recorder, Run};
+use super::run::{Contents, Recorder, Run};
 use crate::guests::GuestImage;
 use crate::guests::layout::TSS_SELECTOR;
 
@@ -99,7 +99,6 @@ pub fn run_bare_with(
     let mut registers = [0; 17];
     registers[..16].copy_from_slice(&cpu.gpr);
     registers[16] = cpu.rip;
-    let mut memory = vec![0; image.memory as usize];
-    board.memory.read(HostPhysical(0), &mut memory);
+    let memory = Contents::read(image.memory, |at, page| board.memory.read(HostPhysical(at), page));
     Run { stop: stopped.stop, ticks: stopped.tick, records: recorder.take(), memory, registers }
 }

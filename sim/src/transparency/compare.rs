@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use rootmode_arch::record::{Level, Payload, Record, Stop};
 
-use super::run::Run;
+use super::run::{Contents, Run};
 use crate::guests::layout::{CONTROL, HOST_VMCB, VMXON_REGION};
 
 /// A difference that the architecture allows.
@@ -110,8 +110,8 @@ fn page(at: u64) -> Range<u64> {
 }
 
 fn compare_memory(
-    bare: &[u8],
-    hosted: &[u8],
+    bare: &Contents,
+    hosted: &Contents,
     vendor: rootmode_arch::Vendor,
 ) -> (Option<Difference>, Vec<(Allowed, u64)>) {
     let kinds: &[(Allowed, Range<u64>)] = match vendor {
@@ -121,13 +121,10 @@ fn compare_memory(
     debug_assert!(kinds.iter().all(|(_, range)| !range.contains(&HOST_VMCB)));
     let mut allowed: Vec<(Allowed, u64)> = kinds.iter().map(|(kind, _)| (*kind, 0)).collect();
     let mut first = None;
-    // Almost all pages are equal, and equal pages are told apart fastest as a whole.
-    for (number, (bare, hosted)) in bare.chunks(0x1000).zip(hosted.chunks(0x1000)).enumerate() {
-        if bare == hosted {
-            continue;
-        }
-        for (offset, (a, b)) in bare.iter().zip(hosted).enumerate().filter(|(_, (a, b))| a != b) {
-            let address = (number * 0x1000 + offset) as u64;
+    for number in bare.differing(hosted) {
+        let bytes = bare.page(number).iter().zip(hosted.page(number));
+        for (offset, (a, b)) in bytes.enumerate().filter(|(_, (a, b))| a != b) {
+            let address = number * 0x1000 + offset as u64;
             match kinds.iter().position(|(_, range)| range.contains(&address)) {
                 Some(kind) => allowed[kind].1 += 1,
                 None => first = first.or(Some(Difference::Memory(address, *a, *b))),

@@ -9,7 +9,7 @@ use rootmode_models::kvm::interception::Configuration;
 use rootmode_models::kvm::{Filter, Regressions};
 
 use super::bare::{extension, model, start_state};
-use super::run::{Recorder, Run};
+use super::run::{Contents, Recorder, Run};
 use crate::guests::GuestImage;
 
 /// How L0 hosts a guest.
@@ -58,7 +58,7 @@ pub fn run_of(host: &Host, recorder: &Recorder, stop: Stop) -> Run {
         stop,
         ticks: host.ticks(),
         records: recorder.take(),
-        memory: host.memory(),
+        memory: Contents::read(host.memory(), |at, page| host.read_memory(GuestPhysical(at), page)),
         registers: host.registers(),
     }
 }

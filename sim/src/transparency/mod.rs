@@ -10,7 +10,7 @@ mod vm;
 pub use bare::{bare_board, board_of, extension, model, run_bare, run_bare_with, start_state};
 pub use compare::{Allowed, Comparison, Difference, compare, facts, is_fact};
 pub use hosted::{Hosting, host_of, run_hosted, run_of};
-pub use run::{Recorder, Run};
+pub use run::{Contents, Recorder, Run};
 pub(crate) use vm::put_registers;
 pub use vm::{Client, empty_vm, run_in_vm, vm_of};
 

@@ -14,7 +14,7 @@ use rootmode_models::kvm::vm::{ClientExit, Failure, HostKernel, Progress, Vm, Vm
 use rootmode_models::kvm::{Errno, Regressions};
 
 use super::bare::{model, start_state};
-use super::run::{Recorder, Run};
+use super::run::{Contents, Recorder, Run};
 use crate::guests::GuestImage;
 
 /// A VM with the image in its memory and one vCPU that is about to start it.
@@ -219,8 +219,9 @@ impl Client {
             regs.rax, regs.rcx, regs.rdx, regs.rbx, regs.rsp, regs.rbp, regs.rsi, regs.rdi, regs.r8, regs.r9,
             regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15, regs.rip,
         ];
-        let mut memory = vec![0; image.memory as usize];
-        vm.read_memory(0, &mut memory);
+        let memory = Contents::read(image.memory, |at, page| {
+            vm.read_memory(at, page);
+        });
         Ok(Run { stop, ticks, records: self.recorder.take(), memory, registers })
     }
 }

@@ -67,10 +67,6 @@ fn digest(page: &[u8]) -> u64 {
     })
 }
 
-fn word(memory: &[u8], at: u64) -> u64 {
-    memory[at as usize..][..8].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
-}
-
 /// What a run on the processor itself leaves to be compared.
 fn parts(run: &Run, pages: &[u64]) -> [Vec<u64>; 4] {
     let ports = facts(run).filter_map(|record| match record.payload {
@@ -79,9 +75,9 @@ fn parts(run: &Run, pages: &[u64]) -> [Vec<u64>; 4] {
         }
         _ => None,
     });
-    let length = word(&run.memory, L1_DATA + data::LOGGED as u64);
-    let log = (0..length).map(|number| word(&run.memory, L1_LOG + 8 * number)).collect();
-    let digests = pages.iter().map(|page| digest(&run.memory[*page as usize..][..0x1000])).collect();
+    let length = run.memory.word(L1_DATA + data::LOGGED as u64);
+    let log = (0..length).map(|number| run.memory.word(L1_LOG + 8 * number)).collect();
+    let digests = pages.iter().map(|page| digest(run.memory.page(page / 0x1000))).collect();
     [ports.collect(), log, run.registers[..16].to_vec(), digests]
 }
 

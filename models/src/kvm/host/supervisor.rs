@@ -122,11 +122,19 @@ impl Host {
         lock(&self.machine).with_memory(|memory, below| memory.write(below, address.0, &bytes[..room]));
     }
 
-    /// All of L1's memory.
-    pub fn memory(&self) -> Vec<u8> {
-        let mut bytes = vec![0; self.memory as usize];
-        lock(&self.machine).board.memory.read(SLOT_BASE, &mut bytes);
-        bytes
+    /// Bytes of L1's memory.
+    pub const fn memory(&self) -> u64 {
+        self.memory
+    }
+
+    /// Reads L1's memory; bytes beyond it are 0xff.
+    pub fn read_memory(&self, address: GuestPhysical, bytes: &mut [u8]) {
+        let room = self.memory.saturating_sub(address.0).min(bytes.len() as u64) as usize;
+        let (inside, beyond) = bytes.split_at_mut(room);
+        beyond.fill(0xff);
+        if room != 0 {
+            lock(&self.machine).board.memory.read(HostPhysical(SLOT_BASE.0 + address.0), inside);
+        }
     }
 
     /// L1's general-purpose registers and RIP, when L1 was the last to run.

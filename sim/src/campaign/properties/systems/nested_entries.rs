@@ -204,10 +204,9 @@ fn missing_page(c: &mut dyn Choices, bugs: Regressions) -> Verdict {
         let mut stop = host.run(bare.ticks + ASTRAY)?;
         let rip = host.registers()[16];
         // VMLAUNCH or VMRESUME; otherwise L2 ended before the entry in question.
-        let waits = host
-            .memory()
-            .get(rip as usize..rip as usize + 3)
-            .is_some_and(|bytes| bytes[..2] == [0x0f, 0x01] && matches!(bytes[2], 0xc2 | 0xc3));
+        let mut code = [0; 3];
+        host.read_memory(GuestPhysical(rip), &mut code);
+        let waits = matches!(code, [0x0f, 0x01, 0xc2 | 0xc3]);
         if waits {
             host.add_slot(GuestPhysical(FAR), 0x1000)?;
             host.resume();
