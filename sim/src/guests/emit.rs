@@ -15,7 +15,8 @@ pub(super) struct L1 {
     /// Whether it keeps a log, and does not look at the time.
     pub(super) logged: bool,
     mix: CodeLabel,
-    finish: CodeLabel,
+    /// Jumped to: prints the checksum, then stops the machine with 0.
+    pub(super) finish: CodeLabel,
     /// Jumped to with a code in EAX: stops the machine with it.
     pub(super) stop: CodeLabel,
 }

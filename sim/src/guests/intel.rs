@@ -37,7 +37,7 @@ pub(super) fn place(
     edits: Option<&[Vec<(Field, u64)>]>,
     logged: bool,
 ) -> Result<(), GuestError> {
-    let code = code(edits.is_some(), logged)?;
+    let code = code(workload, edits.is_some(), logged)?;
     image.place(
         "the field table",
         L1_FIELDS,
@@ -52,6 +52,50 @@ pub(super) fn place(
     image.place("L1's code", L1_CODE, code.bytes, (VMXON_REGION - L1_CODE) as usize)
 }
 
+/// What exits once: the reason, the field of the control, and the control, which L1 clears.
+const ONCE: &[(ExitReason, Field, u32)] = &[
+    (ExitReason::INTERRUPT_WINDOW, Field::PrimaryControls, PrimaryControls::INTERRUPT_WINDOW_EXITING.0),
+    (ExitReason::NMI_WINDOW, Field::PrimaryControls, PrimaryControls::NMI_WINDOW_EXITING.0),
+    (ExitReason::INVLPG, Field::PrimaryControls, PrimaryControls::INVLPG_EXITING.0),
+    (ExitReason::INVPCID, Field::PrimaryControls, PrimaryControls::INVLPG_EXITING.0),
+    (ExitReason::MWAIT, Field::PrimaryControls, PrimaryControls::MWAIT_EXITING.0),
+    (ExitReason::RDPMC, Field::PrimaryControls, PrimaryControls::RDPMC_EXITING.0),
+    (ExitReason::MOV_DR, Field::PrimaryControls, PrimaryControls::MOV_DR_EXITING.0),
+    (ExitReason::MONITOR_TRAP_FLAG, Field::PrimaryControls, PrimaryControls::MONITOR_TRAP_FLAG.0),
+    (ExitReason::MONITOR, Field::PrimaryControls, PrimaryControls::MONITOR_EXITING.0),
+    (ExitReason::PAUSE, Field::PrimaryControls, PrimaryControls::PAUSE_EXITING.0),
+    (ExitReason::GDTR_IDTR_ACCESS, Field::SecondaryControls, SecondaryControls::DESCRIPTOR_TABLE_EXITING.0),
+    (ExitReason::LDTR_TR_ACCESS, Field::SecondaryControls, SecondaryControls::DESCRIPTOR_TABLE_EXITING.0),
+    (ExitReason::WBINVD, Field::SecondaryControls, SecondaryControls::WBINVD_EXITING.0),
+    (ExitReason::RDRAND, Field::SecondaryControls, SecondaryControls::RDRAND_EXITING.0),
+    (ExitReason::RDSEED, Field::SecondaryControls, SecondaryControls::RDSEED_EXITING.0),
+];
+
+/// Of the drawn mask: behind the rows of [`ONCE`], CR8 exits, the masks of CR0 and CR4, RDTSCP, INVPCID.
+const CR8: usize = ONCE.len();
+const CR0_MASK: usize = CR8 + 1;
+const CR4_MASK: usize = CR8 + 2;
+const RDTSCP: usize = CR8 + 3;
+const INVPCID: usize = CR8 + 4;
+
+/// Instructions that exit whatever the controls say, and that L1 skips.
+const SKIPPED: &[ExitReason] = &[
+    ExitReason::INVD,
+    ExitReason::GETSEC,
+    ExitReason::XSETBV,
+    ExitReason::VMCLEAR,
+    ExitReason::VMLAUNCH,
+    ExitReason::VMPTRLD,
+    ExitReason::VMPTRST,
+    ExitReason::VMREAD,
+    ExitReason::VMRESUME,
+    ExitReason::VMWRITE,
+    ExitReason::VMXOFF,
+    ExitReason::VMXON,
+    ExitReason::INVEPT,
+    ExitReason::INVVPID,
+];
+
 /// Rows of 16 bytes: capability MSR or 0, field encoding, value. An encoding of all ones ends the table.
 fn fields(workload: &Workload, exit: u64) -> Vec<u8> {
     let controls = &workload.controls;
@@ -63,14 +107,32 @@ fn fields(workload: &Workload, exit: u64) -> Vec<u8> {
         | pick(controls.cr3_store, PrimaryControls::CR3_STORE_EXITING.0)
         | pick(controls.io_map, PrimaryControls::USE_IO_BITMAPS.0)
         | pick(!controls.io_map, PrimaryControls::UNCONDITIONAL_IO_EXITING.0);
-    let secondary = (SecondaryControls::ENABLE_EPT | SecondaryControls::ENABLE_VPID).0;
+    let once = |position: usize| controls.once >> position & 1 != 0;
+    let drawn = |field: Field| {
+        let rows = ONCE.iter().enumerate().filter(|(position, row)| row.1 == field && once(*position));
+        rows.fold(0, |bits, (_, row)| bits | row.2)
+    };
+    let primary = primary
+        | drawn(Field::PrimaryControls)
+        | pick(once(CR8), (PrimaryControls::CR8_LOAD_EXITING | PrimaryControls::CR8_STORE_EXITING).0);
+    let secondary = (SecondaryControls::ENABLE_EPT | SecondaryControls::ENABLE_VPID).0
+        | drawn(Field::SecondaryControls)
+        | pick(once(RDTSCP), SecondaryControls::ENABLE_RDTSCP.0)
+        | pick(once(INVPCID), SecondaryControls::ENABLE_INVPCID.0);
+    let windows = pick(primary & PrimaryControls::NMI_WINDOW_EXITING.0 != 0, PinControls::VIRTUAL_NMIS.0);
+    let cr0_mask = if once(CR0_MASK) { u64::MAX } else { 0 };
+    let cr4_mask = if once(CR4_MASK) { u64::MAX } else { Cr4::VMXE.0 };
     let exit_controls =
         (ExitControls::HOST_ADDRESS_SPACE_SIZE | ExitControls::LOAD_EFER).0 | ExitControls::SAVE_EFER.0;
     let entry_controls = (EntryControls::IA32E_MODE_GUEST | EntryControls::LOAD_EFER).0;
     let efer = (Efer::LME | Efer::LMA | Efer::NXE).0;
     use Adjust::{Capability, None};
     let mut rows: Vec<(Adjust, Field, u64)> = vec![
-        (Capability(msr::IA32_VMX_TRUE_PINBASED_CTLS), Field::PinControls, PinControls::NMI_EXITING.0.into()),
+        (
+            Capability(msr::IA32_VMX_TRUE_PINBASED_CTLS),
+            Field::PinControls,
+            (PinControls::NMI_EXITING.0 | windows).into(),
+        ),
         (Capability(msr::IA32_VMX_TRUE_PROCBASED_CTLS), Field::PrimaryControls, primary.into()),
         (Capability(msr::IA32_VMX_PROCBASED_CTLS2), Field::SecondaryControls, secondary.into()),
         (Capability(msr::IA32_VMX_TRUE_EXIT_CTLS), Field::ExitControls, exit_controls.into()),
@@ -87,7 +149,9 @@ fn fields(workload: &Workload, exit: u64) -> Vec<u8> {
         (None, Field::GuestCr0, 0x8000_0031),
         (None, Field::GuestCr3, L2_PML4),
         (None, Field::GuestCr4, (Cr4::PAE | Cr4::VMXE).0),
-        (None, Field::Cr4Mask, Cr4::VMXE.0),
+        (None, Field::Cr0Mask, cr0_mask),
+        (None, Field::Cr0Shadow, 0x8000_0031),
+        (None, Field::Cr4Mask, cr4_mask),
         (None, Field::Cr4Shadow, Cr4::PAE.0),
         (None, Field::GuestEfer, efer),
         (None, Field::GuestDr7, 0x400),
@@ -97,7 +161,7 @@ fn fields(workload: &Workload, exit: u64) -> Vec<u8> {
         (None, Field::GuestGdtrBase, L2_GDT),
         (None, Field::GuestGdtrLimit, 39),
         (None, Field::GuestIdtrBase, L2_IDT),
-        (None, Field::GuestIdtrLimit, 511),
+        (None, Field::GuestIdtrLimit, 1023),
         (None, Field::HostCsSelector, CODE_SELECTOR.into()),
         (None, Field::HostTrSelector, TSS_SELECTOR.into()),
         (None, Field::HostTrBase, L1_TSS),
@@ -202,7 +266,154 @@ impl L1 {
     }
 }
 
-fn code(edited: bool, logged: bool) -> Result<Code, IcedError> {
+/// What L1 tries before its first entry and cannot work. What it changes is put right again.
+#[derive(Clone, Copy)]
+enum Try {
+    ClearMisaligned,
+    ClearVmxonRegion,
+    ResumeClear,
+    LaunchWithControls,
+    LaunchWithHostState,
+    LoadMisaligned,
+    LoadVmxonRegion,
+    LoadOtherRevision,
+    ReadUnsupported,
+    WriteUnsupported,
+    WriteReadOnly,
+    VmxonAgain,
+    LaunchBehindMovSs,
+    InveptOfNothing,
+    InvvpidOfNothing,
+    WithoutVmcs,
+}
+
+/// An entry that fails with an exit: its reason, and the field to mend with the value that is right.
+type Failing = (ExitReason, Field, u32);
+
+/// Behind [`TRIES`] in the drawn mask. RFLAGS are to be 0 without bit 1, and one MSR to be loaded, from where there is none.
+const FAILING: [Failing; 2] = [
+    (ExitReason::INVALID_GUEST_STATE, Field::GuestRflags, 2),
+    (ExitReason::MSR_LOADING, Field::EntryMsrLoadCount, 0),
+];
+
+const TRIES: [Try; 16] = [
+    Try::ClearMisaligned,
+    Try::ClearVmxonRegion,
+    Try::ResumeClear,
+    Try::LaunchWithControls,
+    Try::LaunchWithHostState,
+    Try::LoadMisaligned,
+    Try::LoadVmxonRegion,
+    Try::LoadOtherRevision,
+    Try::ReadUnsupported,
+    Try::WriteUnsupported,
+    Try::WriteReadOnly,
+    Try::VmxonAgain,
+    Try::LaunchBehindMovSs,
+    Try::InveptOfNothing,
+    Try::InvvpidOfNothing,
+    Try::WithoutVmcs,
+];
+
+/// No field has this encoding.
+const UNSUPPORTED: u32 = 0x6bfe;
+
+impl L1 {
+    /// Does it, and mixes in the flags and the VM-instruction error.
+    fn attempt(&mut self, attempt: Try) -> Result<(), IcedError> {
+        let wrong = |l1: &mut Self, field: Field, value: u64| -> Result<(), IcedError> {
+            l1.a.mov(rdx, value)?;
+            l1.vmwrite(field, rdx)
+        };
+        let region = qword_ptr(rcx + data::POINTER);
+        match attempt {
+            Try::ClearMisaligned => {
+                self.pointer(CONTROL + 1)?;
+                self.a.vmclear(region)?;
+            }
+            Try::ClearVmxonRegion => {
+                self.pointer(VMXON_REGION)?;
+                self.a.vmclear(region)?;
+            }
+            Try::ResumeClear => self.a.vmresume()?,
+            Try::LaunchWithControls => {
+                wrong(self, Field::Cr3TargetCount, 99)?;
+                self.a.vmlaunch()?;
+            }
+            Try::LaunchWithHostState => {
+                wrong(self, Field::HostCr3, 1 << 63)?;
+                self.a.vmlaunch()?;
+            }
+            Try::LoadMisaligned => {
+                self.pointer(CONTROL + 1)?;
+                self.a.vmptrld(region)?;
+            }
+            Try::LoadVmxonRegion => {
+                self.pointer(VMXON_REGION)?;
+                self.a.vmptrld(region)?;
+            }
+            Try::LoadOtherRevision => {
+                self.pointer(HOST_VMCB)?;
+                self.a.vmptrld(region)?;
+            }
+            Try::ReadUnsupported => {
+                self.a.mov(eax, UNSUPPORTED)?;
+                self.a.vmread(rdx, rax)?;
+            }
+            Try::WriteUnsupported => {
+                self.a.mov(eax, UNSUPPORTED)?;
+                self.a.vmwrite(rax, rdx)?;
+            }
+            Try::WriteReadOnly => {
+                self.a.mov(edx, 0x1234)?;
+                self.vmwrite(Field::ExitQualification, rdx)?;
+            }
+            Try::VmxonAgain => {
+                self.pointer(VMXON_REGION)?;
+                self.a.vmxon(region)?;
+            }
+            Try::LaunchBehindMovSs => {
+                self.a.mov(eax, u32::from(DATA_SELECTOR))?;
+                self.a.mov(ss, eax)?;
+                self.a.vmlaunch()?;
+            }
+            Try::InveptOfNothing | Try::InvvpidOfNothing => {
+                self.a.mov(rcx, L1_DATA)?;
+                self.a.xor(eax, eax)?;
+                self.a.mov(qword_ptr(rcx + data::DESCRIPTOR), rax)?;
+                self.a.mov(qword_ptr(rcx + data::DESCRIPTOR + 8), rax)?;
+                let descriptor = xmmword_ptr(rcx + data::DESCRIPTOR);
+                match attempt {
+                    Try::InveptOfNothing => self.a.invept(rax, descriptor)?,
+                    _ => self.a.invvpid(rax, descriptor)?,
+                }
+            }
+            Try::WithoutVmcs => {
+                self.pointer(CONTROL)?;
+                self.a.vmclear(region)?;
+                self.vmread(rdx, Field::GuestRip)?;
+            }
+        }
+        self.a.pushfq()?;
+        match attempt {
+            Try::LaunchWithControls => wrong(self, Field::Cr3TargetCount, 0)?,
+            Try::LaunchWithHostState => wrong(self, Field::HostCr3, L1_PML4)?,
+            Try::WithoutVmcs => {
+                self.pointer(CONTROL)?;
+                self.a.vmptrld(region)?;
+            }
+            _ => {}
+        }
+        self.a.pop(rax)?;
+        self.a.and(eax, 0x8d5)?;
+        self.mix()?;
+        self.vmread(rdx, Field::InstructionError)?;
+        self.a.mov(rax, rdx)?;
+        self.mix()
+    }
+}
+
+fn code(workload: &Workload, edited: bool, logged: bool) -> Result<Code, IcedError> {
     let mut l1 = L1::new(logged)?;
     let mut failed = l1.a.create_label();
     let mut handler = l1.a.create_label();
@@ -210,6 +421,21 @@ fn code(edited: bool, logged: bool) -> Result<Code, IcedError> {
     l1.look_around()?;
     enter_vmx_operation(&mut l1, failed)?;
     write_fields(&mut l1, failed)?;
+    for (position, attempt) in TRIES.into_iter().enumerate() {
+        if workload.tries >> position & 1 != 0 {
+            l1.attempt(attempt)?;
+        }
+    }
+    // Then one or two entries that fail with an exit, unless the drawn edits are what is to make them fail.
+    let failing = FAILING.iter().enumerate();
+    let failing: Vec<Failing> = failing
+        .filter(|(n, _)| workload.tries >> (TRIES.len() + n) & 1 != 0 && !edited)
+        .map(|(_, row)| *row)
+        .collect();
+    for (_, field, right) in &failing {
+        l1.a.mov(edx, u32::from(*right == 0))?;
+        l1.vmwrite(*field, rdx)?;
+    }
     if edited {
         l1.a.mov(rcx, L1_DATA)?;
         l1.a.mov(rax, L1_EDITS)?;
@@ -253,8 +479,8 @@ fn code(edited: bool, logged: bool) -> Result<Code, IcedError> {
         l1.mix()?;
     }
     reinject_interrupted(&mut l1)?;
-    let (mut advance, mut resume) = (l1.a.create_label(), l1.a.create_label());
-    dispatch(&mut l1, advance, resume, edited)?;
+    let [mut advance, mut resume, mut launch] = core::array::from_fn(|_| l1.a.create_label());
+    dispatch(&mut l1, [advance, resume, launch], &failing)?;
 
     // The instruction is emulated: go on after it.
     l1.a.set_label(&mut advance)?;
@@ -270,6 +496,11 @@ fn code(edited: bool, logged: bool) -> Result<Code, IcedError> {
     }
     l1.restore_guest()?;
     l1.a.vmresume()?;
+    l1.a.jmp(failed)?;
+
+    l1.a.set_label(&mut launch)?;
+    l1.restore_guest()?;
+    l1.a.vmlaunch()?;
 
     // VMfail: the error number goes out with the code; 0 if there is no current VMCS.
     l1.a.set_label(&mut failed)?;
@@ -378,7 +609,19 @@ fn reinject_interrupted(l1: &mut L1) -> Result<(), IcedError> {
     l1.a.nop()
 }
 
-fn dispatch(l1: &mut L1, advance: CodeLabel, resume: CodeLabel, edited: bool) -> Result<(), IcedError> {
+/// Takes a control away. Changes RAX, RCX, RDX.
+fn clear(l1: &mut L1, field: Field, control: u32) -> Result<(), IcedError> {
+    l1.vmread(rdx, field)?;
+    l1.a.and(edx, !control as i32)?;
+    l1.vmwrite(field, rdx)
+}
+
+/// Goes to `advance`, `resume` or `launch`, the latter with what of `mended` made an entry fail.
+fn dispatch(
+    l1: &mut L1,
+    [advance, resume, launch]: [CodeLabel; 3],
+    mended: &[Failing],
+) -> Result<(), IcedError> {
     let mut next = l1.a.create_label();
     let case = |l1: &mut L1, next: &mut CodeLabel, reason: ExitReason| -> Result<(), IcedError> {
         l1.a.set_label(next)?;
@@ -399,9 +642,39 @@ fn dispatch(l1: &mut L1, advance: CodeLabel, resume: CodeLabel, edited: bool) ->
     l1.a.mov(L1::guest(Gpr::Rdx), r12)?;
     l1.a.jmp(advance)?;
 
-    // L2 moves CR3 through RAX only. Bits 5:4 of the qualification: 0 is a move to CR3, 1 a move from it.
+    case(l1, &mut next, ExitReason::RDTSCP)?;
+    for gpr in [Gpr::Rax, Gpr::Rcx, Gpr::Rdx] {
+        l1.a.mov(L1::guest(gpr), r12)?;
+    }
+    l1.a.jmp(advance)?;
+
+    // Bits 3:0 of the qualification are the register. Of CR0, CR4 and CR8 L1 lets go.
     case(l1, &mut next, ExitReason::CR_ACCESS)?;
-    let mut store = l1.a.create_label();
+    let (mut store, mut of_cr3, mut masks) = (l1.a.create_label(), l1.a.create_label(), l1.a.create_label());
+    l1.a.mov(eax, r13d)?;
+    l1.a.and(eax, 0xf)?;
+    l1.a.cmp(eax, 3)?;
+    l1.a.je(of_cr3)?;
+    l1.a.cmp(eax, 8)?;
+    l1.a.jne(masks)?;
+    let exiting = (PrimaryControls::CR8_LOAD_EXITING | PrimaryControls::CR8_STORE_EXITING).0;
+    clear(l1, Field::PrimaryControls, exiting)?;
+    l1.a.jmp(resume)?;
+    l1.a.set_label(&mut masks)?;
+    // CR4.VMXE stays L1's: what would change that alone is skipped.
+    l1.vmread(rdx, Field::Cr4Mask)?;
+    l1.a.mov(eax, r13d)?;
+    l1.a.and(eax, 0xf)?;
+    l1.a.shl(eax, 11u32)?;
+    l1.a.cmp(rdx, rax)?;
+    l1.a.je(advance)?;
+    l1.a.xor(edx, edx)?;
+    l1.vmwrite(Field::Cr0Mask, rdx)?;
+    l1.a.mov(edx, Cr4::VMXE.0 as u32)?;
+    l1.vmwrite(Field::Cr4Mask, rdx)?;
+    l1.a.jmp(resume)?;
+    // L2 moves CR3 through RAX only. Bits 5:4 of the qualification: 0 is a move to CR3, 1 a move from it.
+    l1.a.set_label(&mut of_cr3)?;
     l1.a.bt(r13, 4u32)?;
     l1.a.jb(store)?;
     l1.a.mov(rdx, L1::guest(Gpr::Rax))?;
@@ -413,15 +686,33 @@ fn dispatch(l1: &mut L1, advance: CodeLabel, resume: CodeLabel, edited: bool) ->
     l1.a.jmp(advance)?;
 
     case(l1, &mut next, ExitReason::VMCALL)?;
-    if edited {
-        // The last thing that L2 asks for ends VMX operation as well.
-        let mut more = l1.a.create_label();
-        l1.a.mov(rax, L1::guest(Gpr::Rax))?;
-        l1.a.cmp(rax, super::l2::END as i32)?;
-        l1.a.jne(more)?;
-        l1.a.vmxoff()?;
-        l1.a.set_label(&mut more)?;
-    }
+    // A valid event is one to inject; RIP stays with software's, which have the length of VMCALL.
+    let (mut more, mut plain) = (l1.a.create_label(), l1.a.create_label());
+    l1.a.mov(rdx, L1::guest(Gpr::Rax))?;
+    l1.a.test(edx, edx)?;
+    l1.a.jns(plain)?;
+    l1.a.mov(ebx, edx)?;
+    l1.vmwrite(Field::EntryInterruptionInfo, rbx)?;
+    l1.a.mov(rdx, L1::guest(Gpr::Rdx))?;
+    l1.vmwrite(Field::EntryErrorCode, rdx)?;
+    l1.a.mov(edx, 3)?;
+    l1.vmwrite(Field::EntryInstructionLength, rdx)?;
+    l1.a.shr(ebx, 8u32)?;
+    l1.a.and(ebx, 7)?;
+    l1.a.sub(ebx, 4)?;
+    l1.a.cmp(ebx, 2)?;
+    l1.a.jbe(resume)?;
+    l1.a.jmp(advance)?;
+    l1.a.set_label(&mut plain)?;
+    // The last thing that L2 asks for ends VMX operation as well. What is launched cannot be launched again.
+    l1.a.cmp(edx, super::l2::END as i32)?;
+    l1.a.jne(more)?;
+    l1.a.vmlaunch()?;
+    l1.vmread(rbx, Field::InstructionError)?;
+    l1.a.mov(rax, rbx)?;
+    l1.mix()?;
+    l1.a.vmxoff()?;
+    l1.a.set_label(&mut more)?;
     l1.answer_hypercall()?;
     l1.a.jmp(advance)?;
 
@@ -490,11 +781,35 @@ fn dispatch(l1: &mut L1, advance: CodeLabel, resume: CodeLabel, edited: bool) ->
     l1.vmwrite(Field::EntryInstructionLength, rdx)?;
     l1.a.jmp(resume)?;
 
+    for (reason, field, control) in ONCE {
+        case(l1, &mut next, *reason)?;
+        clear(l1, *field, *control)?;
+        l1.a.jmp(resume)?;
+    }
+    for reason in SKIPPED {
+        case(l1, &mut next, *reason)?;
+        l1.vmread(rdx, Field::ExitInstructionInfo)?;
+        l1.a.mov(rax, rdx)?;
+        l1.mix()?;
+        l1.a.jmp(advance)?;
+    }
+    case(l1, &mut next, ExitReason::TRIPLE_FAULT)?;
+    l1.a.jmp(l1.finish)?;
+
     // Bit 31 of the reason: the entry was refused. Anything else is unknown.
     l1.a.set_label(&mut next)?;
     let mut unknown = l1.a.create_label();
     l1.a.test(r12d, r12d)?;
     l1.a.jns(unknown)?;
+    for (reason, field, right) in mended {
+        let mut other = l1.a.create_label();
+        l1.a.cmp(r12w, i32::from(reason.0))?;
+        l1.a.jne(other)?;
+        l1.a.mov(edx, *right)?;
+        l1.vmwrite(*field, rdx)?;
+        l1.a.jmp(launch)?;
+        l1.a.set_label(&mut other)?;
+    }
     l1.a.mov(eax, REFUSED)?;
     l1.a.jmp(l1.stop)?;
     l1.a.set_label(&mut unknown)?;

@@ -5,7 +5,7 @@ use iced_x86::code_asm::*;
 use rootmode_arch::{AccessRights, Segment, SegmentName, Selector, Vendor};
 
 use super::layout::{
-    ABSENT, CODE_SELECTOR, DATA_SELECTOR, L2_CODE, L2_HANDLERS, L2_TSS, TSS_SELECTOR, WINDOW,
+    ABSENT, CODE_SELECTOR, DATA_SELECTOR, L2_CODE, L2_HANDLERS, L2_SCRATCH, L2_TSS, TSS_SELECTOR, WINDOW,
 };
 use super::workload::{Operation, Workload};
 
@@ -14,14 +14,130 @@ pub const END: u32 = 0xe0d;
 /// An MSR index that no model has.
 pub const ABSENT_MSR: u32 = 0x0bad_0000;
 
+/// An instruction that a hypervisor may want to see, with what it needs. RDI is [`L2_SCRATCH`], RCX and RDX are 0.
+#[derive(PartialEq, Eq)]
+pub struct Sensitive {
+    /// Its mnemonic, and what it is about.
+    name: &'static str,
+    /// RAX.
+    rax: u64,
+    /// Encoding; of those that change what L2 goes on with, also of what keeps that in bounds.
+    code: &'static [u8],
+    /// RAX enters the accumulator.
+    result: bool,
+}
+
+impl core::fmt::Debug for Sensitive {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+const fn shows(name: &'static str, code: &'static [u8]) -> Sensitive {
+    Sensitive { name, rax: 0, code, result: true }
+}
+
+const fn does(name: &'static str, value: u64, code: &'static [u8]) -> Sensitive {
+    Sensitive { name, rax: value, code, result: false }
+}
+
+/// They are there on both vendors' processors: those of the other one's extension are undefined.
+pub(super) const SENSITIVE: &[Sensitive] = &[
+    does("INVD", 0, &[0x0f, 0x08]),
+    does("WBINVD", 0, &[0x0f, 0x09]),
+    does("INVLPG", 0, &[0x0f, 0x01, 0x3f]),
+    does("RDPMC", 0, &[0x0f, 0x33]),
+    shows("RDTSCP", &[0x0f, 0x01, 0xf9]),
+    does("PAUSE", 0, &[0xf3, 0x90]),
+    // Then a store to the line.
+    does("MONITOR", L2_SCRATCH, &[0x0f, 0x01, 0xc8, 0x48, 0x89, 0x00]),
+    does("MWAIT", 0, &[0x0f, 0x01, 0xc9]),
+    shows("MOV RAX, DR0", &[0x0f, 0x21, 0xc0]),
+    shows("MOV RAX, DR1", &[0x0f, 0x21, 0xc8]),
+    shows("MOV RAX, DR2", &[0x0f, 0x21, 0xd0]),
+    shows("MOV RAX, DR3", &[0x0f, 0x21, 0xd8]),
+    shows("MOV RAX, DR6", &[0x0f, 0x21, 0xf0]),
+    shows("MOV RAX, DR7", &[0x0f, 0x21, 0xf8]),
+    does("MOV DR0, RAX", 0x1000, &[0x0f, 0x23, 0xc0]),
+    does("MOV DR1, RAX", 0x2000, &[0x0f, 0x23, 0xc8]),
+    does("MOV DR2, RAX", 0x3000, &[0x0f, 0x23, 0xd0]),
+    does("MOV DR3, RAX", 0xffff_8000_0000_0000, &[0x0f, 0x23, 0xd8]),
+    does("MOV DR6, RAX", 0xffff_0ff1, &[0x0f, 0x23, 0xf0]),
+    does("MOV DR7, RAX", 0x400, &[0x0f, 0x23, 0xf8]),
+    shows("MOV RAX, CR0", &[0x0f, 0x20, 0xc0]),
+    shows("MOV RAX, CR2", &[0x0f, 0x20, 0xd0]),
+    shows("MOV RAX, CR4", &[0x0f, 0x20, 0xe0]),
+    shows("MOV RAX, CR8", &[0x44, 0x0f, 0x20, 0xc0]),
+    does("MOV CR2, RAX", 0x1234_5678, &[0x0f, 0x22, 0xd0]),
+    does("MOV CR8, RAX: 5, then 0", 5, &[0x44, 0x0f, 0x22, 0xc0, 0x31, 0xc0, 0x44, 0x0f, 0x22, 0xc0]),
+    // BTC between reading and writing.
+    does("MOV CR0, RAX: MP", 0, &[0x0f, 0x20, 0xc0, 0x48, 0x0f, 0xba, 0xf8, 1, 0x0f, 0x22, 0xc0]),
+    does("MOV CR0, RAX: TS", 0, &[0x0f, 0x20, 0xc0, 0x48, 0x0f, 0xba, 0xf8, 3, 0x0f, 0x22, 0xc0]),
+    does("MOV CR0, RAX: AM", 0, &[0x0f, 0x20, 0xc0, 0x48, 0x0f, 0xba, 0xf8, 18, 0x0f, 0x22, 0xc0]),
+    does("MOV CR0, RAX: PG", 0, &[0x0f, 0x20, 0xc0, 0x48, 0x0f, 0xba, 0xf8, 31, 0x0f, 0x22, 0xc0]),
+    does("MOV CR4, RAX: TSD", 0, &[0x0f, 0x20, 0xe0, 0x48, 0x0f, 0xba, 0xf8, 2, 0x0f, 0x22, 0xe0]),
+    does("MOV CR4, RAX: DE", 0, &[0x0f, 0x20, 0xe0, 0x48, 0x0f, 0xba, 0xf8, 3, 0x0f, 0x22, 0xe0]),
+    does("MOV CR4, RAX: PGE", 0, &[0x0f, 0x20, 0xe0, 0x48, 0x0f, 0xba, 0xf8, 7, 0x0f, 0x22, 0xe0]),
+    does("MOV CR4, RAX: PCE", 0, &[0x0f, 0x20, 0xe0, 0x48, 0x0f, 0xba, 0xf8, 8, 0x0f, 0x22, 0xe0]),
+    does("MOV CR4, RAX: VMXE", 0, &[0x0f, 0x20, 0xe0, 0x48, 0x0f, 0xba, 0xf8, 13, 0x0f, 0x22, 0xe0]),
+    does("MOV CR4, RAX: OSXSAVE", 0, &[0x0f, 0x20, 0xe0, 0x48, 0x0f, 0xba, 0xf8, 18, 0x0f, 0x22, 0xe0]),
+    does("CLTS", 0, &[0x0f, 0x06]),
+    does("LMSW: TS", 0x39, &[0x0f, 0x01, 0xf0]),
+    shows("SMSW", &[0x0f, 0x01, 0xe0]),
+    shows("SGDT", &[0x0f, 0x01, 0x07, 0x48, 0x8b, 0x07]),
+    shows("SIDT", &[0x0f, 0x01, 0x0f, 0x48, 0x8b, 0x07]),
+    shows("SLDT", &[0x0f, 0x00, 0xc0]),
+    shows("STR", &[0x0f, 0x00, 0xc8]),
+    // Of what was stored.
+    does("LGDT", 0, &[0x0f, 0x01, 0x07, 0x0f, 0x01, 0x17]),
+    does("LIDT", 0, &[0x0f, 0x01, 0x0f, 0x0f, 0x01, 0x1f]),
+    does("LLDT", 0, &[0x0f, 0x00, 0xd0]),
+    does("LTR: busy", 0x18, &[0x0f, 0x00, 0xd8]),
+    does("XSETBV", 1, &[0x0f, 0x01, 0xd1]),
+    does("RDRAND", 0, &[0x0f, 0xc7, 0xf0]),
+    does("RDSEED", 0, &[0x0f, 0xc7, 0xf8]),
+    does("INVPCID", 2, &[0x66, 0x0f, 0x38, 0x82, 0x07]),
+    shows("PUSHF", &[0x9c, 0x58]),
+    does("POPF", 0, &[0x9c, 0x9d]),
+    does("INT 33", 0, &[0xcd, 0x21]),
+    does("INT1", 0, &[0xf1]),
+    does("DIV by 0", 0, &[0xf7, 0xf1]),
+    does("STI", 0, &[0xfb, 0x90, 0xfa]),
+    // With CR0.TS set before.
+    does("FNOP: #NM", 0, &[0x0f, 0x20, 0xc0, 0x0c, 0x08, 0x0f, 0x22, 0xc0, 0xd9, 0xd0]),
+    does("GETSEC", 0, &[0x0f, 0x37]),
+    does("RSM", 0, &[0x0f, 0xaa]),
+    does("VMCLEAR", 0, &[0x66, 0x0f, 0xc7, 0x37]),
+    does("VMPTRLD", 0, &[0x0f, 0xc7, 0x37]),
+    does("VMPTRST", 0, &[0x0f, 0xc7, 0x3f]),
+    does("VMREAD", 0, &[0x0f, 0x78, 0xc8]),
+    does("VMWRITE", 0, &[0x0f, 0x79, 0xc8]),
+    does("VMLAUNCH", 0, &[0x0f, 0x01, 0xc2]),
+    does("VMRESUME", 0, &[0x0f, 0x01, 0xc3]),
+    does("VMXOFF", 0, &[0x0f, 0x01, 0xc4]),
+    does("VMXON", 0, &[0xf3, 0x0f, 0xc7, 0x37]),
+    does("INVEPT", 1, &[0x66, 0x0f, 0x38, 0x80, 0x07]),
+    does("INVVPID", 1, &[0x66, 0x0f, 0x38, 0x81, 0x07]),
+    does("VMFUNC", 0, &[0x0f, 0x01, 0xd4]),
+    does("VMRUN", L2_SCRATCH, &[0x0f, 0x01, 0xd8]),
+    does("VMLOAD", L2_SCRATCH, &[0x0f, 0x01, 0xda]),
+    does("VMSAVE", L2_SCRATCH, &[0x0f, 0x01, 0xdb]),
+    does("STGI", 0, &[0x0f, 0x01, 0xdc]),
+    does("CLGI", 0, &[0x0f, 0x01, 0xdd]),
+    does("SKINIT", 0, &[0x0f, 0x01, 0xde]),
+    does("INVLPGA", 0, &[0x0f, 0x01, 0xdf]),
+];
+
 /// Code, and (vector, address) of each handler in it.
 type Handlers = (Vec<u8>, Vec<(u8, u64)>);
 
-/// The handlers' code, and (vector, address) of each: #BP returns; #UD and #GP skip two bytes, #PF skips three.
+/// The handlers' code, and (vector, address) of each: faults go to where R15 says, or skip two bytes, #PF three; others return.
 pub(super) fn handlers() -> Result<Handlers, IcedError> {
     let mut code = Vec::new();
     let mut entries = Vec::new();
-    for (vector, error_code, skip) in [(3u8, false, 0), (6, false, 2), (13, true, 2), (14, true, 3)] {
+    let faults = [(0u8, false, 2), (6, false, 2), (7, false, 2), (13, true, 2), (14, true, 3)];
+    let others = [1, 2, 3, 0x20, 0x21].map(|vector| (vector, false, 0));
+    for (vector, error_code, skip) in faults.into_iter().chain(others) {
         let address = L2_HANDLERS + code.len() as u64;
         let mut a = CodeAssembler::new(64)?;
         a.rol(rbx, 9u32)?;
@@ -35,7 +151,15 @@ pub(super) fn handlers() -> Result<Handlers, IcedError> {
             a.xor(rbx, rax)?;
         }
         if skip != 0 {
+            let (mut plain, mut done) = (a.create_label(), a.create_label());
+            a.test(r15, r15)?;
+            a.je(plain)?;
+            a.mov(qword_ptr(rsp), r15)?;
+            a.jmp(done)?;
+            a.set_label(&mut plain)?;
             a.add(qword_ptr(rsp), skip)?;
+            a.set_label(&mut done)?;
+            a.nop()?;
         }
         a.iretq()?;
         entries.push((vector, address));
@@ -130,7 +254,34 @@ fn emit(a: &mut CodeAssembler, vendor: Vendor, operation: Operation) -> Result<(
             a.mov(cr3, rax)?;
             fold(a)
         }
+        Operation::Execute { instruction } => {
+            a.mov(rdi, L2_SCRATCH)?;
+            a.mov(rax, instruction.rax)?;
+            a.xor(ecx, ecx)?;
+            a.xor(edx, edx)?;
+            guarded(a, |a| a.db(instruction.code))?;
+            if instruction.result { fold(a) } else { a.xor(eax, eax) }
+        }
+        Operation::Inject { event } => {
+            a.sti()?;
+            a.mov(eax, event)?;
+            a.mov(edx, 8)?;
+            guarded(a, |a| hypercall(a, vendor))?;
+            a.cli()
+        }
     }
+}
+
+/// What faults in `body` goes on behind it.
+fn guarded(
+    a: &mut CodeAssembler,
+    body: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>,
+) -> Result<(), IcedError> {
+    let mut after = a.create_label();
+    a.lea(r15, qword_ptr(after))?;
+    body(a)?;
+    a.set_label(&mut after)?;
+    a.xor(r15d, r15d)
 }
 
 fn hypercall(a: &mut CodeAssembler, vendor: Vendor) -> Result<(), IcedError> {
@@ -159,6 +310,13 @@ pub(super) fn program(workload: &Workload) -> Result<Vec<u8>, IcedError> {
     a.mov(rbx, 0x9e37_79b9_7f4a_7c15u64)?;
     for operation in &workload.operations {
         emit(&mut a, workload.vendor, *operation)?;
+    }
+    if workload.shutdown {
+        // A table of interrupts without one.
+        a.push(0)?;
+        a.push(0)?;
+        a.lidt(ptr(rsp))?;
+        a.ud2()?;
     }
     a.mov(eax, END)?;
     hypercall(&mut a, workload.vendor)?;

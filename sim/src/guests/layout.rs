@@ -68,6 +68,8 @@ pub mod data {
     pub const LAUNCHED: i32 = 48;
     /// Where the next change of the VMCS is read.
     pub const EDIT: i32 = 56;
+    /// Where a software interrupt returns to that L1 injects; 0 if it injects none.
+    pub const RETURN: i32 = 72;
     /// How many values the log has.
     pub const LOGGED: i32 = 64;
 }
@@ -76,7 +78,7 @@ pub mod data {
 pub const L2_PML4: u64 = 0x1000;
 /// L2's GDT: null, code, data, TSS.
 pub const L2_GDT: u64 = 0x5000;
-/// L2's IDT, 32 gates.
+/// L2's IDT, 64 gates.
 pub const L2_IDT: u64 = 0x6000;
 /// Top of L2's stack.
 pub const L2_STACK: u64 = 0x8000;
@@ -84,6 +86,8 @@ pub const L2_STACK: u64 = 0x8000;
 pub const L2_TSS: u64 = 0x8000;
 /// L2's exception handlers.
 pub const L2_HANDLERS: u64 = 0x9000;
+/// Where L2's instructions store what nobody wants.
+pub const L2_SCRATCH: u64 = 0xa000;
 /// L2's program.
 pub const L2_CODE: u64 = 0x10000;
 /// First of [`WINDOW_PAGES`] pages whose second-stage entries are chosen.

@@ -15,7 +15,7 @@ mod tables;
 mod workload;
 
 pub use image::{GuestError, GuestImage};
-pub use l2::{ABSENT_MSR, END};
+pub use l2::{ABSENT_MSR, END, Sensitive};
 pub use workload::{Controls, Initially, MSRS, Operation, PORTS, Workload};
 
 use layout::*;

@@ -43,9 +43,9 @@ pub(super) fn gdt(tss: u64) -> Vec<u8> {
         .collect()
 }
 
-/// A 64-bit IDT of 32 entries with interrupt gates for the given (vector, handler) pairs.
+/// A 64-bit IDT of 64 entries with interrupt gates for the given (vector, handler) pairs.
 pub(super) fn idt(handlers: &[(u8, u64)]) -> Vec<u8> {
-    let mut bytes = vec![0; 512];
+    let mut bytes = vec![0; 1024];
     for (vector, handler) in handlers {
         let low =
             handler & 0xffff | u64::from(CODE_SELECTOR) << 16 | 0x8e << 40 | (handler >> 16 & 0xffff) << 48;

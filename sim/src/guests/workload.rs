@@ -2,6 +2,7 @@
 
 use rootmode_arch::{Choices, Site, Vendor, msr};
 
+use super::l2::{SENSITIVE, Sensitive};
 use super::layout::WINDOW_PAGES;
 
 /// MSRs that L2 may access, with two well-formed values.
@@ -90,9 +91,19 @@ pub enum Operation {
     ReloadCr3,
     /// RDMSR of an MSR that does not exist: #GP.
     AbsentMsr,
+    /// An instruction that a hypervisor may want to see.
+    Execute {
+        /// Which.
+        instruction: &'static Sensitive,
+    },
+    /// Asks L1 to inject an event.
+    Inject {
+        /// Interruption information, or EVENTINJ; L1 goes by it as it is.
+        event: u32,
+    },
 }
 
-/// Kinds of [`Operation`].
+/// Kinds of [`Operation`]; those that come behind the first ones are as likely as all of these together.
 const KINDS: u64 = 15;
 
 /// What the second stage holds for a page before L2 first touches it.
@@ -131,6 +142,8 @@ pub struct Controls {
     pub exceptions: u32,
     /// Added to what L2 reads as TSC.
     pub tsc_offset: u64,
+    /// What exits once: L1 takes the intercept away and lets L2 go on. A mask over the vendor's list.
+    pub once: u64,
     /// VPID or ASID, at least 1.
     pub tag: u16,
     /// Second-stage entries of pages 1 to 15 (tables, descriptor tables, stack, handlers) that start absent, as a mask.
@@ -146,12 +159,42 @@ pub struct Workload {
     pub vendor: Vendor,
     /// What L1 intercepts.
     pub controls: Controls,
-    /// What L2 does, in order; a final hypercall follows.
+    /// What L2 does, in order; a final hypercall follows, or a triple fault.
     pub operations: Vec<Operation>,
+    /// What L1 tries before its first entry that cannot work, as a mask over the vendor's list.
+    pub tries: u64,
+    /// L2 ends with a triple fault.
+    pub shutdown: bool,
 }
 
-/// Exceptions that L2 has handlers for and L1 may intercept: #BP, #UD, #GP, #PF.
-const EXCEPTIONS: [u8; 4] = [3, 6, 13, 14];
+/// Exceptions that L2 has handlers for and L1 may intercept: #BP, #UD, #GP, #PF, #DE, #DB, #NM.
+const EXCEPTIONS: [u8; 7] = [3, 6, 13, 14, 0, 1, 7];
+
+/// Events that L2 asks for: an external interrupt, an NMI, #UD, #GP, #PF, INT 33, INT3; VMX's INT1 and its pending MTF exit.
+const EVENTS: [[u32; 9]; 2] = [
+    [
+        0x8000_0020,
+        0x8000_0202,
+        0x8000_0306,
+        0x8000_0b0d,
+        0x8000_0b0e,
+        0x8000_0421,
+        0x8000_0603,
+        0x8000_0501,
+        0x8000_0700,
+    ],
+    [
+        0x8000_0020,
+        0x8000_0202,
+        0x8000_0306,
+        0x8000_0b0d,
+        0x8000_0b0e,
+        0x8000_0421,
+        0x8000_0303,
+        0x8000_0300,
+        0x8000_0301,
+    ],
+];
 
 fn mask(choices: &mut dyn Choices, bits: u64) -> u64 {
     choices.choose(Site::Program, 1 << bits)
@@ -178,6 +221,7 @@ impl Controls {
             .filter(|(i, _)| exceptions >> i & 1 != 0)
             .map(|(_, v)| 1 << v)
             .sum();
+        let once = mask(choices, 48);
         let tsc_offset = pick(choices, &[0x1_0000_0000, 0, 0xffff_ffff_ffff_f000]);
         let tag = 1 + choices.choose(Site::Program, 3) as u16;
         let low_absent = mask(choices, 16) & 0xfffe;
@@ -194,6 +238,7 @@ impl Controls {
             msr_writes,
             exceptions,
             tsc_offset,
+            once,
             tag,
             low_absent,
             window,
@@ -202,7 +247,15 @@ impl Controls {
 }
 
 impl Operation {
-    fn draw(index: u64, choices: &mut dyn Choices) -> Self {
+    fn draw(vendor: Vendor, index: u64, choices: &mut dyn Choices) -> Self {
+        match choices.choose(Site::Program, 4) {
+            2 => {
+                let number = choices.choose(Site::Program, SENSITIVE.len() as u64) as usize;
+                return Self::Execute { instruction: &SENSITIVE[number] };
+            }
+            3 => return Self::Inject { event: pick(choices, &EVENTS[vendor as usize]) },
+            _ => {}
+        }
         // Always choosing 0 goes through all kinds in turn.
         let kind = (index + choices.choose(Site::Program, KINDS)) % KINDS;
         let size = |choices: &mut dyn Choices| pick(choices, &[1, 2, 4]);
@@ -235,7 +288,10 @@ impl Workload {
     /// Draws a pair of programs; `operations` is the number of things that L2 does.
     pub fn draw(vendor: Vendor, operations: u64, choices: &mut dyn Choices) -> Self {
         let controls = Controls::draw(choices);
-        let operations = (0..operations).map(|i| Operation::draw(i, choices)).collect();
-        Self { vendor, controls, operations }
+        let operations = (0..operations).map(|i| Operation::draw(vendor, i, choices)).collect();
+        let tries = mask(choices, 18);
+        // An L1 that injects #GP for want of a gate would do that for ever.
+        let shutdown = choices.choose(Site::Program, 8) == 7 && controls.exceptions >> 13 & 1 == 0;
+        Self { vendor, controls, operations, tries, shutdown }
     }
 }

@@ -192,6 +192,8 @@ impl Client {
                 self.mmio.push((*address, *len, *write));
             }
             ClientExit::Hlt => return Ok(Some(Stop::Idle)),
+            // This client has no interrupt controller that would go by it.
+            ClientExit::SetTpr => {}
             ClientExit::Shutdown => return Ok(Some(Stop::TripleFault)),
             _ => return Ok(Some(Stop::NoProgress)),
         }

@@ -446,10 +446,19 @@ impl Backend for SvmVcpu {
         if !self.nested.pending {
             image.set(Field::EventInj, event.0 & 0xffff_ffff);
             image.set(Field::EventInjError, event.0 >> 32);
+            if let Some(Injection { kind: DeliveryKind::Software, length, .. }) = entry.injection {
+                // Of one whose delivery an exit interrupted nobody knows the length any more.
+                let next = match length {
+                    0 => self.injected_return,
+                    length => image.get(Field::Rip).unwrap_or(0).wrapping_add(length.into()),
+                };
+                image.set(Field::NextRip, next);
+            }
         }
         let halves =
             [Field::EventInj, Field::EventInjError].map(|field| image.get(field).unwrap_or(0) as u32);
         self.injected = EventInfo::from_halves(halves[0], halves[1]);
+        self.injected_return = image.get(Field::NextRip).unwrap_or(0);
         if entry.injection.is_some_and(|event| event.kind == DeliveryKind::Nmi) {
             self.nmi_blocked = true;
         }

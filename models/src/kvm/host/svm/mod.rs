@@ -79,6 +79,8 @@ pub(super) struct SvmVcpu {
     window: Option<u64>,
     /// What the last entry injected.
     injected: EventInfo,
+    /// Where it returns to if it is a software interrupt: exits change the field.
+    injected_return: u64,
     /// NMIs are blocked until IRET: an NMI was injected.
     nmi_blocked: bool,
     /// Where the IRET is that will end blocking by NMI, once it is complete.
@@ -173,6 +175,7 @@ impl SvmVcpu {
             },
             window: None,
             injected: EventInfo::NONE,
+            injected_return: 0,
             nmi_blocked: false,
             iret: None,
             stepping: false,
@@ -270,6 +273,7 @@ impl SvmVcpu {
             self.get(vmcb, Field::EventInj) as u32,
             self.get(vmcb, Field::EventInjError) as u32,
         );
+        self.injected_return = self.get(vmcb, Field::NextRip);
         let mut m = self.m();
         m.park();
         m.execute(Instruction::Vmload { vmcb: self.vmcb01.0 })?;
@@ -357,6 +361,9 @@ impl SvmVcpu {
             && self.injected.vector() == event.vector()
             && self.injected.kind() == event.kind();
         if !software || ours {
+            if event.kind() == Some(EventKind::SoftwareInterrupt) {
+                self.set(vmcb, Field::NextRip, self.injected_return);
+            }
             self.set(vmcb, Field::EventInj, info);
             self.set(vmcb, Field::EventInjError, error);
         }
