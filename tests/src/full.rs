@@ -14,6 +14,7 @@ use crate::mutation;
 use crate::oracles::proofs as decisions;
 use crate::speed;
 use crate::table::{Row, from_markdown, to_markdown};
+use crate::transparency;
 
 /// Arguments of `rootmode-tests full`.
 #[derive(Debug, Args)]
@@ -56,6 +57,7 @@ const PROOFS: &[Proof] = &[
     Proof { name: "kvm-ioctls", run: crate::conformance::rows },
     #[cfg(target_os = "linux")]
     Proof { name: "kvm-clients", run: crate::clients::rows },
+    Proof { name: "transparency", run: transparency::rows },
     Proof { name: "speed", run: speed::rows },
     #[cfg(target_os = "linux")]
     Proof { name: "bench", run: crate::bench::rows },

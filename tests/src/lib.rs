@@ -22,3 +22,4 @@ pub mod native;
 pub mod oracles;
 pub mod speed;
 pub mod table;
+pub mod transparency;
